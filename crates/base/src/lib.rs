@@ -1,0 +1,19 @@
+//! What every crate stands on: time, guids, retry, reconcile loops, stopping and plain HTTP. No platform noun lives here.
+
+mod backoff;
+mod clock;
+mod guid;
+pub mod http;
+mod reconcile;
+mod shutdown;
+
+#[doc(hidden)]
+pub use serde;
+
+pub use backoff::Backoff;
+pub use clock::{Clock, Timestamp};
+pub use guid::new_guid;
+pub use reconcile::{Poke, Reconcile};
+pub use shutdown::{Signal, shutdown_signal};
+pub use tokio_util::sync::CancellationToken;
+pub use tokio_util::task::TaskTracker;

@@ -1,0 +1,77 @@
+//! The one loop for everything that keeps two things in step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// Wakes a [`Reconcile`] loop. Pokes that arrive during a round make one more round, however many they are.
+#[derive(Clone, Debug, Default)]
+pub struct Poke(Arc<Notify>);
+
+impl Poke {
+    pub fn poke(&self) {
+        self.0.notify_one();
+    }
+
+    /// Completes at the next poke, or at once when one is waiting.
+    pub async fn poked(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// A named loop with its rhythm, its wake-up and its end.
+#[derive(Clone, Debug)]
+pub struct Reconcile {
+    pub name: &'static str,
+    pub every: Duration,
+    pub poke: Poke,
+    pub stop: CancellationToken,
+}
+
+impl Reconcile {
+    /// Runs `round` when poked and at least every `every`. A poke carries no data: the round must find
+    /// all it needs in stored state, so a lost poke or a restart costs time, never correctness.
+    pub async fn drive(self, mut round: impl AsyncFnMut() -> anyhow::Result<()>) {
+        loop {
+            if let Err(error) = round().await {
+                warn!(name = self.name, error = %format!("{error:#}"), "round failed");
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.poke.0.notified() => {}
+                () = tokio::time::sleep(self.every) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_poke_makes_a_round_and_stop_ends_the_loop() {
+        let (poke, stop, rounds) = (Poke::default(), CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let seen = rounds.clone();
+        let done = Poke::default();
+        let tell = done.clone();
+        let every = Duration::from_secs(3600);
+        let lane = Reconcile { name: "test", every, poke: poke.clone(), stop: stop.clone() };
+        let task = tokio::spawn(lane.drive(async move || {
+            seen.fetch_add(1, Ordering::SeqCst);
+            tell.poke();
+            Ok(())
+        }));
+        done.poked().await;
+        poke.poke();
+        done.poked().await;
+        stop.cancel();
+        task.await.unwrap();
+        assert_eq!(rounds.load(Ordering::SeqCst), 2);
+    }
+}

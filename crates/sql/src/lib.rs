@@ -1,0 +1,137 @@
+//! One way to the database, SQLite or PostgreSQL, written as SQL that both take. Knows no table.
+//!
+//! The common text: `$1` parameters, booleans as 0/1 in `BIGINT`, moments and other numbers in `BIGINT`, everything
+//! else in `TEXT`; a sum is cast (`CAST(SUM(x) AS BIGINT)`); order by a column that can be NULL, and LIKE's case,
+//! differ between the two and are avoided. Migrations may write `$ID` for a counting primary key.
+
+mod migrate;
+pub mod testing;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::any::AnyPoolOptions;
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyPool, Executor as _};
+
+pub use migrate::Migration;
+pub use sqlx::AnyConnection as Connection;
+
+/// A write transaction. Dropped without `commit`, it changes nothing.
+pub type Tx = sqlx::Transaction<'static, Any>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Readers never wait for writers. SQLite has one writing connection, so a transaction never fails because another
+/// one writes: it waits for its turn.
+#[derive(Clone, Debug)]
+pub struct Db {
+    engine: Engine,
+    readers: AnyPool,
+    writers: AnyPool,
+}
+
+/// How long a caller waits for a connection before it gets an error.
+const ACQUIRE: Duration = Duration::from_secs(30);
+
+impl Db {
+    /// A SQLite file, made when absent. Each commit is on disk before it is acknowledged.
+    pub async fn open_file(path: &Path) -> anyhow::Result<Db> {
+        let text = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
+        Db::open(&format!("sqlite://{text}?mode=rwc")).await
+    }
+
+    /// `sqlite://PATH?mode=rwc` or `postgres://USER@HOST:PORT/DATABASE`.
+    pub async fn open(url: &str) -> anyhow::Result<Db> {
+        sqlx::any::install_default_drivers();
+        if url.starts_with("sqlite:") {
+            let writers = pool(1).after_connect(|c, _| Box::pin(pragmas(c))).connect(url).await;
+            let writers = writers.with_context(|| format!("opening the database {url}"))?;
+            let readers = pool(4).after_connect(|c, _| Box::pin(pragmas(c))).connect_lazy(url)?;
+            return Ok(Db { engine: Engine::Sqlite, readers, writers });
+        }
+        let shared = pool(16).connect(url).await.context("connecting to PostgreSQL")?;
+        Ok(Db { engine: Engine::Postgres, readers: shared.clone(), writers: shared })
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// For reading only; what it sees is committed.
+    pub async fn read(&self) -> sqlx::Result<PoolConnection<Any>> {
+        self.readers.acquire().await
+    }
+
+    pub async fn begin(&self) -> sqlx::Result<Tx> {
+        self.writers.begin().await
+    }
+
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+fn pool(most: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None)
+}
+
+async fn pragmas(connection: &mut Connection) -> sqlx::Result<()> {
+    const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                           PRAGMA busy_timeout = 30000; PRAGMA cache_size = -2048";
+    connection.execute(sqlx::raw_sql(PRAGMAS)).await.map(drop)
+}
+
+/// Whether the error says that a unique key is taken.
+pub fn is_taken(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(cause) if cause.is_unique_violation())
+}
+
+/// `$3, $4, $5` for `count` parameters from number `first` on. An empty list is `NULL`, which no value equals.
+pub fn placeholders(first: usize, count: usize) -> String {
+    if count == 0 {
+        return "NULL".to_owned();
+    }
+    (first..first + count).map(|n| format!("${n}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_count_on() {
+        assert_eq!(placeholders(3, 3), "$3, $4, $5");
+        assert_eq!(placeholders(1, 0), "NULL");
+    }
+
+    #[tokio::test]
+    async fn both_engines_take_the_common_text() {
+        for db in testing::databases().await {
+            let first = [Migration { name: "0001_first", sql: "CREATE TABLE things (id $ID, name TEXT NOT NULL UNIQUE, size BIGINT NOT NULL)" }];
+            db.migrate("test", &first).await.unwrap();
+            db.migrate("test", &first).await.unwrap();
+            let mut tx = db.begin().await.unwrap();
+            for (name, size) in [("a", 1_i64), ("b", 2)] {
+                let insert = sqlx::query("INSERT INTO things (name, size) VALUES ($1, $2)").bind(name).bind(size);
+                insert.execute(&mut *tx).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+            let mut tx = db.begin().await.unwrap();
+            let again = sqlx::query("INSERT INTO things (name, size) VALUES ('a', 3)").execute(&mut *tx).await;
+            assert!(is_taken(&again.unwrap_err()));
+            drop(tx);
+            let mut connection = db.read().await.unwrap();
+            let sum: i64 = sqlx::query_scalar("SELECT CAST(SUM(size) AS BIGINT) FROM things").fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(sum, 3);
+            let newer = db.migrate("test", &[]).await.unwrap_err();
+            assert!(newer.to_string().contains("newer version"), "{newer:#}");
+        }
+    }
+}
