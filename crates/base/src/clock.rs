@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 /// A moment, in nanoseconds since 1970-01-01T00:00:00Z. The wire form is that number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
@@ -131,7 +133,10 @@ mod tests {
     fn rfc3339_has_whole_seconds() {
         let moment = Timestamp::from_millis(1_769_860_800_999);
         assert_eq!(moment.to_rfc3339(), "2026-01-31T12:00:00Z");
-        assert_eq!(Timestamp::parse_rfc3339("2026-01-31T12:00:00Z"), Some(Timestamp::from_secs(1_769_860_800)));
+        assert_eq!(
+            Timestamp::parse_rfc3339("2026-01-31T12:00:00Z"),
+            Some(Timestamp::from_secs(1_769_860_800))
+        );
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
     }
 

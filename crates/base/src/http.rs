@@ -41,7 +41,8 @@ pub fn client(secret: Option<&Secret>) -> reqwest::Client {
     install_crypto();
     let mut headers = HeaderMap::new();
     if let Some(secret) = secret {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose())).expect("secrets are header text");
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.expose()))
+            .expect("secrets are header text");
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
@@ -57,22 +58,31 @@ pub fn client(secret: Option<&Secret>) -> reqwest::Client {
 pub fn guarded(router: Router, secret: &Secret) -> Router {
     let expected = format!("Bearer {}", secret.expose());
     router.layer(from_fn(move |request: Request, next: Next| {
-        let shown = request.headers().get(AUTHORIZATION).is_some_and(|value| same(value.as_bytes(), expected.as_bytes()));
+        let shown = request
+            .headers()
+            .get(AUTHORIZATION)
+            .is_some_and(|value| same(value.as_bytes(), expected.as_bytes()));
         async move { if shown { next.run(request).await } else { unauthorized() } }
     }))
 }
 
 fn unauthorized() -> Response {
-    (axum::http::StatusCode::UNAUTHORIZED, "the platform's secret is missing or wrong").into_response()
+    (axum::http::StatusCode::UNAUTHORIZED, "the platform's secret is missing or wrong")
+        .into_response()
 }
 
 /// Compares without telling by its duration where the difference is.
 fn same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    left.len() == right.len()
+        && left.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 /// Serves until `stop`, then lets the requests under way finish for at most a second.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let grace = stop.clone();
     let late = async move {
         grace.cancelled().await;

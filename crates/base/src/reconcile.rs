@@ -56,7 +56,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_poke_makes_a_round_and_stop_ends_the_loop() {
-        let (poke, stop, rounds) = (Poke::default(), CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let (poke, stop, rounds) =
+            (Poke::default(), CancellationToken::new(), Arc::new(AtomicU32::new(0)));
         let seen = rounds.clone();
         let done = Poke::default();
         let tell = done.clone();

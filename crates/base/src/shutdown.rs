@@ -11,7 +11,8 @@ pub enum Signal {
 
 /// Completes at the first SIGINT or SIGTERM.
 pub async fn shutdown_signal() -> std::io::Result<Signal> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(tokio::select! {
         _ = interrupt.recv() => Signal::Interrupt,
         _ = terminate.recv() => Signal::Terminate,

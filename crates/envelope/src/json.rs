@@ -40,13 +40,16 @@ fn message(message: &Message) -> (&'static str, Value) {
             };
             ("log", json!({ "payload": STANDARD.encode(payload), "type": kind }))
         }
-        Message::Counter { name, delta, total } => {
-            ("counter", json!({ "name": name, "delta": delta.to_string(), "total": total.to_string() }))
-        }
+        Message::Counter { name, delta, total } => (
+            "counter",
+            json!({ "name": name, "delta": delta.to_string(), "total": total.to_string() }),
+        ),
         Message::Gauge(metrics) => {
             let metrics: Map<String, Value> = metrics
                 .iter()
-                .map(|(name, gauge)| (name.clone(), json!({ "unit": gauge.unit, "value": gauge.value })))
+                .map(|(name, gauge)| {
+                    (name.clone(), json!({ "unit": gauge.unit, "value": gauge.value }))
+                })
                 .collect();
             ("gauge", json!({ "metrics": metrics }))
         }

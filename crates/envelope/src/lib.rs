@@ -2,7 +2,6 @@
 
 mod json;
 
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -70,7 +69,13 @@ impl Message {
 
 impl Envelope {
     /// One log line of `source_type` (`API`, `STG`, `CELL`, `RTR`, `APP/PROC/WEB`) about `source_id`.
-    pub fn log(source: &Source, source_type: &str, stream: LogType, line: impl Into<Bytes>, at: Timestamp) -> Envelope {
+    pub fn log(
+        source: &Source,
+        source_type: &str,
+        stream: LogType,
+        line: impl Into<Bytes>,
+        at: Timestamp,
+    ) -> Envelope {
         let mut tags = (*source.tags).clone();
         tags.insert("source_type".to_owned(), source_type.to_owned());
         Envelope {

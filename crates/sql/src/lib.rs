@@ -42,7 +42,8 @@ const ACQUIRE: Duration = Duration::from_secs(30);
 impl Db {
     /// A SQLite file, made when absent. Each commit is on disk before it is acknowledged.
     pub async fn open_file(path: &Path) -> anyhow::Result<Db> {
-        let text = path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
+        let text =
+            path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
         Db::open(&format!("sqlite://{text}?mode=rwc")).await
     }
 
@@ -79,7 +80,11 @@ impl Db {
 }
 
 fn pool(most: u32) -> AnyPoolOptions {
-    AnyPoolOptions::new().max_connections(most).acquire_timeout(ACQUIRE).idle_timeout(None).max_lifetime(None)
+    AnyPoolOptions::new()
+        .max_connections(most)
+        .acquire_timeout(ACQUIRE)
+        .idle_timeout(None)
+        .max_lifetime(None)
 }
 
 async fn pragmas(connection: &mut Connection) -> sqlx::Result<()> {
@@ -114,21 +119,31 @@ mod tests {
     #[tokio::test]
     async fn both_engines_take_the_common_text() {
         for db in testing::databases().await {
-            let first = [Migration { name: "0001_first", sql: "CREATE TABLE things (id $ID, name TEXT NOT NULL UNIQUE, size BIGINT NOT NULL)" }];
+            let first = [Migration {
+                name: "0001_first",
+                sql: "CREATE TABLE things (id $ID, name TEXT NOT NULL UNIQUE, size BIGINT NOT NULL)",
+            }];
             db.migrate("test", &first).await.unwrap();
             db.migrate("test", &first).await.unwrap();
             let mut tx = db.begin().await.unwrap();
             for (name, size) in [("a", 1_i64), ("b", 2)] {
-                let insert = sqlx::query("INSERT INTO things (name, size) VALUES ($1, $2)").bind(name).bind(size);
+                let insert = sqlx::query("INSERT INTO things (name, size) VALUES ($1, $2)")
+                    .bind(name)
+                    .bind(size);
                 insert.execute(&mut *tx).await.unwrap();
             }
             tx.commit().await.unwrap();
             let mut tx = db.begin().await.unwrap();
-            let again = sqlx::query("INSERT INTO things (name, size) VALUES ('a', 3)").execute(&mut *tx).await;
+            let again = sqlx::query("INSERT INTO things (name, size) VALUES ('a', 3)")
+                .execute(&mut *tx)
+                .await;
             assert!(is_taken(&again.unwrap_err()));
             drop(tx);
             let mut connection = db.read().await.unwrap();
-            let sum: i64 = sqlx::query_scalar("SELECT CAST(SUM(size) AS BIGINT) FROM things").fetch_one(&mut *connection).await.unwrap();
+            let sum: i64 = sqlx::query_scalar("SELECT CAST(SUM(size) AS BIGINT) FROM things")
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap();
             assert_eq!(sum, 3);
             let newer = db.migrate("test", &[]).await.unwrap_err();
             assert!(newer.to_string().contains("newer version"), "{newer:#}");

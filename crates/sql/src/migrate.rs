@@ -22,16 +22,25 @@ impl Db {
     pub async fn migrate(&self, owner: &str, migrations: &[Migration]) -> anyhow::Result<()> {
         let mut tx = self.begin().await?;
         tx.execute(sqlx::raw_sql(LEDGER)).await?;
-        let applied: Vec<String> = sqlx::query_scalar("SELECT name FROM schema_migrations WHERE owner = $1 ORDER BY name")
-            .bind(owner)
-            .fetch_all(&mut *tx)
-            .await?;
+        let applied: Vec<String> =
+            sqlx::query_scalar("SELECT name FROM schema_migrations WHERE owner = $1 ORDER BY name")
+                .bind(owner)
+                .fetch_all(&mut *tx)
+                .await?;
         tx.commit().await?;
-        if let Some(unknown) = applied.iter().find(|name| migrations.iter().all(|known| known.name != **name)) {
-            bail!("the database was written by a newer version: {owner} migration {unknown} is unknown here");
+        if let Some(unknown) =
+            applied.iter().find(|name| migrations.iter().all(|known| known.name != **name))
+        {
+            bail!(
+                "the database was written by a newer version: {owner} migration {unknown} is unknown here"
+            );
         }
-        for migration in migrations.iter().filter(|migration| !applied.iter().any(|name| name == migration.name)) {
-            self.apply(owner, migration).await.with_context(|| format!("{owner} migration {}", migration.name))?;
+        for migration in
+            migrations.iter().filter(|migration| !applied.iter().any(|name| name == migration.name))
+        {
+            self.apply(owner, migration)
+                .await
+                .with_context(|| format!("{owner} migration {}", migration.name))?;
         }
         Ok(())
     }

@@ -26,7 +26,9 @@ pub async fn sqlite() -> Db {
 pub async fn postgres() -> Option<Db> {
     static ALOUD: Once = Once::new();
     let Ok(server) = std::env::var(POSTGRES) else {
-        ALOUD.call_once(|| eprintln!("SKIPPED on PostgreSQL: {POSTGRES} is not set (`make test` sets it)"));
+        ALOUD.call_once(|| {
+            eprintln!("SKIPPED on PostgreSQL: {POSTGRES} is not set (`make test` sets it)")
+        });
         return None;
     };
     let admin = Db::open(&server).await.expect("the given PostgreSQL answers");

@@ -1,0 +1,164 @@
+//! Which endpoint a request goes to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base::Timestamp;
+use rand::Rng;
+
+use crate::table::{Pool, Target};
+
+/// What the request itself demands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Any,
+    /// The instance a session sticks to; another one serves when it is gone.
+    Session(String),
+    /// `X-CF-APP-INSTANCE: APP:INDEX`.
+    App {
+        app: String,
+        index: u32,
+    },
+    /// `X-CF-PROCESS-INSTANCE: PROCESS[:INDEX]`.
+    Process {
+        process: String,
+        index: Option<u32>,
+    },
+}
+
+impl Wish {
+    pub(crate) fn admits(&self, target: &Target) -> bool {
+        let endpoint = &target.endpoint;
+        match self {
+            Wish::Any | Wish::Session(_) => true,
+            Wish::App { app, index } => *endpoint.log_guid == **app && endpoint.key.index == *index,
+            Wish::Process { process, index } => {
+                endpoint.tags.get("process_id").is_some_and(|id| id == process)
+                    && index.is_none_or(|index| endpoint.key.index == index)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Choice {
+    Target(Arc<Target>),
+    /// The wish names nobody who is here.
+    Unknown,
+    /// Everybody has as many requests as allowed.
+    Full,
+    /// Everybody was tried.
+    Exhausted,
+}
+
+/// The next endpoint for a request that has `tried` some already. Failed endpoints are passed over while others are left.
+pub(crate) fn choose(
+    pool: &Pool,
+    wish: &Wish,
+    tried: &[Arc<Target>],
+    max_in_flight: usize,
+    now: Timestamp,
+    rng: &mut impl Rng,
+) -> Choice {
+    let endpoints = pool.endpoints.read();
+    let admitted: Vec<&Arc<Target>> =
+        endpoints.iter().filter(|target| wish.admits(target)).collect();
+    if admitted.is_empty() {
+        return if tried.is_empty() { Choice::Unknown } else { Choice::Exhausted };
+    }
+    let untried: Vec<_> = admitted
+        .into_iter()
+        .filter(|target| !tried.iter().any(|t| Arc::ptr_eq(t, target)))
+        .collect();
+    if untried.is_empty() {
+        return Choice::Exhausted;
+    }
+    let free: Vec<_> = untried
+        .into_iter()
+        .filter(|target| target.in_flight.load(Ordering::Relaxed) < max_in_flight)
+        .collect();
+    if free.is_empty() {
+        return Choice::Full;
+    }
+    if let Wish::Session(instance) = wish
+        && let Some(target) =
+            free.iter().find(|target| target.endpoint.instance_guid.as_str() == instance)
+    {
+        return Choice::Target(Arc::clone(target));
+    }
+    let healthy: Vec<_> = free.iter().copied().filter(|target| !target.is_failed(now)).collect();
+    let among = if healthy.is_empty() { &free } else { &healthy };
+    let algorithm = among[0].endpoint.options.get("loadbalancing").and_then(|name| name.as_str());
+    let chosen = match algorithm {
+        Some("least-connection") => least_connection(among, rng),
+        _ => among[pool.next.fetch_add(1, Ordering::Relaxed) % among.len()],
+    };
+    Choice::Target(Arc::clone(chosen))
+}
+
+fn least_connection<'a>(among: &[&'a Arc<Target>], rng: &mut impl Rng) -> &'a Arc<Target> {
+    let load = |target: &Target| target.in_flight.load(Ordering::Relaxed);
+    let least = among.iter().map(|target| load(target)).min().unwrap_or(0);
+    let idle: Vec<_> = among.iter().filter(|target| load(target) <= least).collect();
+    // Loads move meanwhile, so nobody may be at the least any more.
+    if idle.is_empty() { among[0] } else { idle[rng.random_range(0..idle.len())] }
+}
+
+#[cfg(test)]
+mod tests {
+    use diego::routing::TableUpdate;
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
+
+    use super::*;
+    use crate::table::Table;
+    use crate::table::tests::endpoint;
+
+    fn pool(instances: u32) -> Arc<Pool> {
+        let table = Table::default();
+        let add =
+            (0..instances).map(|n| ("a.com".to_owned(), endpoint(&format!("i{n}"), n))).collect();
+        table.apply(TableUpdate::Delta { add, remove: vec![] });
+        table.lookup("a.com", "/").unwrap()
+    }
+
+    fn pick(pool: &Pool, wish: &Wish, tried: &[Arc<Target>]) -> String {
+        match choose(pool, wish, tried, 2, Timestamp::from_secs(1), &mut SmallRng::seed_from_u64(1))
+        {
+            Choice::Target(target) => target.endpoint.instance_guid.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn requests_go_round() {
+        let pool = pool(3);
+        let mut got: Vec<_> = (0..6).map(|_| pick(&pool, &Wish::Any, &[])).collect();
+        got.sort();
+        assert_eq!(got, ["i0", "i0", "i1", "i1", "i2", "i2"]);
+    }
+
+    #[test]
+    fn wishes_are_kept_or_refused() {
+        let pool = pool(3);
+        assert_eq!(pick(&pool, &Wish::Session("i2".into()), &[]), "i2");
+        assert_eq!(pick(&pool, &Wish::App { app: "app".into(), index: 1 }, &[]), "i1");
+        assert_eq!(pick(&pool, &Wish::App { app: "app".into(), index: 9 }, &[]), "Unknown");
+        assert_eq!(
+            pick(&pool, &Wish::Process { process: "process".into(), index: Some(0) }, &[]),
+            "i0"
+        );
+    }
+
+    #[test]
+    fn tried_failed_and_full_endpoints_are_passed_over() {
+        let pool = pool(2);
+        let targets: Vec<_> = pool.endpoints.read().clone();
+        assert_eq!(pick(&pool, &Wish::Any, &targets[..1]), "i1");
+        assert_eq!(pick(&pool, &Wish::Any, &targets), "Exhausted");
+        targets[0].mark_failed(Timestamp::from_secs(9));
+        assert_eq!([pick(&pool, &Wish::Any, &[]), pick(&pool, &Wish::Any, &[])], ["i1", "i1"]);
+        targets.iter().for_each(|target| target.in_flight.store(2, Ordering::Relaxed));
+        assert_eq!(pick(&pool, &Wish::Any, &[]), "Full");
+    }
+}

@@ -1,0 +1,46 @@
+//! The front door's certificate: the operator's, or one made by the platform itself.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A certificate chain and its key, both as PEM.
+#[derive(Clone)]
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Identity {
+    /// Signed by itself, for `names` (host names, wildcards, addresses). Browsers warn; `--skip-ssl-validation` accepts it.
+    pub fn self_made(names: Vec<String>) -> anyhow::Result<Identity> {
+        let mut params =
+            CertificateParams::new(names).context("a name cannot stand in a certificate")?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "Cupola");
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// HTTP/2 and HTTP/1.1 over TLS 1.2 and 1.3.
+    pub fn server_config(&self) -> anyhow::Result<Arc<ServerConfig>> {
+        base::http::install_crypto();
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(self.certificate.as_bytes())
+            .collect::<Result<_, _>>()
+            .context("reading the certificate")?;
+        anyhow::ensure!(!chain.is_empty(), "the certificate file holds no certificate");
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
+            .context("reading the certificate's key")?;
+        let mut config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .context("certificate and key do not fit")?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
