@@ -1,0 +1,73 @@
+//! The stack's `/etc`: accounts of its own, and from the machine only what programs under `/usr` need to work.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+/// Copied from the machine where present. What not everybody may read there is left out.
+pub(crate) const COPIED: [&str; 46] = [
+    // Where programs find libraries, and one another.
+    "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+    // Whom TLS trusts.
+    "ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "pki", "crypto-policies",
+    // What system this is.
+    "os-release", "lsb-release", "debian_version", "issue",
+    // Language and time.
+    "localtime", "timezone", "locale.alias", "locale.conf", "default/locale",
+    // Names of protocols, types and terminals.
+    "services", "protocols", "rpc", "networks", "host.conf", "gai.conf", "mime.types", "magic", "terminfo", "inputrc",
+    // Shells.
+    "profile", "profile.d", "bash.bashrc", "bash_completion.d", "skel",
+    // Language runtimes and their package managers: a site's mirrors are set here.
+    "pip.conf", "npmrc", "gemrc", "gitconfig", "python3", "python3.11", "python3.13", "perl", "php", "java-17-openjdk",
+    "java-21-openjdk", "fonts", "ImageMagick-6",
+];
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
+    bin:x:2:2:bin:/bin:/usr/sbin/nologin\nsys:x:3:3:sys:/dev:/usr/sbin/nologin\n\
+    www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\nvcap:x:2000:2000:vcap:/home/vcap:/bin/bash\n\
+    nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\ndaemon:x:1:\nbin:x:2:\nsys:x:3:\nadm:x:4:\ntty:x:5:\ndisk:x:6:\nmail:x:8:\nwww-data:x:33:\n\
+    staff:x:50:\nusers:x:100:\nvcap:x:2000:\nnogroup:x:65534:\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\nprotocols: files\nservices: files\n";
+
+pub(crate) fn build(host: &Path, etc: &Path) -> anyhow::Result<()> {
+    for name in COPIED {
+        let (from, to) = (host.join(name), etc.join(name));
+        if from.symlink_metadata().is_ok() {
+            if let Some(parent) = to.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+        }
+    }
+    let written = [("passwd", PASSWD), ("group", GROUP), ("nsswitch.conf", NSSWITCH), ("hostname", "container\n"), ("hosts", "127.0.0.1 localhost\n"), ("resolv.conf", "")];
+    for (name, text) in written {
+        std::fs::write(etc.join(name), text)?;
+    }
+    symlink("/proc/self/mounts", etc.join("mtab"))?;
+    Ok(())
+}
+
+/// Links are kept as links: those of `/etc/alternatives` lead to `/usr`, which the stack has at the same place.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let meta = from.symlink_metadata()?;
+    if meta.is_symlink() {
+        symlink(std::fs::read_link(from)?, to)?;
+    } else if meta.mode() & 0o004 == 0 {
+        return Ok(());
+    } else if meta.is_dir() {
+        std::fs::create_dir_all(to)?;
+        std::fs::set_permissions(to, Permissions::from_mode(0o755))?;
+        for entry in std::fs::read_dir(from)? {
+            let name = entry?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+    } else if meta.is_file() {
+        std::fs::copy(from, to)?;
+        std::fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o755))?;
+    }
+    Ok(())
+}
