@@ -1,0 +1,211 @@
+//! Log lines on disk: compressed, append-only segments, written by a thread of its own as soon as lines come.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use bytes::{Buf as _, Bytes};
+use envelope::Envelope;
+use parking_lot::Mutex;
+use tracing::warn;
+
+use crate::Config;
+use crate::codec::{decode, encode};
+
+/// A segment is closed at this size, so that old lines can go in such pieces.
+const SEGMENT_MAX: u64 = 8 << 20;
+/// A frame is written at this size, uncompressed, though more lines wait.
+const FRAME_MAX: usize = 256 << 10;
+const LEVEL: i32 = 1;
+
+pub(crate) struct Segments {
+    queue: Mutex<Option<SyncSender<Vec<u8>>>>,
+    dropped: AtomicU64,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Segments {
+    /// Hands everything that is there to `each`, oldest first, and begins a new segment.
+    pub(crate) fn open(config: &Config, each: impl FnMut(Envelope)) -> anyhow::Result<Segments> {
+        std::fs::create_dir_all(&config.dir).with_context(|| format!("making {}", config.dir.display()))?;
+        let known = list(&config.dir)?;
+        replay(&known, each)?;
+        let next = known.last().map_or(0, |(number, _)| number + 1);
+        let (sender, receiver) = sync_channel(config.queue);
+        let files = Files { dir: config.dir.clone(), number: next, max: config.max_disk_bytes, open: None };
+        let writer = std::thread::Builder::new().name("logs".to_owned()).spawn(move || run(&receiver, files))?;
+        Ok(Segments { queue: Mutex::new(Some(sender)), dropped: AtomicU64::new(0), writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Never waits: when the disk does not keep up, the line is kept in memory alone and counted.
+    pub(crate) fn write(&self, envelope: &Envelope) {
+        let mut bytes = Vec::with_capacity(256);
+        if !encode(envelope, &mut bytes) {
+            return;
+        }
+        let Some(queue) = self.queue.lock().clone() else { return };
+        if let Err(TrySendError::Full(_)) = queue.try_send(bytes) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Segments {
+    fn drop(&mut self) {
+        *self.queue.lock() = None;
+        if let Some(writer) = self.writer.lock().take()
+            && writer.join().is_err()
+        {
+            warn!("the writer of log segments had ended badly");
+        }
+    }
+}
+
+/// Sleeps while nobody says anything; takes all that waits as one frame.
+fn run(queue: &Receiver<Vec<u8>>, mut files: Files) {
+    while let Ok(first) = queue.recv() {
+        let mut frame = first;
+        while frame.len() < FRAME_MAX
+            && let Ok(more) = queue.try_recv()
+        {
+            frame.extend(more);
+        }
+        if let Err(error) = files.append(&frame) {
+            warn!(error = %format!("{error:#}"), "log lines are kept in memory alone");
+        }
+    }
+}
+
+struct Files {
+    dir: PathBuf,
+    number: u64,
+    max: u64,
+    open: Option<(File, u64)>,
+}
+
+impl Files {
+    fn append(&mut self, frame: &[u8]) -> anyhow::Result<()> {
+        let packed = zstd::bulk::compress(frame, LEVEL)?;
+        let (mut file, size) = match self.open.take() {
+            Some(open) => open,
+            None => (self.begin()?, 0),
+        };
+        let mut whole = Vec::with_capacity(packed.len() + 8);
+        whole.extend(u32::try_from(packed.len())?.to_be_bytes());
+        whole.extend(u32::try_from(frame.len())?.to_be_bytes());
+        whole.extend(packed);
+        file.write_all(&whole).context("writing log lines")?;
+        let size = size + whole.len() as u64;
+        if size < SEGMENT_MAX {
+            self.open = Some((file, size));
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> anyhow::Result<File> {
+        self.make_room()?;
+        let path = self.dir.join(format!("{:012}.logs", self.number));
+        self.number += 1;
+        OpenOptions::new().create_new(true).append(true).open(&path).with_context(|| format!("opening {}", path.display()))
+    }
+
+    fn make_room(&self) -> anyhow::Result<()> {
+        let mut known = list(&self.dir)?;
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        let mut total: u64 = known.iter().map(|(_, path)| size(path)).sum();
+        while total + SEGMENT_MAX > self.max && !known.is_empty() {
+            let (_, oldest) = known.remove(0);
+            total -= size(&oldest);
+            std::fs::remove_file(&oldest).with_context(|| format!("removing {}", oldest.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn list(dir: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        if let (Some(number), Some("logs")) = (number, path.extension().and_then(|extension| extension.to_str())) {
+            found.push((number, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn replay(known: &[(u64, PathBuf)], mut each: impl FnMut(Envelope)) -> anyhow::Result<()> {
+    for (_, path) in known {
+        let mut bytes = Vec::new();
+        File::open(path)?.read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
+        let mut bytes = Bytes::from(bytes);
+        while let Some(mut frame) = unpack(&mut bytes) {
+            while let Some(envelope) = decode(&mut frame) {
+                each(envelope);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The next frame; `None` at the end, and where a write was cut off.
+fn unpack(bytes: &mut Bytes) -> Option<Bytes> {
+    let packed = bytes.try_get_u32().ok()? as usize;
+    let size = bytes.try_get_u32().ok()? as usize;
+    if packed > bytes.len() {
+        return None;
+    }
+    zstd::bulk::decompress(&bytes.split_to(packed), size).ok().map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::tests::{line, text};
+
+    fn reopen(config: &Config) -> (Segments, Vec<String>) {
+        let mut seen = Vec::new();
+        let segments = Segments::open(config, |envelope| seen.push(text(&envelope))).unwrap();
+        (segments, seen)
+    }
+
+    #[test]
+    fn lines_survive_and_a_cut_end_costs_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(folder.path().to_owned());
+        let (segments, _) = reopen(&config);
+        (0..100).for_each(|n| segments.write(&line("app", &n.to_string(), n)));
+        drop(segments);
+        let (segments, seen) = reopen(&config);
+        assert_eq!(seen, (0..100).map(|n| n.to_string()).collect::<Vec<_>>());
+        segments.write(&line("app", "cut", 100));
+        drop(segments);
+        let (_, last) = list(folder.path()).unwrap().pop().unwrap();
+        let size = std::fs::metadata(&last).unwrap().len();
+        OpenOptions::new().write(true).open(&last).unwrap().set_len(size - 3).unwrap();
+        assert_eq!(reopen(&config).1.len(), 100);
+    }
+
+    #[test]
+    fn old_segments_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { max_disk_bytes: 2 * SEGMENT_MAX, ..Config::new(folder.path().to_owned()) };
+        for number in 0..5 {
+            std::fs::write(folder.path().join(format!("{number:012}.logs")), vec![0; 4 << 20]).unwrap();
+        }
+        let (segments, _) = reopen(&config);
+        segments.write(&line("app", "new", 1));
+        drop(segments);
+        let left: Vec<u64> = list(folder.path()).unwrap().into_iter().map(|(number, _)| number).collect();
+        assert_eq!(left, [3, 4, 5]);
+    }
+}
