@@ -1,0 +1,6 @@
+//! UAA through its router, on every database there is.
+
+mod clients;
+mod harness;
+mod scim;
+mod tokens;
