@@ -1,0 +1,419 @@
+//! Staging, starting and waiting: what `push`, `start`, `restart`, `restage` and `scale` share.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use crate::client::{Body, Client, Pace};
+use crate::command::Context;
+use crate::error::{Error, Result, failed};
+use crate::logs::{self, Line, Since, Tail};
+use crate::resources::{App, Build, Deployment, Instance, Process, Stats};
+use crate::ui::say;
+
+const STAGING: &str = "STG";
+
+/// How a new version replaces the old one without downtime.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    pub strategy: Strategy,
+    pub max_in_flight: Option<u64>,
+    /// Percentages of instances, for canaries.
+    pub steps: Vec<u64>,
+    /// The scale the new version gets, when it differs.
+    pub scale: Vec<(&'static str, Value)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Strategy {
+    Rolling,
+    Canary,
+    /// As if no strategy were given.
+    Null,
+}
+
+/// The flags of every command that can roll.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct RolloutFlags {
+    /// Deployment strategy can be canary, rolling or null.
+    #[arg(long, value_enum, ignore_case = true)]
+    pub strategy: Option<Strategy>,
+    /// The most instances that may be starting at once. Only with --strategy.
+    #[arg(long, allow_hyphen_values = true)]
+    max_in_flight: Option<i64>,
+    /// Percentages of instances at which a canary pauses (e.g. 20,40,60)
+    #[arg(long)]
+    instance_steps: Option<String>,
+    /// Exit when the first instance of the web process is healthy
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+impl RolloutFlags {
+    /// Pure: the rollout asked for, or how the flags contradict each other.
+    pub fn rollout(&self) -> Result<Option<Rollout>> {
+        let strategy = self.strategy.filter(|strategy| *strategy != Strategy::Null);
+        let Some(strategy) = strategy else {
+            let wrong = [
+                ("--max-in-flight", "--strategy", self.max_in_flight.is_some()),
+                ("--instance-steps", "--strategy=canary", self.instance_steps.is_some()),
+            ];
+            return match wrong.iter().find(|(.., given)| *given) {
+                Some((flag, needs, _)) => {
+                    Err(Error::Usage(format!("'{flag}' and '{needs}' must be used together.")))
+                }
+                None => Ok(None),
+            };
+        };
+        if self.max_in_flight.is_some_and(|most| most < 1) {
+            return Err(Error::Usage(
+                "--max-in-flight must be greater than or equal to 1".to_owned(),
+            ));
+        }
+        let steps = match (&self.instance_steps, strategy) {
+            (None, _) => Vec::new(),
+            (Some(_), Strategy::Rolling | Strategy::Null) => {
+                return Err(Error::Usage(
+                    "'--instance-steps' and '--strategy=canary' must be used together.".to_owned(),
+                ));
+            }
+            (Some(text), Strategy::Canary) => {
+                let steps: std::result::Result<Vec<u64>, _> =
+                    text.split(',').map(|step| step.trim().parse()).collect();
+                steps.map_err(|_| {
+                    Error::Usage("Value for --instance-steps must be list of weights".to_owned())
+                })?
+            }
+        };
+        let max_in_flight = self.max_in_flight.and_then(|most| u64::try_from(most).ok());
+        Ok(Some(Rollout { strategy, max_in_flight, steps, scale: Vec::new() }))
+    }
+}
+
+/// Stages a package while showing what the stager says; answers the droplet's guid.
+pub async fn stage(cx: &mut Context<'_>, app: &App, package: &str) -> Result<String> {
+    let mut tail = Tail::start(&cx.client, &app.guid, Since::New).await;
+    let build: Build =
+        cx.client.post("/v3/builds", json!({ "package": { "guid": package } })).await?.json()?;
+    let (limit, client) = (cx.minutes("CF_STAGING_TIMEOUT", 15), cx.client.clone());
+    let built = async {
+        let finished = built(&client, build.guid);
+        timeout_at(Instant::now() + limit, finished).await.unwrap_or_else(|_| {
+            let minutes = limit.as_secs_f64() / 60.0;
+            failed(format!(
+                "Error staging application {}: timed out after {minutes} minute(s)",
+                app.name
+            ))
+        })
+    };
+    tokio::pin!(built);
+    let mut reading = true;
+    let build = loop {
+        tokio::select! {
+            build = &mut built => break build,
+            line = tail.next(), if reading => match line {
+                Some(Ok(line)) => show_staging(cx, &line),
+                Some(Err(error)) => cx.ui.warn(&format!("Failed to retrieve logs from Log Cache: {error}")),
+                None => reading = false,
+            },
+        }
+    };
+    for line in tail.finish().await {
+        show_staging(cx, &line);
+    }
+    droplet_of(build?, &app.name, &cx.cf())
+}
+
+fn show_staging(cx: &mut Context, line: &Line) {
+    if line.source == STAGING {
+        logs::show(&mut cx.ui, line, false);
+    }
+}
+
+async fn built(client: &Client, guid: String) -> Result<Build> {
+    let (path, mut pace) = (format!("/v3/builds/{guid}"), Pace::default());
+    loop {
+        let reply = client.send(reqwest::Method::GET, &path, &[], Body::None).await?;
+        let build: Build = reply.json()?;
+        if build.state != "STAGING" {
+            return Ok(build);
+        }
+        pace.wait(reply.took).await;
+    }
+}
+
+/// Pure: the droplet a build made, or why there is none and what to do about it.
+fn droplet_of(build: Build, app: &str, cf: &str) -> Result<String> {
+    if let Some(droplet) = build.droplet.filter(|_| build.state == "STAGED") {
+        return Ok(droplet.guid);
+    }
+    let why = build.error.unwrap_or_else(|| "the build gave no reason".to_owned());
+    if why.contains("NoAppDetectedError") {
+        return failed(format!(
+            "Error staging application: {why}\n\nTIP: Use '{cf} buildpacks' to see a list of supported buildpacks."
+        ));
+    }
+    failed(format!(
+        "Error staging application: {why}\n\nTIP: use '{cf} logs {app} --recent' for more information"
+    ))
+}
+
+pub async fn set_droplet(cx: &Context<'_>, app: &str, droplet: &str) -> Result<()> {
+    let path = format!("/v3/apps/{app}/relationships/current_droplet");
+    let set = cx.client.patch(&path, json!({ "data": { "guid": droplet } })).await;
+    match set {
+        Err(error) if error.api_detail(422).is_some() => {
+            failed(format!("Unable to assign droplet: {error}"))
+        }
+        set => set.map(drop),
+    }
+}
+
+/// `start`, `stop` or `restart`.
+pub async fn act(cx: &Context<'_>, app: &str, action: &str) -> Result<()> {
+    let path = format!("/v3/apps/{app}/actions/{action}");
+    cx.client.send(reqwest::Method::POST, &path, &[], Body::None).await.map(drop)
+}
+
+/// What the instances of a process amount to, for one who waits.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Stable,
+    Crashed,
+    Starting,
+}
+
+/// Pure: one running instance is enough, and a process without instances needs none.
+fn progress(instances: &[Instance]) -> Progress {
+    if instances.is_empty() || instances.iter().any(|instance| instance.state == "RUNNING") {
+        Progress::Stable
+    } else if instances.iter().all(|instance| instance.state == "CRASHED") {
+        Progress::Crashed
+    } else {
+        Progress::Starting
+    }
+}
+
+fn details(instances: &[Instance]) -> String {
+    let why = instances
+        .iter()
+        .find_map(|instance| instance.details.as_deref().filter(|details| !details.is_empty()));
+    why.map_or_else(
+        || "Instances starting...".to_owned(),
+        |why| format!("Error starting instances: '{why}'"),
+    )
+}
+
+/// Waits until every process has an instance that runs; with `no_wait`, only the web process counts.
+pub async fn wait_running(cx: &mut Context<'_>, app: &App, no_wait: bool) -> Result<()> {
+    let limit = startup_limit(cx);
+    let mut processes: Vec<Process> =
+        cx.client.list(&format!("/v3/apps/{}/processes", app.guid), &[]).await?.resources;
+    processes.retain(|process| !no_wait || process.kind == "web");
+    wait_for(cx, app, &processes, Instant::now() + limit).await
+}
+
+fn startup_limit(cx: &Context) -> Duration {
+    cx.minutes("CF_STARTUP_TIMEOUT", 5)
+}
+
+async fn wait_for(
+    cx: &mut Context<'_>,
+    app: &App,
+    processes: &[Process],
+    until: Instant,
+) -> Result<()> {
+    let mut said = String::new();
+    for process in processes {
+        let (path, mut pace) = (format!("/v3/processes/{}/stats", process.guid), Pace::default());
+        loop {
+            let Ok(reply) =
+                timeout_at(until, cx.client.send(reqwest::Method::GET, &path, &[], Body::None))
+                    .await
+            else {
+                return Err(Error::StartTimeout { cf: cx.cf(), app: app.name.clone() });
+            };
+            let reply = reply?;
+            let stats: Stats = reply.json()?;
+            let saying = details(&stats.resources);
+            if saying != said {
+                say!(cx.ui, "{saying}");
+                said = saying;
+            }
+            match progress(&stats.resources) {
+                Progress::Stable => break,
+                Progress::Crashed => {
+                    return Err(Error::Crashed { cf: cx.cf(), app: app.name.clone() });
+                }
+                Progress::Starting if Instant::now() >= until => {
+                    return Err(Error::StartTimeout { cf: cx.cf(), app: app.name.clone() });
+                }
+                Progress::Starting => pace.wait(reply.took).await,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Creates the deployment that rolls a droplet out; answers its guid.
+pub async fn create_deployment(
+    cx: &Context<'_>,
+    app: &App,
+    droplet: Option<&str>,
+    rollout: &Rollout,
+) -> Result<String> {
+    let reply =
+        cx.client.post("/v3/deployments", deployment_body(&app.guid, droplet, rollout)).await?;
+    Ok(reply.json::<Deployment>()?.guid)
+}
+
+/// Pure: only what was asked for is sent, so that older servers take it too.
+fn deployment_body(app: &str, droplet: Option<&str>, rollout: &Rollout) -> Value {
+    let strategy = if rollout.strategy == Strategy::Canary { "canary" } else { "rolling" };
+    let mut body =
+        json!({ "strategy": strategy, "relationships": { "app": { "data": { "guid": app } } } });
+    if let Some(droplet) = droplet {
+        body["droplet"] = json!({ "guid": droplet });
+    }
+    if let Some(most) = rollout.max_in_flight {
+        body["options"]["max_in_flight"] = json!(most);
+    }
+    if !rollout.steps.is_empty() {
+        let steps: Vec<Value> =
+            rollout.steps.iter().map(|weight| json!({ "instance_weight": weight })).collect();
+        body["options"]["canary"]["steps"] = json!(steps);
+    }
+    for (key, value) in &rollout.scale {
+        body["options"][*key] = value.clone();
+    }
+    body
+}
+
+/// Waits until a deployment is through (a canary: until it pauses), or with `no_wait` until one new instance runs.
+pub async fn wait_deployed(
+    cx: &mut Context<'_>,
+    app: &App,
+    guid: &str,
+    no_wait: bool,
+) -> Result<()> {
+    let until = Instant::now() + startup_limit(cx);
+    let waited = timeout_at(until, deployed(cx, app, guid, no_wait, until)).await;
+    let late = match waited {
+        Ok(Err(error @ Error::StartTimeout { .. })) => error,
+        Ok(done) => return done,
+        Err(_) => Error::StartTimeout { cf: cx.cf(), app: app.name.clone() },
+    };
+    cx.client
+        .send(
+            reqwest::Method::POST,
+            &format!("/v3/deployments/{guid}/actions/cancel"),
+            &[],
+            Body::None,
+        )
+        .await?;
+    Err(late)
+}
+
+async fn deployed(
+    cx: &mut Context<'_>,
+    app: &App,
+    guid: &str,
+    no_wait: bool,
+    until: Instant,
+) -> Result<()> {
+    let (path, mut pace) = (format!("/v3/deployments/{guid}"), Pace::default());
+    loop {
+        let reply = cx.client.send(reqwest::Method::GET, &path, &[], Body::None).await?;
+        let deployment: Deployment = reply.json()?;
+        match (deployment.status.value.as_str(), deployment.status.reason.as_str()) {
+            ("FINALIZED", "CANCELED") => return failed("Deployment has been canceled"),
+            ("FINALIZED", "SUPERSEDED") => return failed("Deployment has been superseded"),
+            ("FINALIZED", _) => break,
+            ("ACTIVE", "PAUSED") if deployment.strategy == "canary" => break,
+            _ if no_wait && !deployment.new_processes.is_empty() => {
+                return wait_for(cx, app, &deployment.new_processes, until).await;
+            }
+            _ => pace.wait(reply.took).await,
+        }
+    }
+    let processes: Vec<Process> =
+        cx.client.list(&format!("/v3/apps/{}/processes", app.guid), &[]).await?.resources;
+    wait_for(cx, app, &processes, until).await
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::resources::Named;
+
+    fn instances(states: &[&str]) -> Vec<Instance> {
+        states
+            .iter()
+            .map(|state| Instance { state: (*state).to_owned(), ..Instance::default() })
+            .collect()
+    }
+
+    #[test]
+    fn one_running_instance_is_enough() {
+        assert_eq!(progress(&instances(&[])), Progress::Stable);
+        assert_eq!(progress(&instances(&["CRASHED", "RUNNING"])), Progress::Stable);
+        assert_eq!(progress(&instances(&["CRASHED", "STARTING"])), Progress::Starting);
+        assert_eq!(progress(&instances(&["DOWN"])), Progress::Starting);
+        assert_eq!(progress(&instances(&["CRASHED", "CRASHED"])), Progress::Crashed);
+    }
+
+    #[test]
+    fn a_failed_build_tells_what_to_do_next() {
+        let build = |state: &str, error: Option<&str>| Build {
+            state: state.to_owned(),
+            error: error.map(str::to_owned),
+            ..Build::default()
+        };
+        let error = droplet_of(
+            build("FAILED", Some("BuildpackCompileFailed - exit status 1")),
+            "dora",
+            "cf",
+        )
+        .unwrap_err();
+        expect![[r#"
+            Error staging application: BuildpackCompileFailed - exit status 1
+
+            TIP: use 'cf logs dora --recent' for more information"#]]
+        .assert_eq(&error.to_string());
+        let error = droplet_of(build("FAILED", Some("NoAppDetectedError - none")), "dora", "cf")
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("TIP: Use 'cf buildpacks' to see a list of supported buildpacks.")
+        );
+        let staged = Build {
+            droplet: Some(Named { guid: "d".to_owned(), ..Named::default() }),
+            ..build("STAGED", None)
+        };
+        assert_eq!(droplet_of(staged, "dora", "cf").unwrap(), "d");
+    }
+
+    #[test]
+    fn flags_of_a_rollout_belong_together() {
+        let flags = |strategy, max_in_flight, steps: Option<&str>| RolloutFlags {
+            strategy,
+            max_in_flight,
+            instance_steps: steps.map(str::to_owned),
+            no_wait: false,
+        };
+        assert_eq!(flags(None, None, None).rollout().unwrap(), None);
+        assert_eq!(flags(Some(Strategy::Null), None, None).rollout().unwrap(), None);
+        assert!(flags(None, Some(1), None).rollout().is_err());
+        assert!(flags(Some(Strategy::Rolling), Some(0), None).rollout().is_err());
+        assert!(flags(Some(Strategy::Rolling), None, Some("20")).rollout().is_err());
+        assert!(flags(Some(Strategy::Canary), None, Some("20,x")).rollout().is_err());
+        let canary =
+            flags(Some(Strategy::Canary), Some(2), Some("20,40")).rollout().unwrap().unwrap();
+        expect![[r#"{"droplet":{"guid":"d"},"options":{"canary":{"steps":[{"instance_weight":20},{"instance_weight":40}]},"max_in_flight":2},"relationships":{"app":{"data":{"guid":"a"}}},"strategy":"canary"}"#]]
+            .assert_eq(&deployment_body("a", Some("d"), &canary).to_string());
+    }
+}

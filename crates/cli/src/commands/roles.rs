@@ -1,0 +1,491 @@
+//! Who may do what in orgs and spaces.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::client::Body;
+use crate::command::{Command, Context, Needs, Spec};
+use crate::error::{Error, Result, failed};
+use crate::resources::Related;
+use crate::ui::say;
+
+const ORG_ROLES: [(&str, &str); 3] = [
+    ("OrgManager", "organization_manager"),
+    ("BillingManager", "organization_billing_manager"),
+    ("OrgAuditor", "organization_auditor"),
+];
+const SPACE_ROLES: [(&str, &str); 4] = [
+    ("SpaceManager", "space_manager"),
+    ("SpaceDeveloper", "space_developer"),
+    ("SpaceAuditor", "space_auditor"),
+    ("SpaceSupporter", "space_supporter"),
+];
+
+/// The one a role is given to.
+pub enum Who {
+    Guid(String),
+    Name { name: String, origin: Option<String> },
+}
+
+impl Who {
+    fn new(name: &str, is_client: bool, origin: Option<&str>) -> Who {
+        if is_client {
+            Who::Guid(name.to_owned())
+        } else {
+            Who::Name { name: name.to_owned(), origin: origin.map(str::to_owned) }
+        }
+    }
+
+    fn data(&self) -> Value {
+        match self {
+            Who::Guid(guid) => json!({ "guid": guid }),
+            Who::Name { name, origin: None } => json!({ "username": name }),
+            Who::Name { name, origin: Some(origin) } => {
+                json!({ "username": name, "origin": origin })
+            }
+        }
+    }
+}
+
+fn role_type(role: &str, known: &[(&'static str, &'static str)]) -> Result<&'static str> {
+    let found = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(role));
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    found
+        .map(|(_, kind)| *kind)
+        .ok_or_else(|| Error::Usage(format!("ROLE must be one of {}", names.join(", "))))
+}
+
+/// Gives a role, and tells whether it was there already.
+async fn give(cx: &Context<'_>, role: &str, scope: &str, guid: &str, who: &Who) -> Result<bool> {
+    let body = json!({
+        "type": role,
+        "relationships": { "user": { "data": who.data() }, scope: { "data": { "guid": guid } } },
+    });
+    match cx.client.post("/v3/roles", body).await {
+        Ok(_) => Ok(false),
+        Err(error)
+            if error.api_detail(422).is_some_and(|detail| detail.contains("already has")) =>
+        {
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A role in a space needs its holder to belong to the org; who may not say so may still give the role.
+pub async fn give_in_space(
+    cx: &Context<'_>,
+    role: &str,
+    space: &str,
+    org: &str,
+    who: &Who,
+) -> Result<bool> {
+    match give(cx, "organization_user", "organization", org, who).await {
+        Ok(_) => {}
+        Err(error) if error.api_detail(403).is_some() => {}
+        Err(error) => return Err(error),
+    }
+    give(cx, role, "space", space, who).await
+}
+
+async fn take(
+    cx: &Context<'_>,
+    role: &str,
+    filter: &str,
+    guid: &str,
+    name: &str,
+    is_client: bool,
+    origin: Option<&str>,
+) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Guid {
+        guid: String,
+    }
+    let user = if is_client {
+        cx.client.get::<Guid>(&format!("/v3/users/{name}")).await?.guid
+    } else {
+        let mut query = vec![("usernames", name)];
+        query.extend(origin.map(|origin| ("origins", origin)));
+        let users = cx.client.list::<User>("/v3/users", &query).await?.resources;
+        match users.as_slice() {
+            [] => return failed(no_user(name, origin)),
+            [one] => one.guid.clone(),
+            many => {
+                let mut origins: Vec<&str> =
+                    many.iter().map(|user| user.origin.as_deref().unwrap_or_default()).collect();
+                origins.sort_unstable();
+                return failed(format!(
+                    "Ambiguous user. User with username '{name}' exists in the following origins: {}. Specify an origin to disambiguate.",
+                    origins.join(", ")
+                ));
+            }
+        }
+    };
+    let query = [("types", role), (filter, guid), ("user_guids", user.as_str())];
+    for role in cx.client.list::<Guid>("/v3/roles", &query).await?.resources {
+        cx.client.delete(&format!("/v3/roles/{}", role.guid)).await?;
+    }
+    Ok(())
+}
+
+fn no_user(name: &str, origin: Option<&str>) -> String {
+    match origin {
+        Some(origin) => format!("User '{name}' with origin '{origin}' does not exist."),
+        None => format!("User '{name}' does not exist."),
+    }
+}
+
+fn one_of_client_and_origin(is_client: bool, origin: Option<&str>) -> Result<()> {
+    if is_client && origin.is_some() {
+        return Err(Error::Usage(
+            "The following arguments cannot be used together: --client, --origin".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+#[derive(clap::Args)]
+struct InOrg {
+    #[arg(value_name = "USERNAME")]
+    user: String,
+    #[arg(value_name = "ORG")]
+    org: String,
+    #[arg(value_name = "ROLE")]
+    role: String,
+    /// USERNAME is the id of a service account (a UAA client)
+    #[arg(long)]
+    client: bool,
+    /// The identity provider the user comes from
+    #[arg(long)]
+    origin: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct InSpace {
+    #[arg(value_name = "USERNAME")]
+    user: String,
+    #[arg(value_name = "ORG")]
+    org: String,
+    #[arg(value_name = "SPACE")]
+    space: String,
+    #[arg(value_name = "ROLE")]
+    role: String,
+    /// USERNAME is the id of a service account (a UAA client)
+    #[arg(long)]
+    client: bool,
+    /// The identity provider the user comes from
+    #[arg(long)]
+    origin: Option<String>,
+}
+
+/// `cf set-org-role`
+#[derive(clap::Args)]
+pub struct SetOrgRole {
+    #[command(flatten)]
+    of: InOrg,
+}
+
+impl Command for SetOrgRole {
+    const SPEC: &'static Spec = &Spec {
+        name: "set-org-role",
+        about: "Assign an org role to a user",
+        usage: "{cf} set-org-role USERNAME ORG ROLE [--client | --origin ORIGIN]\n\nROLES:\n   OrgManager - manages users and the org itself\n   BillingManager - manages billing\n   OrgAuditor - sees the org and its reports",
+        see_also: &["org-users", "set-space-role"],
+        needs: Needs::Login,
+        ..Spec::NONE
+    };
+
+    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
+        let InOrg { user, org, role, client, origin } = self.of;
+        one_of_client_and_origin(client, origin.as_deref())?;
+        let kind = role_type(&role, &ORG_ROLES)?;
+        let me = cx.ui.name(cx.user()?.name);
+        let (shown_role, shown_user, shown_org) =
+            (cx.ui.name(&role), cx.ui.name(&user), cx.ui.name(&org));
+        say!(
+            cx.ui,
+            "Assigning role {shown_role} to user {shown_user} in org {shown_org} as {me}..."
+        );
+        let found = cx.client.org(&org).await?;
+        if give(cx, kind, "organization", &found.guid, &Who::new(&user, client, origin.as_deref()))
+            .await?
+        {
+            cx.ui.warn(&format!("User '{user}' already has role '{role}' in org '{org}'."));
+        }
+        cx.ui.ok();
+        Ok(())
+    }
+}
+
+/// `cf unset-org-role`
+#[derive(clap::Args)]
+pub struct UnsetOrgRole {
+    #[command(flatten)]
+    of: InOrg,
+}
+
+impl Command for UnsetOrgRole {
+    const SPEC: &'static Spec = &Spec {
+        name: "unset-org-role",
+        about: "Remove an org role from a user",
+        usage: "{cf} unset-org-role USERNAME ORG ROLE [--client | --origin ORIGIN]\n\nROLES:\n   OrgManager, BillingManager, OrgAuditor",
+        see_also: &["org-users", "set-org-role"],
+        needs: Needs::Login,
+        ..Spec::NONE
+    };
+
+    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
+        let InOrg { user, org, role, client, origin } = self.of;
+        one_of_client_and_origin(client, origin.as_deref())?;
+        let kind = role_type(&role, &ORG_ROLES)?;
+        let me = cx.ui.name(cx.user()?.name);
+        let (shown_role, shown_user, shown_org) =
+            (cx.ui.name(&role), cx.ui.name(&user), cx.ui.name(&org));
+        say!(
+            cx.ui,
+            "Removing role {shown_role} from user {shown_user} in org {shown_org} as {me}..."
+        );
+        let org = cx.client.org(&org).await?;
+        take(cx, kind, "organization_guids", &org.guid, &user, client, origin.as_deref()).await?;
+        cx.ui.ok();
+        Ok(())
+    }
+}
+
+/// `cf set-space-role`
+#[derive(clap::Args)]
+pub struct SetSpaceRole {
+    #[command(flatten)]
+    of: InSpace,
+}
+
+impl Command for SetSpaceRole {
+    const SPEC: &'static Spec = &Spec {
+        name: "set-space-role",
+        about: "Assign a space role to a user",
+        usage: "{cf} set-space-role USERNAME ORG SPACE ROLE [--client | --origin ORIGIN]\n\nROLES:\n   SpaceManager - manages users and features of the space\n   SpaceDeveloper - manages apps and services, sees logs\n   SpaceAuditor - sees apps, logs and settings\n   SpaceSupporter - keeps apps running, without changing them",
+        see_also: &["space-users", "unset-space-role"],
+        needs: Needs::Login,
+        ..Spec::NONE
+    };
+
+    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
+        let InSpace { user, org, space, role, client, origin } = self.of;
+        one_of_client_and_origin(client, origin.as_deref())?;
+        let kind = role_type(&role, &SPACE_ROLES)?;
+        let me = cx.ui.name(cx.user()?.name);
+        let (shown_role, shown_user) = (cx.ui.name(&role), cx.ui.name(&user));
+        let (shown_org, shown_space) = (cx.ui.name(&org), cx.ui.name(&space));
+        say!(
+            cx.ui,
+            "Assigning role {shown_role} to user {shown_user} in org {shown_org} / space {shown_space} as {me}..."
+        );
+        let found_org = cx.client.org(&org).await?;
+        let found = cx.client.space(&space, &found_org.guid).await?;
+        let who = Who::new(&user, client, origin.as_deref());
+        if give_in_space(cx, kind, &found.guid, &found_org.guid, &who).await? {
+            cx.ui.warn(&format!(
+                "User '{user}' already has role '{role}' in org '{org}' / space '{space}'."
+            ));
+        }
+        cx.ui.ok();
+        Ok(())
+    }
+}
+
+/// `cf unset-space-role`
+#[derive(clap::Args)]
+pub struct UnsetSpaceRole {
+    #[command(flatten)]
+    of: InSpace,
+}
+
+impl Command for UnsetSpaceRole {
+    const SPEC: &'static Spec = &Spec {
+        name: "unset-space-role",
+        about: "Remove a space role from a user",
+        usage: "{cf} unset-space-role USERNAME ORG SPACE ROLE [--client | --origin ORIGIN]\n\nROLES:\n   SpaceManager, SpaceDeveloper, SpaceAuditor, SpaceSupporter",
+        see_also: &["set-space-role", "space-users"],
+        needs: Needs::Login,
+        ..Spec::NONE
+    };
+
+    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
+        let InSpace { user, org, space, role, client, origin } = self.of;
+        one_of_client_and_origin(client, origin.as_deref())?;
+        let kind = role_type(&role, &SPACE_ROLES)?;
+        let me = cx.ui.name(cx.user()?.name);
+        let (shown_role, shown_user) = (cx.ui.name(&role), cx.ui.name(&user));
+        let (shown_org, shown_space) = (cx.ui.name(&org), cx.ui.name(&space));
+        say!(
+            cx.ui,
+            "Removing role {shown_role} from user {shown_user} in org {shown_org} / space {shown_space} as {me}..."
+        );
+        let org = cx.client.org(&org).await?;
+        let space = cx.client.space(&space, &org.guid).await?;
+        take(cx, kind, "space_guids", &space.guid, &user, client, origin.as_deref()).await?;
+        cx.ui.ok();
+        Ok(())
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct User {
+    guid: String,
+    presentation_name: Option<String>,
+    origin: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Role {
+    #[serde(rename = "type")]
+    kind: String,
+    relationships: BTreeMap<String, Related>,
+}
+
+/// Holders of roles, by role, in the order of their names.
+async fn holders(
+    cx: &Context<'_>,
+    filter: &str,
+    guid: &str,
+) -> Result<BTreeMap<String, Vec<User>>> {
+    let list = cx.client.list::<Role>("/v3/roles", &[("include", "user"), (filter, guid)]).await?;
+    let users: Vec<User> =
+        serde_json::from_value(list.included["users"].clone()).unwrap_or_default();
+    let mut holders: BTreeMap<String, Vec<User>> = BTreeMap::new();
+    for role in list.resources {
+        let user = crate::resources::related(&role.relationships, "user");
+        if let Some(user) = users.iter().find(|known| Some(known.guid.as_str()) == user) {
+            holders.entry(role.kind).or_default().push(user.clone());
+        }
+    }
+    for users in holders.values_mut() {
+        users.sort_by(|a, b| {
+            (&a.presentation_name, &a.origin).cmp(&(&b.presentation_name, &b.origin))
+        });
+    }
+    Ok(holders)
+}
+
+fn show_group(cx: &mut Context, title: &str, users: &[User]) {
+    let head = cx.ui.bold(title);
+    say!(cx.ui, "{head}");
+    if users.is_empty() {
+        say!(cx.ui, "  No {title} found");
+    }
+    for user in users {
+        // A service account comes from no identity provider.
+        let origin = user.origin.as_deref().unwrap_or("client");
+        say!(cx.ui, "  {} ({origin})", user.presentation_name.as_deref().unwrap_or(&user.guid));
+    }
+    say!(cx.ui);
+}
+
+/// `cf org-users`
+#[derive(clap::Args)]
+pub struct OrgUsers {
+    #[arg(value_name = "ORG")]
+    org: String,
+    /// All users with any role in the org
+    #[arg(long, short = 'a')]
+    all_users: bool,
+}
+
+impl Command for OrgUsers {
+    const SPEC: &'static Spec = &Spec {
+        name: "org-users",
+        about: "Show org users by role",
+        usage: "{cf} org-users ORG",
+        see_also: &["orgs", "set-org-role"],
+        needs: Needs::Login,
+        ..Spec::NONE
+    };
+
+    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
+        let (org, me) = (cx.ui.name(&self.org), cx.ui.name(cx.user()?.name));
+        say!(cx.ui, "Getting users in org {org} as {me}...\n");
+        let org = cx.client.org(&self.org).await?;
+        let holders = holders(cx, "organization_guids", &org.guid).await?;
+        let of = |kind: &str| holders.get(kind).cloned().unwrap_or_default();
+        if self.all_users {
+            let mut users: Vec<User> = holders.values().flatten().cloned().collect();
+            users.sort_by(|a, b| {
+                (&a.presentation_name, &a.guid).cmp(&(&b.presentation_name, &b.guid))
+            });
+            users.dedup_by(|a, b| a.guid == b.guid);
+            show_group(cx, "ORG USERS", &users);
+            return Ok(());
+        }
+        show_group(cx, "ORG MANAGER", &of("organization_manager"));
+        show_group(cx, "BILLING MANAGER", &of("organization_billing_manager"));
+        show_group(cx, "ORG AUDITOR", &of("organization_auditor"));
+        Ok(())
+    }
+}
+
+/// `cf space-users`
+#[derive(clap::Args)]
+pub struct SpaceUsers {
+    #[arg(value_name = "ORG")]
+    org: String,
+    #[arg(value_name = "SPACE")]
+    space: String,
+}
+
+impl Command for SpaceUsers {
+    const SPEC: &'static Spec = &Spec {
+        name: "space-users",
+        about: "Show space users by role",
+        usage: "{cf} space-users ORG SPACE",
+        see_also: &["org-users", "orgs", "set-space-role", "spaces", "unset-space-role"],
+        needs: Needs::Login,
+        ..Spec::NONE
+    };
+
+    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
+        let (org, space, me) =
+            (cx.ui.name(&self.org), cx.ui.name(&self.space), cx.ui.name(cx.user()?.name));
+        say!(cx.ui, "Getting users in org {org} / space {space} as {me}...\n");
+        let org = cx.client.org(&self.org).await?;
+        let space = cx.client.space(&self.space, &org.guid).await?;
+        let holders = holders(cx, "space_guids", &space.guid).await?;
+        for (title, kind) in [
+            ("SPACE MANAGER", "space_manager"),
+            ("SPACE DEVELOPER", "space_developer"),
+            ("SPACE SUPPORTER", "space_supporter"),
+            ("SPACE AUDITOR", "space_auditor"),
+        ] {
+            show_group(cx, title, &holders.get(kind).cloned().unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+/// Tells the Cloud Controller of a user that the UAA has made.
+pub async fn register(cx: &Context<'_>, guid: &str) -> Result<()> {
+    cx.client
+        .send(Method::POST, "/v3/users", &[], Body::Json(json!({ "guid": guid })))
+        .await
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_known_in_any_case() {
+        assert_eq!(role_type("orgmanager", &ORG_ROLES).unwrap(), "organization_manager");
+        assert_eq!(role_type("SpaceDeveloper", &SPACE_ROLES).unwrap(), "space_developer");
+        let error = role_type("Boss", &ORG_ROLES).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "Incorrect Usage: ROLE must be one of OrgManager, BillingManager, OrgAuditor"
+        );
+    }
+}
