@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::desired_lrp::RunInfo;
 use crate::{BbsError, CellId, DesiredLrp, InstanceGuid, LrpKey, ProcessGuid, Task, TaskGuid};
 
 /// What a cell announces every few seconds; it counts as lost when it stops.
@@ -32,6 +33,13 @@ pub struct Resources {
     pub memory_mb: u64,
     pub disk_mb: u64,
     pub containers: u64,
+}
+
+impl Resources {
+    /// What one container of it takes. Sidecars live on their container's share.
+    pub fn of(run: &RunInfo) -> Resources {
+        Resources { memory_mb: run.memory_mb, disk_mb: run.disk_mb, containers: 1 }
+    }
 }
 
 /// What an auction asks of a cell.
@@ -71,6 +79,16 @@ pub struct Work {
 pub struct LrpStart {
     pub index: u32,
     pub desired: Arc<DesiredLrp>,
+}
+
+impl LrpStart {
+    pub fn key(&self) -> LrpKey {
+        LrpKey {
+            process_guid: self.desired.process_guid.clone(),
+            index: self.index,
+            domain: self.desired.domain.clone(),
+        }
+    }
 }
 
 /// What a cell could not take.

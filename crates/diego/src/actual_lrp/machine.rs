@@ -66,6 +66,10 @@ impl ActualLrp {
     pub fn apply(self, event: Event, now: Timestamp) -> Result<ActualLrp, Refused> {
         use {Event as E, State as S};
         let refused = Refused { state: self.state.name(), event: event.name() };
+        // A suspect waits for its cell; whatever else the cell says of it ends the record.
+        if self.presence == Presence::Suspect && event != E::Recover {
+            return Err(refused);
+        }
         match (&self.state, event) {
             (S::Unclaimed { .. }, E::Claim(by)) => Ok(self.enter(S::Claimed { by }, now)),
             (S::Claimed { by: held }, E::Claim(by)) if *held == by => Ok(self),

@@ -1,0 +1,109 @@
+//! What can be set. The defaults are Diego's.
+
+use std::time::Duration;
+
+use base::http::Secret;
+
+/// Everything the brain is told at start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Shown by whoever asks over the internal API.
+    pub secret: Secret,
+    pub timings: Timings,
+    pub weights: auction::Weights,
+    /// Which of an instance's addresses routers are given.
+    pub prefer: Prefer,
+    /// Events that wait for one slow reader before it is cut off.
+    pub event_buffer: usize,
+    /// Receptor clients show these; `None` lets everyone in.
+    pub receptor: Option<Credentials>,
+}
+
+impl Config {
+    pub fn new(secret: Secret) -> Config {
+        Config {
+            secret,
+            timings: Timings::default(),
+            weights: auction::Weights::default(),
+            prefer: Prefer::Instance,
+            event_buffer: 16_384,
+            receptor: None,
+        }
+    }
+}
+
+/// A user and a password, as HTTP Basic carries them.
+#[derive(Clone)]
+pub struct Credentials {
+    pub user: String,
+    pub password: Secret,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({}, ..)", self.user)
+    }
+}
+
+/// `Instance` reaches into the container's network: routers and cells share a machine or a network. `Host` goes by the
+/// cell's address and forwarded ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    #[default]
+    Instance,
+    Host,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// Convergence runs at least this often; earlier when something is due or happens.
+    pub converge_every: Duration,
+    /// An instance without a cell is auctioned again after this.
+    pub stale_unclaimed: Duration,
+    /// A task without a cell is auctioned again after this.
+    pub stale_pending: Duration,
+    /// A task that no auction ever answered fails.
+    pub pending_gives_up: Duration,
+    /// A completed task is deleted, fetched or not.
+    pub completed_expires: Duration,
+    /// A completed task's callback is tried again.
+    pub callback_again: Duration,
+    /// Whoever resolves a task and is not heard of again loses it.
+    pub resolving_falls_back: Duration,
+    /// One try of a callback.
+    pub callback_timeout: Duration,
+    pub callback_tries: u32,
+    /// A cell asked for its state or given work answers within this.
+    pub cell_timeout: Duration,
+    /// Once any cell has answered, an auction waits this long for the others.
+    pub cell_patience: Duration,
+    /// After a restart of the brain the cells it knew count as present for this long. Not less than the TTL with which
+    /// cells announce themselves.
+    pub cell_grace: Duration,
+    /// A cell that took note of a stop and said no more is told again.
+    pub stop_again: Duration,
+    /// How long a lost cell's retired instances are remembered, lest it brings them back.
+    pub retirement_kept: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        let seconds = Duration::from_secs;
+        Timings {
+            converge_every: seconds(30),
+            stale_unclaimed: seconds(30),
+            stale_pending: seconds(30),
+            pending_gives_up: seconds(1800),
+            completed_expires: seconds(120),
+            callback_again: seconds(30),
+            resolving_falls_back: seconds(30),
+            callback_timeout: seconds(10),
+            callback_tries: 3,
+            cell_timeout: seconds(10),
+            cell_patience: seconds(1),
+            cell_grace: seconds(15),
+            stop_again: seconds(30),
+            retirement_kept: seconds(24 * 3600),
+        }
+    }
+}

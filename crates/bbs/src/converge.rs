@@ -1,0 +1,119 @@
+//! Pure: what to do about the difference between what was desired and what there is. It looks only at what is not in
+//! order, so that a round over a quiet million instances costs nothing.
+
+mod instances;
+mod tasks;
+
+use std::collections::BTreeSet;
+
+use base::Timestamp;
+use diego::{CellId, Domain, InstanceGuid, TaskGuid};
+
+use crate::config::Timings;
+use crate::state::{Slot, State};
+
+/// One thing to do. In the order in which a round finds them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Remedy {
+    PruneDomain(Domain),
+    /// A cell's time is over.
+    ForgetCell(CellId),
+    DropEvacuating(Slot),
+    /// Retired, and its cell is gone: nobody is left to report its end.
+    ForgetLost(Slot),
+    Suspect(Slot),
+    /// Lost, while an earlier suspect of the same index is waited for.
+    UnclaimLost(Slot),
+    Create(Slot),
+    Retire(Slot),
+    DropSuspect(Slot),
+    Recover(Slot),
+    Restart(Slot),
+    Auction(Slot),
+    /// A cell that took note of a stop has not reported the end.
+    StopAgain(InstanceGuid),
+    DropRetirement(InstanceGuid),
+    FailTask(TaskGuid, &'static str),
+    AuctionTask(TaskGuid),
+    UnresolveTask(TaskGuid),
+    DeleteTask(TaskGuid),
+    CallBack(TaskGuid),
+}
+
+/// What to do now, and when the next thing is due if nothing happens until then.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Round {
+    pub remedies: Vec<Remedy>,
+    pub next: Option<Timestamp>,
+}
+
+impl Round {
+    fn act(&mut self, remedy: Remedy) {
+        self.remedies.push(remedy);
+    }
+
+    fn wait_until(&mut self, due: Timestamp) {
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
+    }
+
+    /// Whether `due` has come; else it is waited for.
+    fn is_due(&mut self, due: Timestamp, now: Timestamp) -> bool {
+        if due > now {
+            self.wait_until(due);
+        }
+        due <= now
+    }
+}
+
+pub(crate) fn converge(state: &State, now: Timestamp, timings: &Timings) -> Round {
+    let mut round = Round::default();
+    domains_and_cells(&mut round, state, now);
+    for slot in suspicious(state, now) {
+        instances::converge(&mut round, state, &slot, now, timings);
+    }
+    retirements(&mut round, state, now, timings);
+    tasks::converge(&mut round, state, now, timings);
+    round
+}
+
+fn domains_and_cells(round: &mut Round, state: &State, now: Timestamp) {
+    for (domain, fresh) in state.domains() {
+        if fresh.until.is_some_and(|until| round.is_due(until, now)) {
+            round.act(Remedy::PruneDomain(domain.clone()));
+        }
+    }
+    for (id, cell) in state.cells() {
+        if round.is_due(cell.until, now) {
+            round.act(Remedy::ForgetCell(id.clone()));
+        }
+    }
+}
+
+/// Every slot that may need something: unsettled ones, those on lost cells, and those of processes that have too few
+/// instances or too many.
+fn suspicious(state: &State, now: Timestamp) -> BTreeSet<Slot> {
+    let mut slots: BTreeSet<Slot> = state.unsettled().cloned().collect();
+    for (_, lost) in state.slots_by_cell().filter(|(cell, _)| !state.is_present(cell, now)) {
+        slots.extend(lost.iter().cloned());
+    }
+    for (guid, process) in state.misfits() {
+        let held = process.groups.keys().filter(|index| !process.wants(**index));
+        slots.extend(held.map(|index| (guid.clone(), *index)));
+        let missing = (0..process.instances()).filter(|index| !process.groups.contains_key(index));
+        slots.extend(missing.map(|index| (guid.clone(), index)));
+    }
+    slots
+}
+
+fn retirements(round: &mut Round, state: &State, now: Timestamp, timings: &Timings) {
+    for retirement in state.retirements() {
+        let guid = &retirement.instance.instance_guid;
+        if state.is_present(&retirement.instance.cell_id, now) {
+            if round.is_due(retirement.since + timings.stop_again, now) {
+                round.act(Remedy::StopAgain(guid.clone()));
+            }
+        } else if round.is_due(retirement.since + timings.retirement_kept, now) {
+            round.act(Remedy::DropRetirement(guid.clone()));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The loop around `converge`: woken at once by events, else when the next thing is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{CancellationToken, Clock};
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, info};
+
+use crate::alarm::Alarm;
+use crate::auctioneer::Auctioneer;
+use crate::callbacks::Callbacks;
+use crate::config::Timings;
+use crate::converge::{Remedy, converge};
+use crate::decide::Command;
+use crate::retirer::Retirer;
+use crate::state::State;
+use crate::writer::Job;
+
+/// However much is due, rounds leave the others some time.
+const PAUSE: Duration = Duration::from_millis(20);
+
+pub(crate) struct Converger {
+    pub state: Arc<RwLock<State>>,
+    pub clock: Clock,
+    pub timings: Timings,
+    pub alarm: Arc<Alarm>,
+    pub jobs: mpsc::Sender<Job>,
+    pub auctioneer: Arc<Auctioneer>,
+    pub retirer: Arc<Retirer>,
+    pub callbacks: Arc<Callbacks>,
+    pub stop: CancellationToken,
+}
+
+impl Converger {
+    pub async fn run(self) {
+        tokio::select! {
+            () = self.rounds() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+
+    async fn rounds(&self) {
+        loop {
+            self.alarm.clear();
+            let round = converge(&self.state.read(), self.clock.now(), &self.timings);
+            if !round.remedies.is_empty() {
+                info!(remedies = round.remedies.len(), "convergence");
+            }
+            self.carry_out(round.remedies).await;
+            if let Some(next) = round.next {
+                self.alarm.no_later_than(next);
+            }
+            tokio::time::sleep(PAUSE).await;
+            self.alarm.wait(&self.clock, self.timings.converge_every).await;
+        }
+    }
+
+    /// Changes go to the writer, in order and as few commits; what only has to be begun comes after them.
+    async fn carry_out(&self, remedies: Vec<Remedy>) {
+        let (mut lrps, mut tasks, mut stops, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut last = None;
+        for remedy in remedies {
+            debug!(?remedy, "convergence");
+            match remedy {
+                Remedy::Auction(slot) => lrps.push(slot),
+                Remedy::AuctionTask(guid) => tasks.push(guid),
+                Remedy::StopAgain(guid) => stops.push(guid),
+                Remedy::CallBack(guid) => calls.push(guid),
+                change => {
+                    let (reply, answer) = oneshot::channel();
+                    let job = Job { command: Command::Remedy(change), reply: Some(reply) };
+                    if self.jobs.send(job).await.is_err() {
+                        return;
+                    }
+                    last = Some(answer);
+                }
+            }
+        }
+        if let Some(last) = last {
+            // Jobs are done in order: when the last is answered, all are. How it went, the next round sees.
+            let _ = last.await;
+        }
+        self.auctioneer.request(lrps, tasks);
+        stops.into_iter().for_each(|guid| self.retirer.retire(guid));
+        calls.into_iter().for_each(|guid| self.callbacks.call(guid));
+    }
+}

@@ -1,0 +1,31 @@
+//! The brain: what is desired, what runs where, and everything that keeps the two in step. It holds the BBS, the
+//! auctioneer, the converger and the route emitter, and speaks an internal HTTP API. It knows no app, no space and no
+//! user.
+//!
+//! A change goes one way: a command is decided by a pure function over the state, written to the store together with
+//! whatever else was waiting, and only then answered, published and acted on.
+
+mod aftermath;
+mod alarm;
+mod auctioneer;
+mod callbacks;
+mod cells;
+mod client;
+mod config;
+mod converge;
+mod converger;
+mod decide;
+mod emitter;
+mod http;
+mod hub;
+mod retirer;
+mod routes;
+mod server;
+mod state;
+mod store;
+mod wire;
+mod writer;
+
+pub use client::Client;
+pub use config::{Config, Credentials, Prefer, Timings};
+pub use server::BbsServer;

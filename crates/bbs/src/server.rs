@@ -1,0 +1,344 @@
+//! The brain as a whole: opened on a database, asked through [`Bbs`], stopped by its token.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base::{CancellationToken, Clock, TaskTracker};
+use diego::actual_lrp::State as LrpState;
+use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilter};
+use diego::cell::Dial;
+use diego::desired_lrp::DesiredLrpUpdate;
+use diego::routing::{Endpoint, Routers};
+use diego::task::State as TaskState;
+use diego::{
+    ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo,
+    ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
+};
+use futures::stream::BoxStream;
+use parking_lot::RwLock;
+use sql::Db;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::aftermath::Aftermath;
+use crate::alarm::Alarm;
+use crate::auctioneer::Auctioneer;
+use crate::callbacks::Callbacks;
+use crate::cells::Cells;
+use crate::config::Config;
+use crate::converger::Converger;
+use crate::decide::{Answer, Command};
+use crate::emitter::Emitter;
+use crate::hub::Hub;
+use crate::retirer::Retirer;
+use crate::state::State;
+use crate::store::Store;
+use crate::writer::{self, Job, Writer};
+
+/// Cheap to clone; all clones are the same brain.
+#[derive(Clone)]
+pub struct BbsServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    clock: Clock,
+    state: Arc<RwLock<State>>,
+    jobs: mpsc::Sender<Job>,
+    hub: Arc<Hub>,
+    emitter: Arc<Emitter>,
+    alarm: Arc<Alarm>,
+    stop: CancellationToken,
+}
+
+impl BbsServer {
+    /// Takes the store over, loads all of it and begins: everything spawned runs on `tasks` until `stop`, or until
+    /// another brain takes the store ([`BbsServer::stopped`]).
+    pub async fn open(
+        db: Db,
+        config: Config,
+        clock: Clock,
+        dial: Arc<dyn Dial>,
+        routers: Arc<dyn Routers>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<BbsServer> {
+        let (stop, timings) = (stop.child_token(), config.timings.clone());
+        let store = Store::open(db).await?;
+        let loaded = store.load(clock.now() + timings.cell_grace).await?;
+        let state = Arc::new(RwLock::new(loaded));
+        let (jobs, queue) = mpsc::channel(writer::QUEUE);
+        let hub = Arc::new(Hub::new(config.event_buffer));
+        let emitter = Arc::new(Emitter::new(state.clone(), routers, config.prefer, stop.clone()));
+        let cells = Arc::new(Cells::new(dial, state.clone()));
+        let alarm = Arc::new(Alarm::default());
+        let auctioneer = Arc::new(Auctioneer {
+            state: state.clone(),
+            cells: cells.clone(),
+            weights: config.weights,
+            timings: timings.clone(),
+            jobs: jobs.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            requests: Default::default(),
+            poke: Default::default(),
+        });
+        let retirer = Retirer::new(state.clone(), cells.clone(), emitter.clone(), timings.clone(), stop.clone(), tasks.clone());
+        let retirer = Arc::new(retirer);
+        let callbacks = Callbacks::new(state.clone(), jobs.clone(), timings.clone(), stop.clone(), tasks.clone());
+        let callbacks = Arc::new(callbacks);
+        let aftermath = Aftermath {
+            hub: hub.clone(),
+            emitter: emitter.clone(),
+            auctioneer: auctioneer.clone(),
+            retirer: retirer.clone(),
+            callbacks: callbacks.clone(),
+            alarm: alarm.clone(),
+            cells,
+            tasks: tasks.clone(),
+        };
+        let writer = Writer {
+            state: state.clone(),
+            store,
+            clock: clock.clone(),
+            timings: Arc::new(timings.clone()),
+            aftermath: Arc::new(aftermath),
+            stop: stop.clone(),
+            owed: BTreeSet::new(),
+        };
+        resume(&state, &auctioneer, &retirer, &callbacks);
+        let converger = Converger {
+            state: state.clone(),
+            clock: clock.clone(),
+            timings,
+            alarm: alarm.clone(),
+            jobs: jobs.clone(),
+            auctioneer: auctioneer.clone(),
+            retirer,
+            callbacks,
+            stop: stop.clone(),
+        };
+        tasks.spawn(writer.run(queue));
+        let emit = emitter.clone();
+        tasks.spawn(async move { emit.run().await });
+        tasks.spawn(auctioneer.run(clock.clone()));
+        tasks.spawn(converger.run());
+        let (end, close) = (stop.clone(), hub.clone());
+        tasks.spawn(async move {
+            end.cancelled().await;
+            close.close();
+        });
+        let inner = Inner { config, clock, state, jobs, hub, emitter, alarm, stop };
+        Ok(BbsServer { inner: Arc::new(inner) })
+    }
+
+    /// Runs a round of convergence soon, as a lost cell does.
+    pub fn converge(&self) {
+        self.inner.alarm.now();
+    }
+
+    /// Tells all routers the whole table again: for one that came late.
+    pub fn resync_routes(&self) {
+        self.inner.emitter.resync();
+    }
+
+    /// The route table as it should be now.
+    pub fn routes(&self) -> Vec<(String, Endpoint)> {
+        self.inner.emitter.table()
+    }
+
+    /// Completes when the brain has stopped answering: told to, or because another took over its store.
+    pub async fn stopped(&self) {
+        self.inner.stop.cancelled().await;
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    pub(crate) fn state(&self) -> &RwLock<State> {
+        &self.inner.state
+    }
+
+    async fn ask(&self, command: Command) -> Result<Answer> {
+        let gone = || BbsError::new(ErrorKind::Unreachable, "the brain is stopping");
+        let (reply, answer) = oneshot::channel();
+        self.inner.jobs.send(Job { command, reply: Some(reply) }).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    async fn run(&self, command: Command) -> Result<()> {
+        self.ask(command).await.map(drop)
+    }
+
+    /// Whoever is refused stops its container: by then no router leads to it.
+    async fn run_or_unroute(&self, command: Command) -> Result<()> {
+        let result = self.run(command).await;
+        if result.is_err() {
+            self.inner.emitter.settled().await;
+        }
+        result
+    }
+}
+
+/// What was under way when the last brain ended.
+fn resume(state: &RwLock<State>, auctioneer: &Auctioneer, retirer: &Arc<Retirer>, callbacks: &Arc<Callbacks>) {
+    let state = state.read();
+    let waits = |(guid, index): &&(ProcessGuid, u32)| {
+        let lrp = state.group(guid, *index).and_then(|group| group.ordinary.as_ref());
+        lrp.is_some_and(|lrp| matches!(lrp.state, LrpState::Unclaimed { .. }))
+    };
+    let lrps = state.unsettled().filter(waits).cloned().collect();
+    let pending = state.all_tasks().filter(|task| matches!(task.state, TaskState::Pending));
+    auctioneer.request(lrps, pending.map(|task| task.task_guid.clone()).collect());
+    for retirement in state.retirements() {
+        retirer.retire(retirement.instance.instance_guid.clone());
+    }
+    for task in state.all_tasks().filter(|task| matches!(task.state, TaskState::Completed { .. })) {
+        if !task.definition.completion_callback_url.is_empty() {
+            callbacks.call(task.task_guid.clone());
+        }
+    }
+}
+
+#[async_trait]
+impl Bbs for BbsServer {
+    async fn upsert_domain(&self, domain: &Domain, ttl: Option<Duration>) -> Result<()> {
+        self.run(Command::UpsertDomain { domain: domain.clone(), ttl }).await
+    }
+
+    async fn domains(&self) -> Result<Vec<Domain>> {
+        let (state, now) = (self.inner.state.read(), self.inner.clock.now());
+        let fresh = state.domains().filter(|(domain, _)| state.is_fresh(domain, now));
+        Ok(fresh.map(|(domain, _)| domain.clone()).collect())
+    }
+
+    async fn desire_lrp(&self, lrp: DesiredLrp) -> Result<()> {
+        self.run(Command::Desire(Box::new(lrp))).await
+    }
+
+    async fn update_lrp(&self, guid: &ProcessGuid, update: DesiredLrpUpdate) -> Result<()> {
+        self.run(Command::Update(guid.clone(), update)).await
+    }
+
+    async fn remove_lrp(&self, guid: &ProcessGuid) -> Result<()> {
+        self.run(Command::RemoveDesired(guid.clone())).await
+    }
+
+    async fn desired_lrp(&self, guid: &ProcessGuid) -> Result<DesiredLrp> {
+        let found = self.inner.state.read().desired(guid).cloned();
+        let missing = || BbsError::new(ErrorKind::ResourceNotFound, format!("the desired LRP {guid} does not exist"));
+        found.map(|lrp| DesiredLrp::clone(&lrp)).ok_or_else(missing)
+    }
+
+    async fn desired_lrps(&self, domain: Option<&Domain>) -> Result<Vec<DesiredLrp>> {
+        Ok(self.inner.state.read().desired_lrps(domain).map(|lrp| DesiredLrp::clone(lrp)).collect())
+    }
+
+    async fn scheduling_infos(&self, domain: Option<&Domain>) -> Result<Vec<SchedulingInfo>> {
+        Ok(self.inner.state.read().desired_lrps(domain).map(|lrp| lrp.scheduling_info()).collect())
+    }
+
+    async fn actual_lrps(&self, filter: &ActualLrpFilter) -> Result<Vec<ActualLrp>> {
+        Ok(self.inner.state.read().actual_lrps(filter))
+    }
+
+    async fn retire(&self, key: &LrpKey) -> Result<()> {
+        self.run(Command::Retire(key.clone())).await
+    }
+
+    async fn claim(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
+        self.run_or_unroute(Command::Claim(key.clone(), instance.clone())).await
+    }
+
+    async fn start(&self, key: &LrpKey, instance: &InstanceKey, net: &NetInfo, routable: bool) -> Result<()> {
+        let (key, by, net) = (key.clone(), instance.clone(), net.clone());
+        self.run_or_unroute(Command::Start { key, by, net, routable }).await
+    }
+
+    async fn crash(&self, key: &LrpKey, instance: &InstanceKey, reason: &str) -> Result<()> {
+        self.run(Command::Crash { key: key.clone(), by: instance.clone(), reason: reason.to_owned() }).await
+    }
+
+    async fn remove(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
+        self.run(Command::Remove(key.clone(), instance.clone())).await
+    }
+
+    async fn evacuate(&self, key: &LrpKey, instance: &InstanceKey, evacuation: Evacuation) -> Result<Keep> {
+        match self.ask(Command::Evacuate(key.clone(), instance.clone(), evacuation)).await? {
+            Answer::Keep(Keep::Keep) => Ok(Keep::Keep),
+            _ => {
+                self.inner.emitter.settled().await;
+                Ok(Keep::Delete)
+            }
+        }
+    }
+
+    async fn desire_task(&self, guid: &TaskGuid, domain: &Domain, definition: TaskDefinition) -> Result<()> {
+        let (guid, domain, definition) = (guid.clone(), domain.clone(), Box::new(definition));
+        self.run(Command::DesireTask { guid, domain, definition }).await
+    }
+
+    async fn task(&self, guid: &TaskGuid) -> Result<Task> {
+        let found = self.inner.state.read().task(guid).cloned();
+        let missing = || BbsError::new(ErrorKind::ResourceNotFound, format!("the task {guid} does not exist"));
+        found.map(|task| Task::clone(&task)).ok_or_else(missing)
+    }
+
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>> {
+        Ok(self.inner.state.read().tasks(filter))
+    }
+
+    async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool> {
+        Ok(self.ask(Command::StartTask(guid.clone(), cell.clone())).await? == Answer::Granted(true))
+    }
+
+    async fn complete_task(&self, guid: &TaskGuid, cell: &CellId, failure: Option<&str>, result: &str) -> Result<()> {
+        let (guid, by) = (guid.clone(), cell.clone());
+        let (failure, result) = (failure.map(str::to_owned), result.to_owned());
+        self.run(Command::CompleteTask { guid, by, failure, result }).await
+    }
+
+    async fn reject_task(&self, guid: &TaskGuid, cell: &CellId, reason: &str) -> Result<()> {
+        self.run(Command::RejectTask { guid: guid.clone(), by: Some(cell.clone()), reason: reason.to_owned() }).await
+    }
+
+    async fn cancel_task(&self, guid: &TaskGuid) -> Result<()> {
+        self.run(Command::CancelTask(guid.clone())).await
+    }
+
+    async fn resolve_task(&self, guid: &TaskGuid) -> Result<()> {
+        self.run(Command::ResolveTask(guid.clone())).await
+    }
+
+    async fn delete_task(&self, guid: &TaskGuid) -> Result<()> {
+        self.run(Command::DeleteTask(guid.clone())).await
+    }
+
+    async fn announce(&self, presence: &CellPresence, ttl: Duration) -> Result<()> {
+        let now = self.inner.clock.now();
+        // The usual heartbeat changes nothing but a time, which is not stored.
+        if self.inner.state.write().renew(presence, now, now + ttl) {
+            return Ok(());
+        }
+        self.run(Command::Announce(presence.clone(), ttl)).await
+    }
+
+    async fn retract(&self, cell: &CellId) -> Result<()> {
+        self.run(Command::Retract(cell.clone())).await
+    }
+
+    async fn cells(&self) -> Result<Vec<CellPresence>> {
+        let now = self.inner.clock.now();
+        Ok(self.inner.state.read().present(now).map(|presence| CellPresence::clone(presence)).collect())
+    }
+
+    async fn events(&self) -> Result<BoxStream<'static, Event>> {
+        if self.inner.stop.is_cancelled() {
+            return Err(BbsError::new(ErrorKind::Unreachable, "the brain is stopping"));
+        }
+        Ok(self.inner.hub.subscribe())
+    }
+}

@@ -1,0 +1,125 @@
+//! The one task that changes the state. It takes everything that is queued, decides it in order, commits it as one,
+//! and only then answers, tells and acts. While a commit is under way the next batch gathers.
+
+pub(crate) mod batch;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Backoff, CancellationToken, Clock};
+use diego::BbsError;
+use diego::bbs::{ErrorKind, Result};
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use crate::aftermath::Aftermath;
+use crate::config::Timings;
+use crate::decide::{Answer, Command};
+use crate::state::{Key, State};
+use crate::store::{Store, StoreError};
+use batch::Batch;
+
+/// Jobs that wait for the writer; whoever comes then waits to queue.
+pub(crate) const QUEUE: usize = 4096;
+/// Jobs in one commit.
+const BATCH: usize = 1024;
+/// Tries of one commit before its jobs are refused.
+const TRIES: usize = 4;
+
+pub(crate) struct Job {
+    pub command: Command,
+    /// Answered after the commit; nobody when the outcome shows in the next round anyway.
+    pub reply: Option<oneshot::Sender<Result<Answer>>>,
+}
+
+pub(crate) struct Writer {
+    pub state: Arc<RwLock<State>>,
+    pub store: Store,
+    pub clock: Clock,
+    pub timings: Arc<Timings>,
+    pub aftermath: Arc<Aftermath>,
+    pub stop: CancellationToken,
+    /// Rows whose last commit went wrong: the store may hold them or not. Written again with the next batch.
+    pub owed: BTreeSet<Key>,
+}
+
+impl Writer {
+    /// Runs until `stop`; what was queued before is still done.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let stop = self.stop.clone();
+        let mut jobs = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                count = queue.recv_many(&mut jobs, BATCH) => if count == 0 { return },
+                () = stop.cancelled(), if !queue.is_closed() => {
+                    queue.close();
+                    continue;
+                }
+            }
+            self.batch(jobs.drain(..)).await;
+        }
+    }
+
+    async fn batch(&mut self, jobs: impl Iterator<Item = Job>) {
+        let now = self.clock.now();
+        let mut batch = Batch::new(now, self.timings.clone());
+        {
+            let mut state = self.state.write();
+            jobs.for_each(|job| batch.take(&mut state, job));
+        }
+        match self.commit(&batch.keys).await {
+            Ok(()) => self.aftermath.follow(batch),
+            Err(error) => self.undo(batch, &error),
+        }
+    }
+
+    async fn commit(&mut self, keys: &BTreeSet<Key>) -> std::result::Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = {
+            let state = self.state.read();
+            keys.union(&self.owed).map(|key| (key.clone(), state.row(key))).collect()
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.store.commit(&rows).await {
+                Ok(()) => {
+                    self.owed.clear();
+                    return Ok(());
+                }
+                Err(StoreError::Superseded) => {
+                    error!("another brain has taken over the store; this one stops");
+                    self.stop.cancel();
+                    return Err(StoreError::Superseded);
+                }
+                // The same rows again do no harm when the first try went through after all.
+                Err(error) if tries < TRIES => {
+                    error!(%error, tries, "changes were not stored; trying again");
+                    tokio::time::sleep(backoff.step()).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Nothing of the batch happened.
+    fn undo(&mut self, batch: Batch, error: &StoreError) {
+        error!(%error, "changes were not stored and are refused");
+        let mut state = self.state.write();
+        for write in batch.undo.into_iter().rev() {
+            state.write(write);
+        }
+        drop(state);
+        self.owed.extend(batch.keys);
+        for (reply, _) in batch.replies {
+            // Whoever asked may have gone.
+            let _ = reply.send(Err(BbsError::new(ErrorKind::Unknown, format!("the change was not stored: {error}"))));
+        }
+    }
+}

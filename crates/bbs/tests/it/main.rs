@@ -1,0 +1,12 @@
+//! The whole brain over real HTTP, on each real database, with cells that run nothing.
+
+mod cells;
+mod evacuation;
+mod http;
+mod lrps;
+mod random;
+mod restart;
+mod rig;
+mod routes;
+mod tasks;
+mod timing;

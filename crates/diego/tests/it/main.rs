@@ -1,0 +1,3 @@
+//! What Diego's words promise together.
+
+mod state_machines;
