@@ -1,8 +1,10 @@
 //! Containers, as the seam between whoever runs things and whoever isolates them. This crate knows no app and no LRP;
 //! what a caller must remember about a container travels as opaque properties.
 
+pub mod contract;
 mod egress;
 mod error;
+pub mod fake;
 mod process;
 mod spec;
 

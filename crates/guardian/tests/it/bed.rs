@@ -1,0 +1,96 @@
+//! A root file system out of the host's own programs, and a garden that leaves nothing behind.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use garden::contract::Fixture;
+use garden::{BindMount, Rootfs};
+use guardian::linux::{Config, LinuxGarden, Network};
+use tempfile::TempDir;
+
+/// The host's `/usr`, and an `/etc` with two users.
+pub fn rootfs(at: &Path) -> Fixture {
+    for folder in ["etc", "usr", "tmp", "root"] {
+        fs::create_dir_all(at.join(folder)).unwrap();
+    }
+    for link in ["bin", "sbin", "lib", "lib64"] {
+        symlink(format!("usr/{link}"), at.join(link)).unwrap();
+    }
+    let passwd = "root:x:0:0:root:/root:/bin/sh\nvcap:x:2000:2000::/home/vcap:/bin/sh\n";
+    fs::write(at.join("etc/passwd"), passwd).unwrap();
+    fs::write(at.join("etc/group"), "root:x:0:\nvcap:x:2000:\ntty:x:5:\n").unwrap();
+    symlink("/etc/alternatives-of-the-host", at.join("etc/alternatives")).unwrap();
+    let usr = BindMount { source: "/usr".into(), target: "/usr".into(), writable: false };
+    Fixture { rootfs: Rootfs { lower: at.into(), binds: vec![usr] }, mounts: Vec::new(), user: "vcap".into() }
+}
+
+/// One platform's worth of containers, beside any other on this host.
+pub struct Bed {
+    /// Lives as long as this.
+    _dir: TempDir,
+    pub fixture: Fixture,
+    pub config: Config,
+}
+
+impl Bed {
+    pub fn new() -> Bed {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = rootfs(&dir.path().join("stack"));
+        let number = COUNT.fetch_add(1, Ordering::SeqCst);
+        let process = std::process::id();
+        let mut config = Config::new(dir.path().join("state"), &format!("t{process}_{number}"));
+        let network = format!("10.{}.{}.0/24", 230 + process % 20, (process / 20 + number * 37) % 250);
+        config.network = Network::parse(&network).unwrap();
+        config.spares = 1;
+        config.nameservers = Some(Vec::new());
+        // Each range of ids is used by one container of this machine at a time, whatever else runs beside.
+        config.first_id = 1_000_000_000 + (process % 1000) * 2_000_000 + number * 50_000;
+        Bed { _dir: dir, fixture, config }
+    }
+
+    pub async fn open(&self) -> Arc<LinuxGarden> {
+        Arc::new(LinuxGarden::open(self.config.clone()).await.unwrap())
+    }
+
+    /// Runs `test` and then removes everything, whether it went well or not.
+    pub async fn run<F: Future<Output = ()> + Send + 'static>(self, test: impl FnOnce(Arc<LinuxGarden>, Fixture) -> F) {
+        let garden = self.open().await;
+        let result = tokio::spawn(test(garden.clone(), self.fixture.clone())).await;
+        garden.shutdown(true).await.unwrap();
+        self.assert_nothing_left();
+        if let Err(error) = result {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+
+    pub fn assert_nothing_left(&self) {
+        let (name, prefix) = (self.config.name(), self.config.interface_prefix());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let state = self.config.state_dir.to_str().unwrap();
+        assert!(!mounts.contains(state), "mounts are left: {mounts}");
+        for line in mounts.lines().filter(|line| line.contains(" - cgroup")) {
+            let mount = line.split(' ').nth(4).unwrap();
+            assert!(!Path::new(mount).join(&name).exists(), "{mount}/{name} is left");
+        }
+        let interfaces = fs::read_dir("/sys/class/net").unwrap().flatten();
+        let left: Vec<_> = interfaces.filter(|one| one.file_name().to_str().unwrap().starts_with(&prefix)).collect();
+        assert!(left.is_empty(), "interfaces are left: {left:?}");
+        let nft = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
+        assert!(!String::from_utf8_lossy(&nft.stdout).contains(&name), "the packet filter's table is left");
+        let addresses = fs::read_to_string("/proc/net/fib_trie").unwrap();
+        assert!(!addresses.contains(&format!("{} ", self.config.network.gateway())), "the host's address is left");
+    }
+}
+
+/// Says so aloud when a test must be passed over.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: only root can isolate containers");
+    }
+    root
+}

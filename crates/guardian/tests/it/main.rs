@@ -1,0 +1,4 @@
+//! Containers of both kinds on this very host.
+
+mod bed;
+mod linux;
