@@ -1,0 +1,147 @@
+//! What an operator may choose about a cell's containers.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Named in the lines the cell writes into a container's log.
+    pub cell_id: String,
+    /// Recipes, journals and downloads lie here.
+    pub dir: PathBuf,
+    /// What containers announce as the cell's address (`CF_INSTANCE_IP`) when it is not the one garden tells.
+    pub advertised_ip: Option<Ipv4Addr>,
+    /// In place of the host's memory and disk.
+    pub memory_mb: Option<u64>,
+    pub disk_mb: Option<u64>,
+    pub containers: u64,
+    /// Downloads kept for the next time; the least recently used give way.
+    pub cache_mb: u64,
+    /// Unpacked layers; the oldest that no container uses give way.
+    pub layers_mb: u64,
+    /// One archive may be this large.
+    pub download_mb: u64,
+    pub creates_at_once: usize,
+    pub deletes_at_once: usize,
+    pub downloads_at_once: usize,
+    pub uploads_at_once: usize,
+    pub checks_at_once: usize,
+    pub timings: Timings,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            cell_id: "cell".to_owned(),
+            dir: PathBuf::from("executor"),
+            advertised_ip: None,
+            memory_mb: None,
+            disk_mb: None,
+            containers: 250,
+            cache_mb: 10_240,
+            layers_mb: 20_480,
+            download_mb: 10_240,
+            creates_at_once: 32,
+            deletes_at_once: 32,
+            downloads_at_once: 5,
+            uploads_at_once: 5,
+            checks_at_once: 64,
+            timings: Timings::default(),
+        }
+    }
+}
+
+/// Diego's, but for the first checks of a starting process: those come at once and then at growing intervals.
+/// In files each is a number of milliseconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timings {
+    /// From SIGTERM to SIGKILL.
+    #[serde(deserialize_with = "millis")]
+    pub grace: Duration,
+    /// How long a killed process may take to go.
+    #[serde(deserialize_with = "millis")]
+    pub after_kill: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub first_check: Duration,
+    /// The longest wait between two checks of what is not healthy yet.
+    #[serde(deserialize_with = "millis")]
+    pub unhealthy_check: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub healthy_check: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub check_timeout: Duration,
+    /// Monitors are processes: they begin slower, and slow down to this.
+    #[serde(deserialize_with = "millis")]
+    pub first_monitor: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub unhealthy_monitor: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub metrics: Duration,
+    /// The second sample, which brings the first figure of CPU use.
+    #[serde(deserialize_with = "millis")]
+    pub second_sample: Duration,
+    /// A reservation that nobody makes use of ends.
+    #[serde(deserialize_with = "millis")]
+    pub reservation: Duration,
+    /// How often reservations and strange containers are looked for.
+    #[serde(deserialize_with = "millis")]
+    pub housekeeping: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub download: Duration,
+    /// A download that brings nothing for so long is given up.
+    #[serde(deserialize_with = "millis")]
+    pub download_idle: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub upload: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub first_retry: Duration,
+    #[serde(deserialize_with = "millis")]
+    pub last_retry: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+        Timings {
+            grace: secs(10),
+            after_kill: secs(1),
+            first_check: ms(5),
+            unhealthy_check: ms(500),
+            healthy_check: secs(30),
+            check_timeout: secs(1),
+            first_monitor: ms(50),
+            unhealthy_monitor: secs(2),
+            metrics: secs(15),
+            second_sample: ms(1500),
+            reservation: secs(60),
+            housekeeping: secs(30),
+            download: secs(600),
+            download_idle: secs(10),
+            upload: secs(600),
+            first_retry: ms(500),
+            last_retry: secs(5),
+        }
+    }
+}
+
+fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    u64::deserialize(from).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_as_milliseconds_and_unknown_names_refused() {
+        let config: Config = serde_json::from_str(r#"{"timings":{"grace":250}}"#).unwrap();
+        assert_eq!(config.timings.grace, Duration::from_millis(250));
+        assert_eq!(config.timings.metrics, Duration::from_secs(15));
+        assert!(serde_json::from_str::<Config>(r#"{"timings":{"grave":1}}"#).is_err());
+    }
+}

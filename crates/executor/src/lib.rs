@@ -1,0 +1,35 @@
+//! Runs containers by recipes: makes them, carries out their actions, watches their health, writes their logs and
+//! measures them, and takes them up again when this program was away. Knows no LRP and no task: what the owner wants to
+//! remember travels as opaque tags.
+
+mod cache;
+mod checksum;
+mod config;
+mod container;
+mod executor;
+mod failure;
+mod fetch;
+mod flights;
+mod health;
+mod images;
+mod journal;
+mod life;
+mod lines;
+mod logger;
+mod member;
+mod meter;
+mod probe;
+mod progress;
+mod rate;
+mod recipe;
+mod recovery;
+mod scene;
+mod steps;
+mod supplies;
+mod surroundings;
+mod text;
+mod transfer;
+
+pub use config::{Config, Timings};
+pub use container::{Container, ContainerRequest, LogConfig, Outcome, OwnerTags, State, Usage};
+pub use executor::{Executor, ExecutorError, Result};

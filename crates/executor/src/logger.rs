@@ -1,0 +1,156 @@
+//! Writes into the log of one container.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base::Clock;
+use bytes::Bytes;
+use envelope::{Envelope, LogType, Message, Sink, Source, Tags};
+use garden::Stream;
+use parking_lot::Mutex;
+
+use crate::container::LogConfig;
+use crate::rate::{Rate, Verdict};
+
+/// The source type of lines for which nobody chose one.
+const DEFAULT_SOURCE: &str = "LOG";
+/// How often a container exceeded its log rate; counted for the whole cell.
+static EXCEEDED: AtomicU64 = AtomicU64::new(0);
+
+/// Clones write into the same log; each has the source type its lines carry.
+#[derive(Clone)]
+pub(crate) struct Logger {
+    shared: Arc<Shared>,
+    source_type: Arc<str>,
+}
+
+struct Shared {
+    sink: Arc<dyn Sink>,
+    clock: Clock,
+    source_id: Arc<str>,
+    instance: Arc<str>,
+    tags: Mutex<TagSets>,
+    rate: Mutex<Rate>,
+    /// Bytes of output that passed, since somebody asked.
+    passed: AtomicU64,
+}
+
+/// Tag sets repeat from line to line, so there is one per source type.
+struct TagSets {
+    base: Tags,
+    by_source: HashMap<Arc<str>, Arc<Tags>>,
+}
+
+impl Logger {
+    pub fn new(sink: Arc<dyn Sink>, clock: Clock, config: &LogConfig) -> Logger {
+        let source = if config.source.is_empty() { DEFAULT_SOURCE } else { &config.source };
+        let rate = Mutex::new(Rate::new(config.bytes_per_second, clock.now()));
+        let shared = Shared {
+            sink,
+            clock,
+            source_id: config.guid.as_str().into(),
+            instance: config.index.to_string().into(),
+            tags: Mutex::new(TagSets { base: config.tags.clone(), by_source: HashMap::new() }),
+            rate,
+            passed: AtomicU64::new(0),
+        };
+        Logger { shared: Arc::new(shared), source_type: source.into() }
+    }
+
+    /// The same log with another source type; an empty one changes nothing.
+    pub fn from(&self, source_type: &str) -> Logger {
+        match source_type {
+            "" => self.clone(),
+            other => Logger { shared: self.shared.clone(), source_type: other.into() },
+        }
+    }
+
+    pub fn source_type(&self) -> &str {
+        &self.source_type
+    }
+
+    /// A line of the platform's own; no limit holds it back.
+    pub fn say(&self, stream: Stream, line: impl Into<String>) {
+        self.emit(stream, Bytes::from(line.into()), &self.tags(), 0);
+    }
+
+    /// Lines of the process.
+    pub fn output(&self, lines: impl IntoIterator<Item = (Stream, Bytes)>) {
+        let tags = self.tags();
+        for (nth, (stream, line)) in (0..).zip(lines) {
+            let verdict = self.shared.rate.lock().judge(line.len(), self.shared.clock.now());
+            match verdict {
+                Verdict::Pass => {
+                    self.shared.passed.fetch_add(line.len() as u64, Ordering::Relaxed);
+                    self.emit(stream, line, &tags, nth);
+                }
+                Verdict::Drop => {}
+                Verdict::DropAndTell => self.tell_excess(&tags, nth),
+            }
+        }
+    }
+
+    /// Lines of one batch keep their order: each is stamped a little later than the one before.
+    fn emit(&self, stream: Stream, payload: Bytes, tags: &Arc<Tags>, nth: u64) {
+        if self.shared.source_id.is_empty() {
+            return;
+        }
+        let stream = match stream {
+            Stream::Stdout => LogType::Out,
+            Stream::Stderr => LogType::Err,
+        };
+        self.shared.sink.emit(Envelope {
+            timestamp: self.shared.clock.now() + Duration::from_nanos(nth),
+            source_id: self.shared.source_id.clone(),
+            instance_id: self.shared.instance.clone(),
+            tags: tags.clone(),
+            message: Message::Log { payload, stream },
+        });
+    }
+
+    fn tell_excess(&self, tags: &Arc<Tags>, nth: u64) {
+        let limit = self.shared.rate.lock().limit();
+        let line = format!("app instance exceeded log rate limit ({limit} bytes/sec)");
+        self.emit(Stream::Stderr, Bytes::from(line), tags, nth);
+        let total = EXCEEDED.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.sink.emit(Envelope {
+            timestamp: self.shared.clock.now(),
+            source_id: "executor".into(),
+            instance_id: "".into(),
+            tags: Arc::default(),
+            message: Message::Counter { name: "AppInstanceExceededLogRateLimitCount".to_owned(), delta: 1, total },
+        });
+    }
+
+    fn tags(&self) -> Arc<Tags> {
+        let TagSets { base, by_source } = &mut *self.shared.tags.lock();
+        if let Some(tags) = by_source.get(&self.source_type) {
+            return tags.clone();
+        }
+        let mut tags = base.clone();
+        tags.insert("source_type".to_owned(), self.source_type.to_string());
+        by_source.entry(self.source_type.clone()).or_insert(Arc::new(tags)).clone()
+    }
+
+    /// From now on lines carry these tags.
+    pub fn retag(&self, tags: &BTreeMap<String, String>) {
+        *self.shared.tags.lock() = TagSets { base: tags.clone(), by_source: HashMap::new() };
+    }
+
+    /// Whom metrics of the container are about, when `guid` is their source.
+    pub fn source(&self, guid: &str) -> Source {
+        let tags = Arc::new(self.shared.tags.lock().base.clone());
+        Source { id: guid.into(), instance: self.shared.instance.clone(), tags }
+    }
+
+    pub fn sink(&self) -> &Arc<dyn Sink> {
+        &self.shared.sink
+    }
+
+    /// Bytes of output since the last call, and the limit.
+    pub fn drain_passed(&self) -> (u64, i64) {
+        (self.shared.passed.swap(0, Ordering::Relaxed), self.shared.rate.lock().limit())
+    }
+}

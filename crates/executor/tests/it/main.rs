@@ -1,0 +1,9 @@
+//! The executor over plain processes of this host.
+
+mod garden_on_host;
+mod health;
+mod lifecycle;
+mod logs;
+mod recovery;
+mod support;
+mod transfers;

@@ -1,0 +1,70 @@
+//! What can be set about a cell. Timings are Diego's where nothing is better.
+
+use std::time::Duration;
+
+use base::http::Secret;
+use diego::CellId;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub cell_id: CellId,
+    /// Where this cell's API answers: `http://HOST:PORT`.
+    pub rep_url: String,
+    /// Shown by whoever asks this cell.
+    pub secret: Secret,
+    pub zone: String,
+    /// Names of the stacks this cell holds.
+    pub stacks: Vec<String>,
+    /// Whether images can be run (`docker://…`) beside the stacks.
+    pub images: bool,
+    pub placement_tags: Vec<String>,
+    pub optional_placement_tags: Vec<String>,
+    pub timings: Timings,
+}
+
+impl Config {
+    pub fn new(cell_id: CellId, rep_url: impl Into<String>, secret: Secret) -> Config {
+        Config {
+            cell_id,
+            rep_url: rep_url.into(),
+            secret,
+            zone: String::new(),
+            stacks: vec![],
+            images: true,
+            placement_tags: vec![],
+            optional_placement_tags: vec![],
+            timings: Timings::default(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Timings {
+    /// The cell counts as lost when it has not announced itself for so long.
+    pub presence_ttl: Duration,
+    pub announce: Duration,
+    /// Everything is compared with the brain's records at least so often; events come first.
+    pub reconcile: Duration,
+    /// The same while evacuating.
+    pub evacuating: Duration,
+    /// Instances that found no other place by then are stopped.
+    pub evacuation: Duration,
+    /// Between two tries while the brain does not answer.
+    pub first_retry: Duration,
+    pub last_retry: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        let secs = Duration::from_secs;
+        Timings {
+            presence_ttl: secs(15),
+            announce: secs(5),
+            reconcile: secs(30),
+            evacuating: secs(10),
+            evacuation: secs(600),
+            first_retry: Duration::from_millis(50),
+            last_retry: secs(5),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Hands the cell's instances over to others: each stays until its replacement serves.
+
+use std::sync::Arc;
+
+use base::CancellationToken;
+use diego::{Event, LrpKey};
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use crate::cell::{Mode, Rep};
+use crate::owner::Owner;
+
+impl Rep {
+    /// Takes no more work from here on and hands over what it has; [`Rep::evacuated`] tells the end.
+    pub fn evacuate(&self) {
+        if !matches!(self.mode(), Mode::Closing { .. }) {
+            self.enter(Mode::Evacuating);
+        }
+    }
+
+    /// Returns when no container is left. What found no other place in time is stopped.
+    pub async fn evacuated(self: &Arc<Self>) {
+        let late = tokio::time::timeout(self.config.timings.evacuation, self.until_empty()).await.is_err();
+        if late {
+            warn!(cell.id = %self.config.cell_id, left = self.executor.list().len(), "evacuation took too long");
+        }
+        self.clear().await;
+        info!(cell.id = %self.config.cell_id, "nothing is left on this cell");
+    }
+
+    /// While evacuating, looks at every container again when the brain's records of it change, and now and then.
+    pub(crate) async fn watch_evacuation(self: Arc<Self>, stop: CancellationToken) {
+        let mut mode = self.mode.subscribe();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = mode.wait_for(|mode| *mode == Mode::Evacuating) => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        let mut events = self.events().await;
+        loop {
+            self.poke_all();
+            let again = Instant::now() + self.config.timings.evacuating;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep_until(again) => break,
+                    event = events.next() => match event {
+                        Some(event) => self.look_again(&event),
+                        None => events = futures::stream::pending().boxed(),
+                    },
+                }
+            }
+        }
+    }
+
+    /// Without events there is still the clock.
+    async fn events(&self) -> BoxStream<'static, Event> {
+        match self.bbs.events().await {
+            Ok(events) => events,
+            Err(error) => {
+                warn!(cell.id = %self.config.cell_id, %error, "evacuation goes by the clock");
+                futures::stream::pending().boxed()
+            }
+        }
+    }
+
+    fn look_again(self: &Arc<Self>, event: &Event) {
+        let Some(changed) = subject(event) else { return };
+        for container in self.executor.list() {
+            if matches!(Owner::of(&container.owner), Some(Owner::Lrp { key, .. }) if key == *changed) {
+                self.poke(&container.guid);
+            }
+        }
+    }
+}
+
+/// Whose place may have been taken.
+fn subject(event: &Event) -> Option<&LrpKey> {
+    match event {
+        Event::ActualLrpChanged { after: actual_lrp, .. }
+        | Event::ActualLrpCreated { actual_lrp }
+        | Event::ActualLrpRemoved { actual_lrp } => Some(&actual_lrp.key),
+        _ => None,
+    }
+}

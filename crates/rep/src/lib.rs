@@ -1,0 +1,20 @@
+//! A cell's side of the bargain with the brain: takes work while it fits, turns it into containers, tells what becomes of
+//! them, hands its instances over when it has to go. Knows LRPs and tasks; how a container runs is the executor's
+//! business, what an app is nobody's here.
+
+mod cell;
+mod client;
+mod config;
+mod convert;
+mod evacuation;
+mod lanes;
+mod lrp;
+mod owner;
+mod reconcile;
+mod server;
+mod task;
+mod work;
+
+pub use cell::Rep;
+pub use client::{Client, Dialer};
+pub use config::{Config, Timings};

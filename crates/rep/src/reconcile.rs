@@ -1,0 +1,188 @@
+//! Compares what the cell holds with what the brain believes, now and then: it makes good whatever was missed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use diego::actual_lrp::State as Record;
+use diego::bbs::{ActualLrpFilter, Evacuation, TaskFilter};
+use diego::task::State as TaskRecord;
+use diego::{ActualLrp, CellId, InstanceGuid, LrpKey, Presence, ProcessGuid, Task, TaskGuid};
+use tracing::{debug, info};
+
+use crate::cell::{Mode, Rep};
+use crate::lrp;
+use crate::owner::{Owner, handle};
+use crate::task;
+use crate::work::Seen;
+
+/// Asked of the brain in one request.
+const CHUNK: usize = 500;
+
+/// A record as one container sees it.
+pub(crate) fn lrp_view(record: Option<&ActualLrp>, cell: &CellId, instance: &InstanceGuid) -> lrp::View {
+    let Some(record) = record else { return lrp::View::None };
+    let is_mine = |by: &diego::InstanceKey| by.cell_id == *cell && by.instance_guid == *instance;
+    match &record.state {
+        Record::Unclaimed { .. } => lrp::View::Unclaimed,
+        Record::Claimed { by } => lrp::View::Claimed { mine: is_mine(by) },
+        Record::Running { by, net, routable } => {
+            lrp::View::Running(is_mine(by).then(|| (net.clone(), *routable)))
+        }
+        Record::Crashed => lrp::View::Crashed,
+    }
+}
+
+pub(crate) fn task_view(record: Option<&Task>, cell: &CellId) -> task::View {
+    match record.map(|record| &record.state) {
+        None => task::View::None,
+        Some(TaskRecord::Pending) => task::View::Pending,
+        Some(TaskRecord::Running { cell_id }) => task::View::Running { here: cell_id == cell },
+        Some(TaskRecord::Completed { .. } | TaskRecord::Resolving { .. }) => task::View::Done,
+    }
+}
+
+impl Rep {
+    /// Looks at everything the brain says of this cell and everything the cell holds. Happens now and then by itself.
+    pub async fn compare(self: &Arc<Self>) -> anyhow::Result<()> {
+        if self.mode() == Mode::Starting {
+            return Ok(());
+        }
+        self.compare_lrps().await?;
+        self.compare_tasks().await?;
+        Ok(())
+    }
+
+    async fn compare_lrps(self: &Arc<Self>) -> anyhow::Result<()> {
+        let filter = ActualLrpFilter { cell_id: Some(self.config.cell_id.clone()), ..ActualLrpFilter::default() };
+        let mut records = self.bbs.actual_lrps(&filter).await?;
+        // Whoever is in a record has been reserved before: a container that is not here now will not come.
+        for record in &records {
+            self.settle_missing(record).await;
+        }
+        let held: HashMap<InstanceGuid, LrpKey> = self.instances();
+        let known: HashSet<LrpKey> = records.iter().map(|record| record.key.clone()).collect();
+        let elsewhere: HashSet<ProcessGuid> =
+            held.values().filter(|key| !known.contains(key)).map(|key| key.process_guid.clone()).collect();
+        let elsewhere: Vec<ProcessGuid> = elsewhere.into_iter().collect();
+        for guids in elsewhere.chunks(CHUNK) {
+            let filter = ActualLrpFilter { process_guids: Some(guids.to_vec()), ..ActualLrpFilter::default() };
+            records.extend(self.bbs.actual_lrps(&filter).await?);
+        }
+        let ordinary: HashMap<&LrpKey, &ActualLrp> = records
+            .iter()
+            .filter(|record| record.presence == Presence::Ordinary)
+            .map(|record| (&record.key, record))
+            .collect();
+        for (instance, key) in &held {
+            let view = lrp_view(ordinary.get(key).copied(), &self.config.cell_id, instance);
+            self.note(&handle(instance), Seen::Lrp(view));
+        }
+        Ok(())
+    }
+
+    fn instances(&self) -> HashMap<InstanceGuid, LrpKey> {
+        let owners = self.executor.list().into_iter().filter_map(|container| Owner::of(&container.owner));
+        owners
+            .filter_map(|owner| match owner {
+                Owner::Lrp { key, instance_guid, .. } => Some((instance_guid, key)),
+                Owner::Task { .. } => None,
+            })
+            .collect()
+    }
+
+    /// A record of this cell without a container here.
+    async fn settle_missing(&self, record: &ActualLrp) {
+        let Some(instance) = record.instance().filter(|instance| instance.cell_id == self.config.cell_id) else { return };
+        if self.executor.get(&handle(&instance.instance_guid)).is_some() {
+            return;
+        }
+        let view = lrp_view(Some(record), &self.config.cell_id, &instance.instance_guid);
+        if lrp::missing(&view).is_empty() {
+            return;
+        }
+        info!(lrp = %record.key, instance.guid = %instance.instance_guid, "an instance has no container any more");
+        let settled = match record.presence {
+            Presence::Evacuating => {
+                self.bbs.evacuate(&record.key, instance, Evacuation::Stopped).await.map(drop)
+            }
+            Presence::Ordinary | Presence::Suspect => self.bbs.remove(&record.key, instance).await,
+        };
+        if let Err(error) = settled {
+            debug!(lrp = %record.key, %error, "left for the next round");
+        }
+    }
+
+    async fn compare_tasks(self: &Arc<Self>) -> anyhow::Result<()> {
+        let filter = TaskFilter { cell_id: Some(self.config.cell_id.clone()), ..TaskFilter::default() };
+        let records = self.bbs.tasks(&filter).await?;
+        for record in &records {
+            let lost = self.executor.get(&handle(&record.task_guid)).is_none();
+            if lost && task::is_missing(task_view(Some(record), &self.config.cell_id)) {
+                let failure = Some("task container does not exist");
+                if let Err(error) = self.bbs.complete_task(&record.task_guid, &self.config.cell_id, failure, "").await {
+                    debug!(task.guid = %record.task_guid, %error, "left for the next round");
+                }
+            }
+        }
+        let here: HashMap<&TaskGuid, &Task> = records.iter().map(|record| (&record.task_guid, record)).collect();
+        for container in self.executor.list() {
+            let Some(Owner::Task { guid, .. }) = Owner::of(&container.owner) else { continue };
+            let view = match here.get(&guid) {
+                Some(record) => task_view(Some(record), &self.config.cell_id),
+                None => match self.bbs.task(&guid).await {
+                    Ok(record) => task_view(Some(&record), &self.config.cell_id),
+                    Err(error) if error.is_not_found() => task::View::None,
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            self.note(&container.guid, Seen::Task(view));
+        }
+        Ok(())
+    }
+
+    /// Has the container's lane look at it with what was found out, unless there is nothing to do.
+    fn note(self: &Arc<Self>, guid: &garden::Handle, seen: Seen) {
+        let Some(container) = self.executor.get(guid) else { return };
+        let log_source = "";
+        let idle = match &seen {
+            Seen::Lrp(view) => lrp::lrp_step(&container.state, log_source, view).is_empty(),
+            Seen::Task(view) => task::task_step(&container.state, *view).is_empty(),
+            Seen::Evacuating => true,
+        };
+        if !idle {
+            self.seen.lock().insert(guid.clone(), seen);
+            self.poke(guid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Timestamp;
+    use diego::{InstanceKey, NetInfo};
+
+    use super::*;
+
+    fn record(state: Record) -> ActualLrp {
+        let key = LrpKey { process_guid: "p".into(), index: 0, domain: "d".into() };
+        ActualLrp { state, ..ActualLrp::unclaimed(key, Timestamp::ZERO) }
+    }
+
+    fn by(instance: &str, cell: &str) -> InstanceKey {
+        InstanceKey { instance_guid: instance.into(), cell_id: cell.into() }
+    }
+
+    #[test]
+    fn mine_is_this_cell_and_this_container() {
+        let view = |state| lrp_view(Some(&record(state)), &"a".into(), &"i".into());
+        assert_eq!(lrp_view(None, &"a".into(), &"i".into()), lrp::View::None);
+        assert_eq!(view(Record::Claimed { by: by("i", "a") }), lrp::View::Claimed { mine: true });
+        assert_eq!(view(Record::Claimed { by: by("i", "b") }), lrp::View::Claimed { mine: false });
+        assert_eq!(view(Record::Claimed { by: by("j", "a") }), lrp::View::Claimed { mine: false });
+        let net = NetInfo { address: [1, 1, 1, 1].into(), instance_address: [2, 2, 2, 2].into(), ports: vec![] };
+        let running = |by| Record::Running { by, net: net.clone(), routable: true };
+        assert_eq!(view(running(by("i", "a"))), lrp::View::Running(Some((net.clone(), true))));
+        assert_eq!(view(running(by("j", "a"))), lrp::View::Running(None));
+        assert_eq!(view(Record::Crashed), lrp::View::Crashed);
+    }
+}

@@ -1,0 +1,11 @@
+//! Cells over plain processes of this host, with the real brain on a temporary database.
+
+#[path = "../../../executor/tests/it/garden_on_host.rs"]
+mod garden_on_host;
+
+mod api;
+mod evacuation;
+mod lrps;
+mod restart;
+mod support;
+mod tasks;
