@@ -1,0 +1,12 @@
+//! Flows that cross resources, one file each.
+
+pub mod apply_manifest;
+pub mod apps;
+pub mod bindings;
+pub mod bits;
+pub mod delete_org;
+pub mod routes;
+pub mod scale;
+pub mod seed;
+pub mod show_manifest;
+pub mod tidy;

@@ -1,0 +1,145 @@
+//! Blobs as files below one folder: written beside, synced, then renamed into place.
+
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::fs::{self, File};
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::io::ReaderStream;
+
+use super::{Blob, Blobstore};
+
+/// Reads in pieces of this size.
+const PIECE: usize = 64 << 10;
+
+#[derive(Clone, Debug)]
+pub struct Files {
+    root: PathBuf,
+}
+
+impl Files {
+    /// The folder is made when absent; pieces a crash left behind are removed.
+    pub async fn open(root: PathBuf) -> anyhow::Result<Files> {
+        let incoming = root.join("incoming");
+        if let Err(error) = fs::remove_dir_all(&incoming).await
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("clearing {}", incoming.display()));
+        }
+        fs::create_dir_all(&incoming)
+            .await
+            .with_context(|| format!("making {}", incoming.display()))?;
+        Ok(Files { root })
+    }
+
+    fn path(&self, key: &str) -> anyhow::Result<PathBuf> {
+        let relative = Path::new(key);
+        if key.is_empty() || relative.components().any(|part| !matches!(part, Component::Normal(_)))
+        {
+            bail!("the blob key {key:?} leads elsewhere");
+        }
+        Ok(self.root.join("blobs").join(relative))
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.root.join("incoming").join(base::new_guid())
+    }
+
+    /// Moves a complete, synced file to its place and makes the move last.
+    async fn settle(&self, file: &Path, key: &str) -> anyhow::Result<()> {
+        let path = self.path(key)?;
+        let folder = path.parent().context("a blob lies in a folder")?;
+        fs::create_dir_all(folder).await.with_context(|| format!("making {}", folder.display()))?;
+        fs::rename(file, &path)
+            .await
+            .with_context(|| format!("moving a blob to {}", path.display()))?;
+        File::open(folder)
+            .await?
+            .sync_all()
+            .await
+            .with_context(|| format!("syncing {}", folder.display()))
+    }
+}
+
+#[async_trait]
+impl Blobstore for Files {
+    async fn put_file(&self, key: &str, file: &Path) -> anyhow::Result<()> {
+        let beside = self.incoming();
+        // A link costs nothing; another file system needs a copy.
+        if fs::hard_link(file, &beside).await.is_err() {
+            fs::copy(file, &beside).await.with_context(|| format!("copying {}", file.display()))?;
+        }
+        File::open(&beside).await?.sync_all().await.context("syncing a blob")?;
+        self.settle(&beside, key).await
+    }
+
+    async fn put(&self, key: &str, content: Bytes) -> anyhow::Result<()> {
+        let beside = self.incoming();
+        let mut file =
+            File::create(&beside).await.with_context(|| format!("making {}", beside.display()))?;
+        file.write_all(&content).await.context("writing a blob")?;
+        file.sync_all().await.context("syncing a blob")?;
+        self.settle(&beside, key).await
+    }
+
+    async fn get(&self, key: &str) -> anyhow::Result<Option<Blob>> {
+        let file = match File::open(self.path(key)?).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("opening the blob {key}")),
+        };
+        let size = file.metadata().await.context("measuring a blob")?.len();
+        Ok(Some(Blob { size, content: Box::pin(ReaderStream::with_capacity(file, PIECE)) }))
+    }
+
+    async fn exists(&self, key: &str) -> anyhow::Result<bool> {
+        Ok(fs::try_exists(self.path(key)?).await?)
+    }
+
+    async fn delete(&self, key: &str) -> anyhow::Result<()> {
+        match fs::remove_file(self.path(key)?).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("deleting the blob {key}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn get_to_file(&self, key: &str, file: &Path) -> anyhow::Result<bool> {
+        match fs::copy(self.path(key)?, file).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("copying the blob {key}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_blob_is_kept_under_its_key_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path().join("store")).await.unwrap();
+        files.put("droplets/ab/abc", Bytes::from_static(b"one")).await.unwrap();
+        let copy = folder.path().join("copy");
+        std::fs::write(&copy, "two").unwrap();
+        files.put_file("droplets/ab/abd", &copy).await.unwrap();
+        for (key, want) in [("droplets/ab/abc", "one"), ("droplets/ab/abd", "two")] {
+            let pieces: Vec<Bytes> =
+                files.get(key).await.unwrap().unwrap().content.try_collect().await.unwrap();
+            assert_eq!(pieces.concat(), want.as_bytes());
+        }
+        assert!(files.put("../out", Bytes::new()).await.is_err());
+        assert!(files.get("/etc/passwd").await.is_err());
+        files.delete("droplets/ab/abc").await.unwrap();
+        files.delete("droplets/ab/abc").await.unwrap();
+        assert!(files.get("droplets/ab/abc").await.unwrap().is_none());
+    }
+}

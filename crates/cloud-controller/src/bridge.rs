@@ -1,0 +1,46 @@
+//! The way to Diego and back: what should run (nsync), what does run (TPS), how it is made (stager).
+
+pub mod environment;
+pub mod metrics;
+pub mod mirror;
+pub mod recipe;
+pub mod staging;
+
+mod nsync;
+mod tps;
+
+use std::time::Duration;
+
+use base::{Poke, Reconcile};
+
+use crate::{Cc, actions};
+
+/// Apps' LRPs, and staging tasks, at Diego.
+pub const APPS_DOMAIN: &str = "cf-apps";
+pub const STAGING_DOMAIN: &str = "cf-app-staging";
+
+const EVERY: Duration = Duration::from_secs(30);
+const TIDY: Duration = Duration::from_secs(3600);
+
+/// Starts the loops. They end when the Cloud Controller stops.
+pub fn start(cc: &Cc) {
+    let lane = |name, every, poke| Reconcile { name, every, poke, stop: cc.stop.clone() };
+    let own = cc.clone();
+    cc.tasks.spawn(
+        lane("nsync", EVERY, cc.nsync.clone()).drive(async move || nsync::changes(&own).await),
+    );
+    let own = cc.clone();
+    cc.tasks.spawn(
+        lane("nsync of everything", EVERY, Poke::default())
+            .drive(async move || nsync::everything(&own).await),
+    );
+    let own = cc.clone();
+    cc.tasks.spawn(
+        lane("builds", EVERY, Poke::default()).drive(async move || staging::sweep(&own).await),
+    );
+    let own = cc.clone();
+    cc.tasks.spawn(
+        lane("tidy", TIDY, Poke::default()).drive(async move || actions::tidy::run(&own).await),
+    );
+    cc.tasks.spawn(tps::follow(cc.clone()));
+}

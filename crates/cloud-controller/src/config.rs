@@ -1,0 +1,152 @@
+//! What the Cloud Controller is told at start. No I/O here.
+
+use std::time::Duration;
+
+use base::http::Secret;
+use bytes::Bytes;
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The API's address when no request tells it (`VCAP_APPLICATION.cf_api`, jobs' links): `http://127.0.0.1:8080`.
+    pub api_url: String,
+    /// Where cells reach [`crate::CloudController::internal`]: `http://HOST:PORT`.
+    pub internal_url: String,
+    /// With it, links are `https://api.DOMAIN` and its sisters; without, they follow the request.
+    pub system_domain: Option<String>,
+    /// Shared domains made at start; the first one is the default.
+    pub app_domains: Vec<String>,
+    pub stacks: Vec<StackConfig>,
+    /// The buildpacks that come with the platform, in the order they are tried.
+    pub buildpacks: Vec<SystemBuildpack>,
+    /// A gzipped tar with `builder`, `launcher` and `healthcheck`.
+    pub lifecycle_bundle: Bytes,
+    /// Guards the internal listener's addresses.
+    pub secret: Secret,
+    /// Seals what is secret in the database; any text, the longer the better.
+    pub encryption_key: Secret,
+    pub info: Info,
+    pub app_ssh: Option<AppSsh>,
+    pub limits: Limits,
+    /// The cell's name service, which containers may always ask.
+    pub dns_servers: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    pub name: String,
+    pub description: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct SystemBuildpack {
+    pub name: String,
+    pub filename: String,
+    pub zip: Bytes,
+}
+
+#[derive(Clone, Debug)]
+pub struct Info {
+    pub name: String,
+    pub build: String,
+    pub description: String,
+    pub support: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct AppSsh {
+    /// `HOST:PORT`; an empty host follows the request.
+    pub address: String,
+    pub host_key_fingerprint: String,
+    pub oauth_client: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub app_memory_mb: i64,
+    pub app_disk_mb: i64,
+    pub max_app_disk_mb: i64,
+    /// Bytes per second; -1 = none.
+    pub app_log_rate: i64,
+    pub app_max_pids: u64,
+    pub app_fds: u64,
+    pub staging_memory_mb: i64,
+    pub staging_disk_mb: i64,
+    pub staging_timeout: Duration,
+    /// Of a package as it is uploaded.
+    pub package_bytes: u64,
+    /// Of a package when unpacked.
+    pub unpacked_bytes: u64,
+    pub droplet_bytes: u64,
+    pub buildpack_bytes: u64,
+    pub body_bytes: usize,
+    /// How long a GET of something unfinished is held.
+    pub hold: Duration,
+    /// How long a GET of stats is held while nothing runs.
+    pub hold_stats: Duration,
+    /// Packages and staged droplets kept per app besides the current ones.
+    pub kept_per_app: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        const GIB: u64 = 1 << 30;
+        Limits {
+            app_memory_mb: 1024,
+            app_disk_mb: 1024,
+            max_app_disk_mb: 10 * 1024,
+            app_log_rate: -1,
+            app_max_pids: 1024,
+            app_fds: 16384,
+            staging_memory_mb: 1024,
+            staging_disk_mb: 4096,
+            staging_timeout: Duration::from_secs(900),
+            package_bytes: GIB,
+            unpacked_bytes: 4 * GIB,
+            droplet_bytes: 2 * GIB,
+            buildpack_bytes: 2 * GIB,
+            body_bytes: 1 << 20,
+            hold: Duration::from_secs(10),
+            hold_stats: Duration::from_secs(2),
+            kept_per_app: 5,
+        }
+    }
+}
+
+impl Config {
+    /// What is left as it is on one machine; callers change what they must.
+    pub fn new(secret: Secret, encryption_key: Secret) -> Config {
+        Config {
+            api_url: "http://127.0.0.1:8080".to_owned(),
+            internal_url: "http://127.0.0.1:9090".to_owned(),
+            system_domain: None,
+            app_domains: vec!["localhost".to_owned()],
+            stacks: Vec::new(),
+            buildpacks: Vec::new(),
+            lifecycle_bundle: Bytes::new(),
+            secret,
+            encryption_key,
+            info: Info {
+                name: "Cupola".to_owned(),
+                build: env!("CARGO_PKG_VERSION").to_owned(),
+                description: "Cloud Foundry in one program".to_owned(),
+                support: String::new(),
+            },
+            app_ssh: None,
+            limits: Limits::default(),
+            dns_servers: Vec::new(),
+        }
+    }
+
+    /// The API's address as apps are told it.
+    pub fn cf_api(&self) -> String {
+        match &self.system_domain {
+            Some(domain) => format!("https://api.{domain}"),
+            None => self.api_url.clone(),
+        }
+    }
+
+    /// What a new app gets when it names none.
+    pub fn default_stack(&self) -> &str {
+        self.stacks.first().map_or("cflinuxfs4", |stack| stack.name.as_str())
+    }
+}

@@ -1,0 +1,112 @@
+//! Jobs: what a client polls after a 202.
+
+use base::Timestamp;
+use serde_json::{Value, json};
+use sql::Connection;
+
+use super::{Columns as _, Result, query};
+use crate::errors::ApiError;
+
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub guid: String,
+    pub operation: String,
+    pub state: String,
+    pub resource_type: String,
+    pub resource_guid: String,
+    pub errors: Value,
+    pub warnings: Value,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+impl Job {
+    pub fn is_final(&self) -> bool {
+        matches!(self.state.as_str(), "COMPLETE" | "FAILED")
+    }
+}
+
+/// How a job stands.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Under way; somebody will [`finish`] it.
+    Processing,
+    Complete,
+    Failed(ApiError),
+}
+
+/// Makes a job, finished or not, and answers its guid. `operation` is `app.delete` and the like; `resource_type` is
+/// the link's key (`app`, `buildpacks`), empty when there is nothing to link to.
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    operation: &str,
+    resource: (&str, &str),
+    outcome: &Outcome,
+) -> Result<String> {
+    let guid = base::new_guid();
+    let (state, errors) = parts(outcome);
+    let columns = vec![
+        ("guid", (&guid).into()),
+        ("operation", operation.into()),
+        ("state", state.into()),
+        ("resource_type", resource.0.into()),
+        ("resource_guid", resource.1.into()),
+        ("errors", (&errors).into()),
+        ("warnings", "[]".into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ];
+    super::insert(connection, "jobs", columns).await?;
+    Ok(guid)
+}
+
+pub async fn finish(
+    connection: &mut Connection,
+    now: Timestamp,
+    guid: &str,
+    outcome: &Outcome,
+) -> Result<()> {
+    let (state, errors) = parts(outcome);
+    let columns =
+        vec![("state", state.into()), ("errors", (&errors).into()), ("updated_at", now.into())];
+    super::update(connection, "jobs", guid, columns).await
+}
+
+pub async fn warn(connection: &mut Connection, guid: &str, warnings: &[String]) -> Result<()> {
+    let list: Value = warnings.iter().map(|detail| json!({ "detail": detail })).collect();
+    super::update(connection, "jobs", guid, vec![("warnings", (&list).into())]).await
+}
+
+fn parts(outcome: &Outcome) -> (&'static str, Value) {
+    match outcome {
+        Outcome::Processing => ("PROCESSING", json!([])),
+        Outcome::Complete => ("COMPLETE", json!([])),
+        Outcome::Failed(error) => ("FAILED", error.to_json()),
+    }
+}
+
+pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Job>> {
+    let Some(row) =
+        query("SELECT * FROM jobs WHERE guid = $1", [guid.into()]).optional(connection).await?
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Job {
+        guid: row.text("guid")?,
+        operation: row.text("operation")?,
+        state: row.text("state")?,
+        resource_type: row.text("resource_type")?,
+        resource_guid: row.text("resource_guid")?,
+        errors: row.json("errors")?,
+        warnings: row.json("warnings")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+    }))
+}
+
+/// Forgets jobs that ended before `before`.
+pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<u64> {
+    let text = "DELETE FROM jobs WHERE updated_at < $1 AND state IN ('COMPLETE', 'FAILED')";
+    query(text, [before.into()]).run(connection).await
+}

@@ -1,0 +1,8 @@
+//! The tables, forward only. Times are nanoseconds, flags 0 or 1, lists and objects JSON text; a column named `sealed_…`
+//! holds what [`crate::seal`] sealed.
+
+use sql::Migration;
+
+pub const OWNER: &str = "cloud_controller";
+
+pub const ALL: &[Migration] = &[Migration { name: "0001_everyday", sql: include_str!("migrations/0001_everyday.sql") }];

@@ -1,0 +1,78 @@
+//! Organizations, and what they use.
+
+use base::Timestamp;
+use sql::Connection;
+
+use super::{Columns as _, Result, Row, Sql, query};
+
+#[derive(Clone, Debug)]
+pub struct Organization {
+    pub guid: String,
+    pub name: String,
+    pub suspended: bool,
+    pub quota_guid: String,
+    pub default_isolation_segment_guid: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+pub fn read(row: &Row) -> Result<Organization> {
+    Ok(Organization {
+        guid: row.text("guid")?,
+        name: row.text("name")?,
+        suspended: row.flag("suspended")?,
+        quota_guid: row.text("quota_guid")?,
+        default_isolation_segment_guid: row.maybe_text("default_isolation_segment_guid")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+    })
+}
+
+/// Makes an organization under the quota named `default` and answers its guid.
+pub async fn insert(connection: &mut Connection, now: Timestamp, name: &str, suspended: bool) -> Result<String> {
+    let guid = base::new_guid();
+    let quota = super::quotas::default_organization_quota(connection, now).await?;
+    let columns = vec![
+        ("guid", (&guid).into()),
+        ("name", name.into()),
+        ("suspended", suspended.into()),
+        ("quota_guid", quota.into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ];
+    super::insert(connection, "organizations", columns).await?;
+    Ok(guid)
+}
+
+pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Organization>> {
+    let row = query("SELECT * FROM organizations WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<Vec<Organization>> {
+    if guids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::default();
+    let list = sql.list(guids);
+    sql.push(&format!("SELECT * FROM organizations WHERE guid IN ({list}) ORDER BY id"));
+    sql.all(connection).await?.iter().map(read).collect()
+}
+
+pub async fn space_guids(connection: &mut Connection, guid: &str) -> Result<Vec<String>> {
+    let rows = query("SELECT guid FROM spaces WHERE org_guid = $1 ORDER BY id", [guid.into()]).all(connection).await?;
+    rows.iter().map(|row| row.text("guid")).collect()
+}
+
+/// Forgets an organization that has no spaces left, with its roles, shares, entitlements and space quotas.
+pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
+    let owned = query("SELECT guid FROM domains WHERE org_guid = $1", [guid.into()]).all(connection).await?;
+    for row in owned {
+        super::domains::delete(connection, &row.text("guid")?).await?;
+    }
+    for table in ["roles", "domain_shares", "isolation_segment_organizations", "space_quotas"] {
+        super::delete(connection, table, "org_guid", guid).await?;
+    }
+    super::metadata::remove(connection, "organization", guid).await?;
+    super::delete(connection, "organizations", "guid", guid).await.map(drop)
+}

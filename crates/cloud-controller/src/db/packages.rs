@@ -1,0 +1,78 @@
+//! Packages: what a developer uploaded, or the image they named.
+
+use base::Timestamp;
+use sql::Connection;
+
+use super::{Arg, Columns as _, Result, Row, query};
+
+pub const READY: &str = "READY";
+pub const AWAITING_UPLOAD: &str = "AWAITING_UPLOAD";
+
+#[derive(Clone, Debug)]
+pub struct Package {
+    pub guid: String,
+    pub app_guid: String,
+    /// `bits` or `docker`.
+    pub kind: String,
+    pub state: String,
+    pub sha256: Option<String>,
+    pub error: Option<String>,
+    pub docker_image: Option<String>,
+    pub docker_username: Option<String>,
+    pub sealed_docker_password: Option<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+pub fn read(row: &Row) -> Result<Package> {
+    Ok(Package {
+        guid: row.text("guid")?,
+        app_guid: row.text("app_guid")?,
+        kind: row.text("type")?,
+        state: row.text("state")?,
+        sha256: row.maybe_text("sha256")?,
+        error: row.maybe_text("error")?,
+        docker_image: row.maybe_text("docker_image")?,
+        docker_username: row.maybe_text("docker_username")?,
+        sealed_docker_password: row.maybe_text("sealed_docker_password")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+    })
+}
+
+pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Package>> {
+    let row =
+        query("SELECT * FROM packages WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    app: &str,
+    kind: &str,
+    state: &str,
+    mut columns: Vec<(&str, Arg)>,
+) -> Result<String> {
+    let guid = base::new_guid();
+    columns.extend([
+        ("guid", Arg::from(&guid)),
+        ("app_guid", app.into()),
+        ("type", kind.into()),
+        ("state", state.into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ]);
+    super::insert(connection, "packages", columns).await?;
+    Ok(guid)
+}
+
+pub async fn update(
+    connection: &mut Connection,
+    now: Timestamp,
+    guid: &str,
+    mut set: Vec<(&str, Arg)>,
+) -> Result<()> {
+    set.push(("updated_at", now.into()));
+    super::update(connection, "packages", guid, set).await
+}

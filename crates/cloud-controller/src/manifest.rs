@@ -1,0 +1,158 @@
+//! App manifests: read from YAML, checked, compared with what is there. Knows no database.
+
+pub mod diff;
+pub mod random_route;
+pub mod read;
+pub mod route;
+pub mod units;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::db::metadata::MetadataPatch;
+use crate::errors::{ApiError, ApiResult};
+use crate::v3::processes::{Patch, Scale};
+
+pub use route::ManifestRoute;
+
+/// One entry of `applications`, understood. What it does not name stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct AppManifest {
+    pub name: String,
+    pub lifecycle: Option<String>,
+    pub docker: bool,
+    /// Empty = detect.
+    pub buildpacks: Option<Vec<String>>,
+    pub stack: Option<String>,
+    pub env: BTreeMap<String, String>,
+    pub features: BTreeMap<String, bool>,
+    pub routes: Routes,
+    pub services: Vec<ManifestService>,
+    pub processes: Vec<ManifestProcess>,
+    pub sidecars: Vec<ManifestSidecar>,
+    pub metadata: MetadataPatch,
+    /// As it came, for the audit event, with secrets hidden.
+    pub shown: Value,
+}
+
+/// What a manifest says about routes.
+#[derive(Clone, Debug, Default)]
+pub enum Routes {
+    #[default]
+    Keep,
+    None,
+    These(Vec<ManifestRoute>),
+    /// One with a random name, unless the app has a route.
+    Random,
+    /// One by the app's name, unless the app has a route.
+    Default,
+}
+
+#[derive(Clone, Debug)]
+pub struct ManifestService {
+    pub name: String,
+    pub binding_name: Option<String>,
+    pub parameters: Option<Value>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ManifestProcess {
+    pub kind: String,
+    pub patch: Patch,
+    pub scale: Scale,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ManifestSidecar {
+    pub name: String,
+    pub command: String,
+    pub process_types: Vec<String>,
+    pub memory_mb: Option<i64>,
+}
+
+/// The entries of `applications`, as they stand.
+///
+/// # Errors
+/// 400 for what is no YAML, 422 for another version or no applications.
+pub fn applications(text: &str) -> ApiResult<Vec<Value>> {
+    let document: Value = serde_norway::from_str(text).map_err(|_| ApiError::parse())?;
+    let version = document.get("version").filter(|version| !version.is_null());
+    if version.is_some_and(|version| version.as_i64() != Some(1)) {
+        let detail = "Unsupported manifest schema version. Currently supported versions: [1].";
+        return Err(ApiError::unprocessable(detail));
+    }
+    let applications = document.get("applications").and_then(Value::as_array).filter(|list| !list.is_empty());
+    let applications = applications.ok_or_else(|| {
+        ApiError::unprocessable("Cannot parse manifest with no 'applications' field.")
+    })?;
+    Ok(applications.clone())
+}
+
+/// All of `applications`, understood.
+///
+/// # Errors
+/// 422 with an error for every problem of every application.
+pub fn parse(applications: &[Value]) -> ApiResult<Vec<AppManifest>> {
+    let (mut manifests, mut problems) = (Vec::new(), Vec::new());
+    for (at, application) in applications.iter().enumerate() {
+        let (manifest, wrong) = read::application(application);
+        let who = match manifest.name.as_str() {
+            "" => format!("For application at index {at}"),
+            name => format!("For application '{name}'"),
+        };
+        problems.extend(wrong.into_iter().map(|problem| format!("{who}: {problem}")));
+        manifests.push(manifest);
+    }
+    if problems.is_empty() { Ok(manifests) } else { Err(ApiError::unprocessable_all(problems)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let applications = applications(text).unwrap();
+        parse(&applications).unwrap_err().0.into_iter().map(|(_, detail)| detail).collect()
+    }
+
+    #[test]
+    fn what_stands_above_the_applications_is_checked() {
+        let told = |text: &str| applications(text).unwrap_err().to_string();
+        assert!(told("version: 2\napplications: [{name: a}]").starts_with("Unsupported manifest schema version"));
+        assert_eq!(told("applications: []"), "Cannot parse manifest with no 'applications' field.");
+        assert_eq!(told("a: [").split(':').next().unwrap(), "Request invalid due to parse error");
+    }
+
+    #[test]
+    fn every_problem_names_its_app() {
+        let text = "applications:\n- name: a\n  memory: lots\n  instances: -1\n- disk_quota: 1X\n";
+        let expected = expect_test::expect![[r#"
+            [
+                "For application 'a': Process \"web\": Memory is not a number",
+                "For application 'a': Process \"web\": Instances must be greater than or equal to 0",
+                "For application at index 1: Name must not be empty",
+                "For application at index 1: Process \"web\": Disk quota must use a supported unit: B, K, KB, M, MB, G, GB, T, or TB",
+            ]
+        "#]];
+        expected.assert_debug_eq(&problems(text));
+    }
+
+    #[test]
+    fn top_level_keys_are_the_web_process_unless_it_has_its_own() {
+        let text = "applications:\n- name: a\n  memory: 1G\n  processes: [{type: worker, instances: 2}]";
+        let apps = parse(&applications(text).unwrap()).unwrap();
+        let shown: Vec<_> = apps[0].processes.iter().map(|p| (p.kind.as_str(), p.scale.memory_mb, p.scale.instances)).collect();
+        assert_eq!(shown, [("web", Some(1024), None), ("worker", None, Some(2))]);
+        let text = "applications:\n- name: a\n  memory: 1G\n  processes: [{type: web, memory: 64M}]";
+        let apps = parse(&applications(text).unwrap()).unwrap();
+        assert_eq!(apps[0].processes[0].scale.memory_mb, Some(64));
+    }
+
+    #[test]
+    fn values_of_variables_become_texts() {
+        let apps = parse(&applications("applications:\n- name: a\n  env: {A: 1, B: true, C: x, D: 1.5}").unwrap()).unwrap();
+        let shown: Vec<_> = apps[0].env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(shown, ["A=1", "B=true", "C=x", "D=1.5"]);
+    }
+}

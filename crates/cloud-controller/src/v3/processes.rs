@@ -1,0 +1,481 @@
+//! `/v3/processes` and `/v3/apps/:guid/processes`: read, change, scale.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+use sql::Connection;
+
+use crate::auth::Caller;
+use crate::db::access::{self, OPERATORS, Rights};
+use crate::db::apps::{self, App};
+use crate::db::metadata::{self, Metadata};
+use crate::db::processes::{self, HealthCheck, Process};
+use crate::errors::{ApiError, ApiResult, Kind};
+use crate::message::{Body, Change, Fields};
+use crate::query::{Filter, List, Listing, Params};
+use crate::urls::Urls;
+use crate::v3::process_stats;
+use crate::{Cc, actions, respond};
+
+const KIND: &str = "process";
+const MAX_INT: i64 = i32::MAX as i64;
+/// What lists show in place of a command.
+const HIDDEN: &str = "[PRIVATE DATA HIDDEN IN LISTS]";
+
+const LIST: List = List {
+    table: "processes",
+    filters: &[
+        ("types", Filter::Text("processes.type")),
+        ("app_guids", Filter::Text("processes.app_guid")),
+        ("space_guids", Filter::Text("a.space_guid")),
+        (
+            "organization_guids",
+            Filter::Sql("a.space_guid IN (SELECT guid FROM spaces WHERE org_guid IN ({}))"),
+        ),
+        ("embed", Filter::Own),
+    ],
+    orders: &[],
+    includes: &[],
+    labels: Some(KIND),
+};
+
+pub fn routes() -> Router<Cc> {
+    Router::new()
+        .route("/v3/processes", get(list))
+        .route("/v3/processes/{guid}", get(find).patch(update))
+        .route("/v3/processes/{guid}/actions/scale", post(scale))
+        .route("/v3/apps/{guid}/processes", get(list_of_app))
+        .route("/v3/apps/{guid}/processes/{type}", get(find_by_type).patch(update_by_type))
+        .route("/v3/apps/{guid}/processes/{type}/actions/scale", post(scale_by_type))
+        .merge(process_stats::routes())
+}
+
+fn not_found() -> ApiError {
+    ApiError::not_found("Process")
+}
+
+/// The process, and what the caller may do with it; 404 when that is nothing.
+pub async fn visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<(Process, Rights)> {
+    let process = processes::find(connection, guid).await?.ok_or_else(not_found)?;
+    let rights = access::in_space(connection, caller, &process.space_guid).await?;
+    rights.see("Process")?;
+    Ok((process, rights))
+}
+
+/// As [`visible`], by app and type.
+pub async fn visible_by_type(
+    connection: &mut Connection,
+    caller: &Caller,
+    app: &str,
+    kind: &str,
+) -> ApiResult<(Process, Rights)> {
+    let (_, rights) = crate::v3::apps::visible(connection, caller, app).await?;
+    let process = processes::find_by_type(connection, app, kind).await?.ok_or_else(not_found)?;
+    Ok((process, rights))
+}
+
+/// # Errors
+/// 10005 for anything but `embed=process_instances`.
+fn embedded(params: &Params) -> ApiResult<bool> {
+    match params.get("embed") {
+        None => Ok(false),
+        Some("process_instances") => Ok(true),
+        Some(other) => Err(ApiError::bad_query(&format!(
+            "Invalid embedded resource: '{other}'. Valid embedded resources are: 'process_instances'"
+        ))),
+    }
+}
+
+async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
+    let mut listing = LIST.read(params)?;
+    listing.visible(|sql| access::visible_space(sql, &caller, "a.space_guid"));
+    let mut connection = cc.db.read().await?;
+    answer(&cc, &mut connection, &listing, &urls).await
+}
+
+async fn list_of_app(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    params: Params,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
+    let mut listing = LIST.read(params)?;
+    let mut connection = cc.db.read().await?;
+    crate::v3::apps::visible(&mut connection, &caller, &guid).await?;
+    listing.equals("processes.app_guid", &guid);
+    answer(&cc, &mut connection, &listing, &urls).await
+}
+
+async fn answer(
+    cc: &Cc,
+    connection: &mut Connection,
+    listing: &Listing,
+    urls: &Urls,
+) -> ApiResult<Response> {
+    let embed = embedded(&listing.params)?;
+    let page = listing.fetch(connection, processes::COLUMNS, processes::FROM).await?;
+    let found: Vec<Process> = page.items.iter().map(processes::read).collect::<Result<_, _>>()?;
+    let guids: Vec<String> = found.iter().map(|process| process.guid.clone()).collect();
+    let metadata = metadata::load(connection, KIND, &guids).await?;
+    let none = Metadata::default();
+    let show = |process: &Process| {
+        let mut document = present(process, metadata.get(&process.guid).unwrap_or(&none), urls);
+        if document["command"].is_string() {
+            document["command"] = HIDDEN.into();
+        }
+        if embed {
+            document["process_instances"] = process_stats::instances(cc, process);
+        }
+        document
+    };
+    let resources = found.iter().map(show).collect();
+    Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
+}
+
+async fn find(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    params: Params,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
+    params.only(&["embed"])?;
+    let mut connection = cc.db.read().await?;
+    let (process, rights) = visible(&mut connection, &caller, &guid).await?;
+    one(&cc, &mut connection, &process, &rights, &urls, embedded(&params)?).await
+}
+
+async fn find_by_type(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    params: Params,
+    Path((app, kind)): Path<(String, String)>,
+) -> ApiResult<Response> {
+    params.only(&["embed"])?;
+    let mut connection = cc.db.read().await?;
+    let (process, rights) = visible_by_type(&mut connection, &caller, &app, &kind).await?;
+    one(&cc, &mut connection, &process, &rights, &urls, embedded(&params)?).await
+}
+
+async fn one(
+    cc: &Cc,
+    connection: &mut Connection,
+    process: &Process,
+    rights: &Rights,
+    urls: &Urls,
+    embed: bool,
+) -> ApiResult<Response> {
+    let mut document = present_one(connection, process, urls).await?;
+    if !rights.can_read_secrets() && document["command"].is_string() {
+        document["command"] = crate::REDACTED.into();
+    }
+    if embed {
+        document["process_instances"] = process_stats::instances(cc, process);
+    }
+    Ok(respond::ok(document))
+}
+
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    let (process, rights) = visible(&mut tx, &caller, &guid).await?;
+    rights.change("Process", OPERATORS)?;
+    change(&cc, tx, &caller, &urls, &process, &body).await
+}
+
+async fn update_by_type(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path((app, kind)): Path<(String, String)>,
+    body: Body,
+) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    let (process, rights) = visible_by_type(&mut tx, &caller, &app, &kind).await?;
+    rights.change("Process", OPERATORS)?;
+    change(&cc, tx, &caller, &urls, &process, &body).await
+}
+
+async fn change(
+    cc: &Cc,
+    mut tx: sql::Tx,
+    caller: &Caller,
+    urls: &Urls,
+    process: &Process,
+    body: &Body,
+) -> ApiResult<Response> {
+    let mut fields = body.fields();
+    let patch = Patch::read(&mut fields);
+    let metadata = fields.metadata();
+    fields.finish()?;
+    let app = app_of(&mut tx, process).await?;
+    apply(cc, &mut tx, process, patch).await?;
+    metadata::apply(&mut tx, KIND, &process.guid, &metadata).await?;
+    let request = body.redacted(&["command", "environment_variables"]);
+    let data =
+        json!({ "process_guid": process.guid, "process_type": process.kind, "request": request });
+    actions::apps::audit(cc, &mut tx, caller, "audit.app.process.update", &app, data).await?;
+    let process = processes::find(&mut tx, &process.guid).await?.ok_or_else(not_found)?;
+    let document = present_one(&mut tx, &process, urls).await?;
+    tx.commit().await?;
+    cc.nsync.poke();
+    Ok(respond::ok(document))
+}
+
+async fn app_of(connection: &mut Connection, process: &Process) -> ApiResult<App> {
+    apps::find(connection, &process.app_guid).await?.ok_or_else(|| ApiError::not_found("App"))
+}
+
+/// What of a process can be changed besides its size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch {
+    pub command: Change<String>,
+    pub user: Change<String>,
+    pub health: HealthPatch,
+    pub readiness: HealthPatch,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthPatch {
+    pub kind: Option<String>,
+    pub endpoint: Change<String>,
+    pub timeout: Change<i64>,
+    pub invocation_timeout: Change<i64>,
+    pub interval: Change<i64>,
+}
+
+impl Patch {
+    pub fn read(fields: &mut Fields<'_>) -> Patch {
+        let command = fields.change_text("command");
+        if let Change::Set(text) = &command
+            && !(1..=4096).contains(&text.chars().count())
+        {
+            fields.error("Command must be between 1 and 4096 characters");
+        }
+        let user = fields.change_text("user");
+        if let Change::Set(text) = &user
+            && !(1..=255).contains(&text.chars().count())
+        {
+            fields.error("User must be between 1 and 255 characters");
+        }
+        let health = fields
+            .inside("health_check", |check| HealthPatch::read(check, true))
+            .unwrap_or_default();
+        let readiness = fields
+            .inside("readiness_health_check", |check| HealthPatch::read(check, false))
+            .unwrap_or_default();
+        Patch { command, user, health, readiness }
+    }
+}
+
+impl HealthPatch {
+    fn read(check: &mut Fields<'_>, liveness: bool) -> HealthPatch {
+        let kind = check.text("type");
+        if kind.as_ref().is_some_and(|kind| !["port", "process", "http"].contains(&kind.as_str())) {
+            check.error("type must be \"port\", \"process\", or \"http\"");
+        }
+        let data = check.inside("data", |data| {
+            let endpoint = data.change_text("endpoint");
+            if let Change::Set(path) = &endpoint
+                && (!path.starts_with('/')
+                    || path.len() > 255
+                    || path.chars().any(char::is_whitespace))
+            {
+                data.error("endpoint must be a valid URI path");
+            }
+            let timeout =
+                if liveness { data.change_int("timeout", 1..=MAX_INT) } else { Change::Keep };
+            HealthPatch {
+                kind: None,
+                endpoint,
+                timeout,
+                invocation_timeout: data.change_int("invocation_timeout", 1..=MAX_INT),
+                interval: data.change_int("interval", 1..=MAX_INT),
+            }
+        });
+        HealthPatch { kind, ..data.unwrap_or_default() }
+    }
+
+    fn over(self, before: &HealthCheck) -> HealthCheck {
+        let kind = self.kind.unwrap_or_else(|| before.kind.clone());
+        let endpoint = self.endpoint.over(before.endpoint.clone());
+        // An http check has a path, any other none.
+        let endpoint = (kind == "http").then(|| endpoint.unwrap_or_else(|| "/".to_owned()));
+        HealthCheck {
+            kind,
+            endpoint,
+            timeout: self.timeout.over(before.timeout),
+            invocation_timeout: self.invocation_timeout.over(before.invocation_timeout),
+            interval: self.interval.over(before.interval),
+        }
+    }
+}
+
+/// Writes a change; a started app's instances are made anew when another check decides about their health.
+pub async fn apply(
+    cc: &Cc,
+    connection: &mut Connection,
+    process: &Process,
+    patch: Patch,
+) -> ApiResult<()> {
+    let health = patch.health.over(&process.health);
+    let readiness = patch.readiness.over(&process.readiness);
+    let anew = process.app_started
+        && (health.kind != process.health.kind || health.endpoint != process.health.endpoint);
+    let set = vec![
+        ("command", patch.command.over(process.command.clone()).into()),
+        ("run_as", patch.user.over(process.run_as.clone()).into()),
+        ("health_check_type", health.kind.into()),
+        ("health_check_endpoint", health.endpoint.into()),
+        ("health_check_timeout", health.timeout.into()),
+        ("health_check_invocation_timeout", health.invocation_timeout.into()),
+        ("health_check_interval", health.interval.into()),
+        ("readiness_type", readiness.kind.into()),
+        ("readiness_endpoint", readiness.endpoint.into()),
+        ("readiness_invocation_timeout", readiness.invocation_timeout.into()),
+        ("readiness_interval", readiness.interval.into()),
+    ];
+    processes::update(connection, cc.now(), &process.guid, set).await?;
+    if anew {
+        processes::renew(connection, cc.now(), process).await?;
+    }
+    Ok(())
+}
+
+async fn scale(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    let (process, rights) = visible(&mut tx, &caller, &guid).await?;
+    rights.change("Process", OPERATORS)?;
+    resize(&cc, tx, &caller, &urls, &process, &body).await
+}
+
+async fn scale_by_type(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path((app, kind)): Path<(String, String)>,
+    body: Body,
+) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    let (process, rights) = visible_by_type(&mut tx, &caller, &app, &kind).await?;
+    rights.change("Process", OPERATORS)?;
+    resize(&cc, tx, &caller, &urls, &process, &body).await
+}
+
+/// What of a process's size is to change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scale {
+    pub instances: Option<i64>,
+    pub memory_mb: Option<i64>,
+    pub disk_mb: Option<i64>,
+    pub log_rate: Option<i64>,
+}
+
+impl Scale {
+    pub fn read(fields: &mut Fields<'_>) -> Scale {
+        Scale {
+            instances: fields.int("instances", 0..=MAX_INT),
+            memory_mb: fields.int("memory_in_mb", 1..=MAX_INT),
+            disk_mb: fields.int("disk_in_mb", 1..=MAX_INT),
+            log_rate: fields.int("log_rate_limit_in_bytes_per_second", -1..=i64::MAX),
+        }
+    }
+}
+
+async fn resize(
+    cc: &Cc,
+    mut tx: sql::Tx,
+    caller: &Caller,
+    urls: &Urls,
+    process: &Process,
+    body: &Body,
+) -> ApiResult<Response> {
+    let mut fields = body.fields();
+    let scale = Scale::read(&mut fields);
+    fields.finish()?;
+    if !caller.is_admin() && !apps::feature_flag(&mut tx, "app_scaling", true).await? {
+        return Err(Kind::FeatureDisabled.with("Feature Disabled: app_scaling"));
+    }
+    let app = app_of(&mut tx, process).await?;
+    actions::scale::run(cc, &mut tx, process, scale).await?;
+    let data = json!({ "process_guid": process.guid, "process_type": process.kind, "request": body.redacted(&[]) });
+    actions::apps::audit(cc, &mut tx, caller, "audit.app.process.scale", &app, data).await?;
+    let process = processes::find(&mut tx, &process.guid).await?.ok_or_else(not_found)?;
+    let document = present_one(&mut tx, &process, urls).await?;
+    tx.commit().await?;
+    cc.nsync.poke();
+    Ok(respond::accepted(document))
+}
+
+pub async fn present_one(
+    connection: &mut Connection,
+    process: &Process,
+    urls: &Urls,
+) -> ApiResult<Value> {
+    let metadata = metadata::load_one(connection, KIND, &process.guid).await?;
+    Ok(present(process, &metadata, urls))
+}
+
+fn present(process: &Process, metadata: &Metadata, urls: &Urls) -> Value {
+    let own = format!("processes/{}", process.guid);
+    let link = |rest: &str| urls.link(&format!("{own}/{rest}"));
+    let revision = process.revision_guid.as_ref().map(|guid| json!({ "data": { "guid": guid } }));
+    json!({
+        "guid": process.guid,
+        "created_at": process.created_at.to_rfc3339(),
+        "updated_at": process.updated_at.to_rfc3339(),
+        "version": process.version,
+        "type": process.kind,
+        "command": process.start_command(),
+        "user": process.run_as.as_deref().unwrap_or("vcap"),
+        "instances": process.instances,
+        "memory_in_mb": process.memory_mb,
+        "disk_in_mb": process.disk_mb,
+        "log_rate_limit_in_bytes_per_second": process.log_rate,
+        "health_check": present_check(&process.health, true),
+        "readiness_health_check": present_check(&process.readiness, false),
+        "relationships": { "app": { "data": { "guid": process.app_guid } }, "revision": revision },
+        "metadata": metadata.to_json(),
+        "links": {
+            "self": urls.link(&own),
+            "scale": urls.action(&format!("{own}/actions/scale"), "POST"),
+            "app": urls.link(&format!("apps/{}", process.app_guid)),
+            "space": urls.link(&format!("spaces/{}", process.space_guid)),
+            "stats": link("stats"),
+            "process_instances": link("process_instances"),
+        },
+    })
+}
+
+fn present_check(check: &HealthCheck, liveness: bool) -> Value {
+    let mut data =
+        json!({ "invocation_timeout": check.invocation_timeout, "interval": check.interval });
+    if liveness {
+        data["timeout"] = check.timeout.into();
+    }
+    if check.kind == "http" {
+        data["endpoint"] = check.endpoint.clone().into();
+    }
+    json!({ "type": check.kind, "data": data })
+}

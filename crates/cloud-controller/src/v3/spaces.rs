@@ -1,0 +1,310 @@
+//! `/v3/spaces`: where apps live, inside an organization.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Router;
+use axum::extract::Path;
+use axum::response::Response;
+use axum::routing::{get, patch};
+use serde_json::{Value, json};
+use sql::Connection;
+
+use super::{common, organizations};
+use crate::Cc;
+use crate::actions::delete_org;
+use crate::auth::Caller;
+use crate::db::access::{self, ORG_MANAGER, SPACE_MANAGER};
+use crate::db::metadata::{self, Metadata, MetadataPatch};
+use crate::db::spaces::{self, Space};
+use crate::db::{self, isolation_segments};
+use crate::errors::{ApiError, ApiResult, when_taken};
+use crate::message::{Body, Fields, to_one_body};
+use crate::query::{Filter, List, Params};
+use crate::respond;
+use crate::urls::Urls;
+
+pub fn routes() -> Router<Cc> {
+    Router::new()
+        .route("/v3/spaces", get(list).post(create))
+        .route("/v3/spaces/{guid}", get(find).patch(update).delete(delete))
+        .route("/v3/spaces/{guid}/features", get(features))
+        .route("/v3/spaces/{guid}/features/{name}", get(feature).merge(patch(set_feature)))
+        .route("/v3/spaces/{guid}/usage_summary", get(usage_summary))
+        .route("/v3/spaces/{guid}/users", get(users))
+        .route("/v3/spaces/{guid}/relationships/isolation_segment", get(isolation_segment).patch(set_isolation_segment))
+}
+
+const KIND: &str = "space";
+const INCLUDES: &[&str] = &["org", "organization"];
+
+const LIST: List = List {
+    table: "spaces",
+    filters: &[("names", Filter::Text("spaces.name")), ("organization_guids", Filter::Text("spaces.org_guid"))],
+    orders: &[("name", "spaces.name")],
+    includes: INCLUDES,
+    labels: Some(KIND),
+};
+
+async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
+    let mut listing = LIST.read(params)?;
+    listing.visible(|sql| access::visible_space(sql, &caller, "spaces.guid"));
+    let mut connection = cc.db.read().await?;
+    let page = listing.fetch(&mut connection, "spaces.*", "spaces").await?;
+    let found = page.items.iter().map(spaces::read).collect::<db::Result<Vec<_>>>()?;
+    let resources = present_all(&mut connection, &urls, &found).await?;
+    let mut included = BTreeMap::new();
+    if !listing.includes.is_empty() {
+        included.insert("organizations", organizations_of(&mut connection, &urls, &found).await?);
+    }
+    Ok(respond::ok(listing.present(&urls, page.total, resources, included)))
+}
+
+async fn organizations_of(connection: &mut Connection, urls: &Urls, found: &[Space]) -> ApiResult<Vec<Value>> {
+    let guids: BTreeSet<String> = found.iter().map(|space| space.org_guid.clone()).collect();
+    organizations::by_guids(connection, &guids.into_iter().collect::<Vec<_>>(), urls).await
+}
+
+async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
+    let mut fields = body.fields();
+    let [org] = fields.relationships(["organization"]);
+    let message = read_message(&mut fields, true);
+    fields.finish()?;
+    let name = message.name.unwrap_or_default();
+    let mut tx = cc.db.begin().await?;
+    let rights = access::in_org(&mut tx, &caller, &org).await?;
+    if rights.org_guid.is_empty() || !rights.can_read() {
+        let detail = "Invalid organization. Ensure the organization exists and you have access to it.";
+        return Err(ApiError::unprocessable(detail));
+    }
+    rights.change("Organization", &[ORG_MANAGER])?;
+    let taken = ApiError::unprocessable("Name must be unique per organization");
+    let made = spaces::insert(&mut tx, cc.now(), &org, &name, message.suspended.unwrap_or(false)).await;
+    let guid = made.map_err(|cause| when_taken(cause, taken))?;
+    common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
+    let target = (guid.as_str(), KIND, name.as_str());
+    let data = json!({ "request": body.redacted(&[]) });
+    common::audit(&mut tx, &cc, &caller, "audit.space.create", target, (Some(&guid), Some(&org)), data).await?;
+    let document = document(&mut tx, &urls, &guid).await?;
+    tx.commit().await?;
+    Ok(respond::created(document))
+}
+
+async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+    params.only(&["include"])?;
+    let includes = params.includes(INCLUDES)?;
+    let mut connection = cc.db.read().await?;
+    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
+    let mut document = document(&mut connection, &urls, &guid).await?;
+    if !includes.is_empty() {
+        let space = expect(&mut connection, &guid).await?;
+        document["included"] = json!({ "organizations": organizations_of(&mut connection, &urls, &[space]).await? });
+    }
+    Ok(respond::ok(document))
+}
+
+async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    let rights = access::in_space(&mut tx, &caller, &guid).await?;
+    rights.change("Space", &[ORG_MANAGER, SPACE_MANAGER])?;
+    let mut fields = body.fields();
+    let message = read_message(&mut fields, false);
+    fields.finish()?;
+    if message.suspended.is_some() && !rights.can_write(&[ORG_MANAGER]) {
+        return Err(ApiError::forbidden());
+    }
+    let before = expect(&mut tx, &guid).await?;
+    let mut set = vec![("updated_at", cc.now().into())];
+    set.extend(message.name.as_ref().map(|name| ("name", name.into())));
+    set.extend(message.suspended.map(|suspended| ("suspended", suspended.into())));
+    if let Err(cause) = db::update(&mut tx, "spaces", &guid, set).await {
+        drop(tx);
+        let org = db::organizations::find(&mut *cc.db.read().await?, &before.org_guid).await?;
+        let (org, name) = (org.map(|org| org.name).unwrap_or_default(), message.name.unwrap_or_default());
+        let detail = format!("Organization '{org}' already contains a space with name '{name}'.");
+        return Err(when_taken(cause, ApiError::unprocessable(detail)));
+    }
+    common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
+    let name = message.name.unwrap_or(before.name);
+    let target = (guid.as_str(), KIND, name.as_str());
+    let data = json!({ "request": body.redacted(&[]) });
+    common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data).await?;
+    let document = document(&mut tx, &urls, &guid).await?;
+    tx.commit().await?;
+    Ok(respond::ok(document))
+}
+
+async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+    access::in_space(&mut *cc.db.read().await?, &caller, &guid).await?.change("Space", &[ORG_MANAGER])?;
+    let job = delete_org::space(&cc, &caller, &guid).await?;
+    Ok(respond::job(&urls, &job))
+}
+
+async fn features(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Response> {
+    let mut connection = cc.db.read().await?;
+    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
+    let space = expect(&mut connection, &guid).await?;
+    Ok(respond::ok(json!({ "features": [present_ssh(&space)] })))
+}
+
+async fn feature(cc: Cc, caller: Caller, Path((guid, name)): Path<(String, String)>) -> ApiResult<Response> {
+    let mut connection = cc.db.read().await?;
+    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
+    known_feature(&name)?;
+    Ok(respond::ok(present_ssh(&expect(&mut connection, &guid).await?)))
+}
+
+async fn set_feature(
+    cc: Cc,
+    caller: Caller,
+    Path((guid, name)): Path<(String, String)>,
+    body: Body,
+) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    access::in_space(&mut tx, &caller, &guid).await?.change("Space", &[ORG_MANAGER, SPACE_MANAGER])?;
+    known_feature(&name)?;
+    let mut fields = body.fields();
+    let enabled = fields.flag("enabled");
+    if enabled.is_none() {
+        fields.error("Enabled must be a boolean");
+    }
+    fields.finish()?;
+    let set = vec![("allow_ssh", enabled.unwrap_or(false).into()), ("updated_at", cc.now().into())];
+    db::update(&mut tx, "spaces", &guid, set).await?;
+    let space = expect(&mut tx, &guid).await?;
+    let target = (guid.as_str(), KIND, space.name.as_str());
+    let data = json!({ "request": body.redacted(&[]) });
+    common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data).await?;
+    tx.commit().await?;
+    Ok(respond::ok(present_ssh(&space)))
+}
+
+fn known_feature(name: &str) -> ApiResult<()> {
+    if name == "ssh" { Ok(()) } else { Err(ApiError::not_found("Feature")) }
+}
+
+fn present_ssh(space: &Space) -> Value {
+    json!({ "name": "ssh", "description": "Enable SSHing into apps in the space.", "enabled": space.allow_ssh })
+}
+
+async fn usage_summary(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+    let mut connection = cc.db.read().await?;
+    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
+    let usage = db::usage::of_space(&mut connection, &guid).await?;
+    Ok(respond::ok(json!({
+        "usage_summary": usage.to_json(),
+        "links": {
+            "self": urls.link(&format!("spaces/{guid}/usage_summary")),
+            "space": urls.link(&format!("spaces/{guid}")),
+        },
+    })))
+}
+
+async fn users(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
+    access::in_space(&mut *cc.db.read().await?, &caller, &guid).await?.see("Space")?;
+    super::users::members(&cc, &urls, params, "SELECT user_guid FROM roles WHERE space_guid = {}", &guid).await
+}
+
+async fn isolation_segment(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+    let mut connection = cc.db.read().await?;
+    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
+    let space = expect(&mut connection, &guid).await?;
+    Ok(respond::ok(segment_document(&urls, &guid, space.isolation_segment_guid.as_deref())))
+}
+
+async fn set_isolation_segment(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
+    let segment = to_one_body(&body)?;
+    let mut tx = cc.db.begin().await?;
+    let rights = access::in_space(&mut tx, &caller, &guid).await?;
+    rights.change("Space", &[ORG_MANAGER])?;
+    if let Some(segment) = &segment
+        && !isolation_segments::is_entitled(&mut tx, segment, &rights.org_guid).await?
+    {
+        return Err(ApiError::unprocessable(format!(
+            "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the \
+             organization that this space belongs to."
+        )));
+    }
+    let set = vec![("isolation_segment_guid", (&segment).into()), ("updated_at", cc.now().into())];
+    db::update(&mut tx, "spaces", &guid, set).await?;
+    tx.commit().await?;
+    Ok(respond::ok(segment_document(&urls, &guid, segment.as_deref())))
+}
+
+fn segment_document(urls: &Urls, guid: &str, segment: Option<&str>) -> Value {
+    let owner = format!("spaces/{guid}");
+    common::to_one_document(urls, &owner, "isolation_segment", "isolation_segments", segment)
+}
+
+struct Message {
+    name: Option<String>,
+    suspended: Option<bool>,
+    metadata: MetadataPatch,
+}
+
+fn read_message(fields: &mut Fields<'_>, creating: bool) -> Message {
+    let name = if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
+    if name.as_ref().is_some_and(|name| name.chars().count() > 255) {
+        fields.error("Name is too long (maximum is 255 characters)");
+    }
+    Message { name, suspended: fields.flag("suspended"), metadata: fields.metadata() }
+}
+
+async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Space> {
+    spaces::find(connection, guid).await?.ok_or_else(|| ApiError::not_found("Space"))
+}
+
+async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
+    let space = expect(connection, guid).await?;
+    let metadata = metadata::load_one(connection, KIND, guid).await?;
+    Ok(present(&space, &metadata, urls))
+}
+
+async fn present_all(connection: &mut Connection, urls: &Urls, found: &[Space]) -> ApiResult<Vec<Value>> {
+    let guids: Vec<String> = found.iter().map(|space| space.guid.clone()).collect();
+    let mut metadata = metadata::load(connection, KIND, &guids).await?;
+    Ok(found.iter().map(|space| present(space, &metadata.remove(&space.guid).unwrap_or_default(), urls)).collect())
+}
+
+/// For `include=space`.
+pub async fn by_guids(connection: &mut Connection, guids: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+    let found = spaces::find_many(connection, guids).await?;
+    present_all(connection, urls, &found).await
+}
+
+pub fn present(space: &Space, metadata: &Metadata, urls: &Urls) -> Value {
+    let path = format!("spaces/{}", space.guid);
+    let mut links = json!({
+        "self": urls.link(&path),
+        "organization": urls.link(&format!("organizations/{}", space.org_guid)),
+        "features": urls.link(&format!("{path}/features")),
+        "apply_manifest": urls.action(&format!("{path}/actions/apply_manifest"), "POST"),
+    });
+    if let Some(quota) = &space.quota_guid {
+        links["quota"] = urls.link(&format!("space_quotas/{quota}"));
+    }
+    json!({
+        "guid": space.guid,
+        "created_at": space.created_at.to_rfc3339(),
+        "updated_at": space.updated_at.to_rfc3339(),
+        "name": space.name,
+        "suspended": space.suspended,
+        "relationships": {
+            "organization": common::to_one(Some(&space.org_guid)),
+            "quota": common::to_one(space.quota_guid.as_deref()),
+        },
+        "metadata": metadata.to_json(),
+        "links": links,
+    })
+}

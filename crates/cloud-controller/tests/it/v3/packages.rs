@@ -1,0 +1,140 @@
+//! `/v3/packages` and `/v3/resource_matches`.
+
+use expect_test::expect;
+use serde_json::{Value, json};
+use sha1::Digest as _;
+
+use crate::harness::{self, Harness};
+use crate::push::zip_of;
+use cloud_controller::Blobstore as _;
+
+async fn new_package(harness: &Harness, app: &str) -> String {
+    let body = json!({ "type": "bits", "relationships": { "app": { "data": { "guid": app } } } });
+    harness.admin().post("/v3/packages", body).await.expect(201)["guid"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[tokio::test]
+async fn what_would_do_harm_when_unpacked_is_refused() {
+    for harness in harness::all().await {
+        let space = harness.space("org", "space").await;
+        let app = harness.admin().app("dora", &space).await;
+        let mut link = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        link.add_symlink("etc", "/etc", zip::write::SimpleFileOptions::default()).unwrap();
+        let mut told = String::new();
+        for (name, bits) in [
+            ("broken", b"no zip".to_vec()),
+            ("climbs", zip_of(&[("../out", b"x")])),
+            ("absolute", zip_of(&[("/etc/passwd", b"x")])),
+            ("link", link.finish().unwrap().into_inner()),
+        ] {
+            let package = new_package(&harness, &app).await;
+            let answer = harness
+                .admin()
+                .upload(&format!("/v3/packages/{package}/upload"), "bits", &bits, &[])
+                .await;
+            told += &format!("{name}: {}\n", answer.error());
+        }
+        expect![[r#"
+            broken: 400 CF-AppBitsUploadInvalid: The app upload is invalid: invalid Zip archive: Could not find EOCD
+            climbs: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "../out" leads out of the app
+            absolute: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "/etc/passwd" leads out of the app
+            link: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the link "etc" leads out of the app
+        "#]]
+        .assert_eq(&told);
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_known_need_not_be_sent_again() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = admin.app("dora", &space).await;
+        let big = vec![7; 70_000];
+        let sha1: String =
+            sha1::Sha1::digest(&big).iter().map(|byte| format!("{byte:02x}")).collect();
+        let resource = json!({ "path": "lib/big", "mode": "755", "checksum": { "value": sha1 }, "size_in_bytes": big.len() });
+        let ask = json!({ "resources": [resource.clone()] });
+        assert_eq!(
+            admin.post("/v3/resource_matches", ask.clone()).await.expect(201)["resources"],
+            json!([])
+        );
+
+        let first = new_package(&harness, &app).await;
+        let bits = zip_of(&[("lib/big", &big), ("small", b"x")]);
+        admin.upload(&format!("/v3/packages/{first}/upload"), "bits", &bits, &[]).await.expect(200);
+        harness.settled().await;
+        assert_eq!(
+            admin.post("/v3/resource_matches", ask).await.expect(201)["resources"],
+            json!([resource.clone()])
+        );
+
+        let second = new_package(&harness, &app).await;
+        let known = json!([resource]).to_string();
+        let small = zip_of(&[("small", b"y")]);
+        let path = format!("/v3/packages/{second}/upload");
+        let uploaded =
+            admin.upload(&path, "bits", &small, &[("resources", &known)]).await.expect(200);
+        assert_eq!(
+            (&uploaded["state"], &uploaded["data"]["checksum"]["type"]),
+            (&json!("READY"), &json!("sha256"))
+        );
+        let again = admin.upload(&path, "bits", &small, &[]).await.error();
+        assert!(again.starts_with("400 CF-PackageBitsAlreadyUploaded"), "{again}");
+
+        let download = admin.get(&format!("/v3/packages/{second}/download")).await;
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(download.bytes)).unwrap();
+        let mut names: Vec<String> = archive.file_names().map(str::to_owned).collect();
+        names.sort();
+        assert_eq!(names, ["lib/big", "small"]);
+        assert_eq!(archive.by_name("lib/big").unwrap().unix_mode().unwrap() & 0o777, 0o755);
+
+        let other = admin.app("copy", &space).await;
+        let to = json!({ "relationships": { "app": { "data": { "guid": other } } } });
+        let copy = admin.post(&format!("/v3/packages/?source_guid={second}"), to).await.expect(201);
+        assert_eq!(copy["data"], uploaded["data"]);
+        let list = admin.get(&format!("/v3/packages?app_guids={other}&states=READY")).await;
+        assert_eq!(list.body["pagination"]["total_results"], 1);
+        assert_ne!(copy["guid"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_blob_goes_when_no_row_names_it_any_more() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let (app, other) = (admin.app("dora", &space).await, admin.app("other", &space).await);
+        let mut keys = Vec::new();
+        for content in ["kept by a copy", "kept by nobody"] {
+            let package = new_package(&harness, &app).await;
+            let path = format!("/v3/packages/{package}/upload");
+            let uploaded = admin
+                .upload(&path, "bits", &zip_of(&[("x", content.as_bytes())]), &[])
+                .await
+                .expect(200);
+            let digest = uploaded["data"]["checksum"]["value"].as_str().unwrap().to_owned();
+            if keys.is_empty() {
+                let to = json!({ "relationships": { "app": { "data": { "guid": other } } } });
+                admin.post(&format!("/v3/packages?source_guid={package}"), to).await.expect(201);
+            }
+            keys.push(cloud_controller::blobstore::key("packages", &digest));
+            assert!(harness.blobs.exists(keys.last().unwrap()).await.unwrap());
+        }
+        admin.delete(&format!("/v3/apps/{app}")).await.job();
+        let again =
+            Harness::open_on(harness.db.clone(), harness::config(), harness.blobs.clone()).await;
+        let gone = async {
+            while again.blobs.exists(&keys[1]).await.unwrap() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), gone)
+            .await
+            .expect("the blob never went");
+        assert!(again.blobs.exists(&keys[0]).await.unwrap());
+    }
+}
