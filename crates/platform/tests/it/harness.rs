@@ -1,0 +1,189 @@
+//! A platform per test, with its own data, ports and command line; nothing of it is left, however the test ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Long enough for any machine that can run it at all.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    Linux,
+    Process,
+}
+
+impl Backend {
+    fn flag(self) -> &'static str {
+        match self {
+            Backend::Linux => "linux",
+            Backend::Process => "process",
+        }
+    }
+
+    /// Real containers need root; without it the test says so and ends.
+    pub fn is_possible(self) -> bool {
+        let possible = self == Backend::Process || rustix::process::geteuid().is_root();
+        if !possible {
+            eprintln!("SKIPPED: real containers need root");
+        }
+        possible
+    }
+}
+
+pub struct Cupola {
+    child: Option<Child>,
+    backend: Backend,
+    folder: TempDir,
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub text: String,
+}
+
+impl Cupola {
+    pub fn start(backend: Backend) -> Cupola {
+        let folder = tempfile::Builder::new().prefix("cupola-test-").tempdir().unwrap();
+        let mut cupola = Cupola { child: None, backend, folder };
+        cupola.up();
+        cupola
+    }
+
+    /// A platform with an org and a space to push to, and its user logged in.
+    pub fn with_space(backend: Backend) -> Cupola {
+        let cupola = Cupola::start(backend);
+        cupola.cf(&["api", &cupola.running("api")]);
+        cupola.cf(&["auth", "admin", &cupola.password()]);
+        cupola.cf(&["create-org", "test"]);
+        cupola.cf(&["target", "-o", "test"]);
+        cupola.cf(&["create-space", "test"]);
+        cupola.cf(&["target", "-s", "test"]);
+        cupola
+    }
+
+    /// Starts it (again) on the same data.
+    pub fn up(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_cupola"))
+            .args(["up", "--listen", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--log", "info", "--backend", self.backend.flag()])
+            .arg("--data")
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        self.child = Some(child);
+        self.wait("the platform to be ready", |cupola| {
+            let ended = cupola.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the platform ended: {ended:?}\n{}", cupola.log());
+            (cupola.read_running().is_some_and(|running| running["pid"] == pid)).then_some(())
+        });
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn password(&self) -> String {
+        std::fs::read_to_string(self.data().join("admin-password")).unwrap().trim().to_owned()
+    }
+
+    fn read_running(&self) -> Option<Value> {
+        serde_json::from_slice(&std::fs::read(self.data().join("running.json")).ok()?).ok()
+    }
+
+    pub fn running(&self, key: &str) -> String {
+        self.read_running().expect("the platform runs")[key].as_str().unwrap().to_owned()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Our own command line; it must succeed.
+    #[track_caller]
+    pub fn cf(&self, args: &[&str]) -> String {
+        let ran = self.try_cf(args);
+        assert!(ran.status.success(), "cf {}: {}\n{}\n--- platform:\n{}", args.join(" "), ran.status, ran.text, self.log());
+        ran.text
+    }
+
+    pub fn try_cf(&self, args: &[&str]) -> Ran {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cupola"));
+        self.run(command.arg("cf").args(args).env("CF_HOME", self.folder.path()))
+    }
+
+    /// Runs a command to its end, with both its outputs as one text.
+    pub fn run(&self, command: &mut Command) -> Ran {
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        Ran { status: output.status, text }
+    }
+
+    /// Writes an app and returns its folder.
+    pub fn app(&self, name: &str, files: &[(&str, &str)]) -> String {
+        let folder = self.folder.path().join("apps").join(name);
+        for (file, text) in files {
+            let path = folder.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        folder.display().to_string()
+    }
+
+    /// Asks an app through the router: status and body.
+    pub fn get(&self, app: &str, path: &str) -> (u16, String) {
+        let host = format!("{app}.localhost");
+        let url = format!("{}{path}", self.running("http"));
+        let ran = self.run(Command::new("curl").args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--header", &format!("Host: {host}"), &url]));
+        let (body, status) = ran.text.rsplit_once('\n').expect("curl writes the status");
+        (status.trim().parse().unwrap_or(0), body.to_owned())
+    }
+
+    /// Waits until `ready` has something to give.
+    #[track_caller]
+    pub fn wait<T>(&mut self, what: &str, mut ready: impl FnMut(&mut Cupola) -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(value) = ready(self) {
+                return value;
+            }
+            assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}\n--- platform:\n{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    pub fn signal(&mut self, signal: rustix::process::Signal) -> ExitStatus {
+        let mut child = self.child.take().expect("the platform runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        child.wait().unwrap()
+    }
+}
+
+impl Drop for Cupola {
+    /// Ctrl-C removes the containers; a platform that was killed is started once more to clean up after itself.
+    fn drop(&mut self) {
+        if self.child.is_none() && self.data().join("lock").exists() && !std::thread::panicking() {
+            self.up();
+        }
+        if self.child.is_some() {
+            let status = self.signal(rustix::process::Signal::INT);
+            if !status.success() && !std::thread::panicking() {
+                panic!("the platform ended with {status}\n{}", self.log());
+            }
+        }
+    }
+}
