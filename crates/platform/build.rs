@@ -17,7 +17,8 @@ fn main() {
         println!("cargo::rerun-if-changed={}", workspace.join(path).display());
     }
     let program = build(&workspace);
-    let bundle = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("lifecycle.tgz");
+    let bundle =
+        PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("lifecycle.tgz");
     pack(&program, &bundle).expect("packing the lifecycle program");
     println!("cargo::rustc-env=CUPOLA_LIFECYCLE_BUNDLE={}", bundle.display());
 }
@@ -27,7 +28,17 @@ fn build(workspace: &Path) -> PathBuf {
     let folder = workspace.join("target/static");
     let status = Command::new(std::env::var_os("CARGO").expect("cargo sets it"))
         .current_dir(workspace)
-        .args(["build", "--package", "lifecycle", "--bin", "lifecycle", "--profile", "static", "--target", &target])
+        .args([
+            "build",
+            "--package",
+            "lifecycle",
+            "--bin",
+            "lifecycle",
+            "--profile",
+            "static",
+            "--target",
+            &target,
+        ])
         .arg("--target-dir")
         .arg(&folder)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -41,7 +52,8 @@ fn build(workspace: &Path) -> PathBuf {
 
 /// The same bytes for the same program, so that cells know it again.
 fn pack(program: &Path, bundle: &Path) -> std::io::Result<()> {
-    let mut archive = tar::Builder::new(GzEncoder::new(File::create(bundle)?, Compression::default()));
+    let mut archive =
+        tar::Builder::new(GzEncoder::new(File::create(bundle)?, Compression::default()));
     let bytes = std::fs::read(program)?;
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o755);

@@ -6,12 +6,24 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 const ALLOWED: [&str; 13] = [
-    "Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "0BSD", "Unicode-3.0", "CC0-1.0", "MIT-0",
-    "Unlicense", "BSL-1.0", "CDLA-Permissive-2.0",
+    "Apache-2.0",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "0BSD",
+    "Unicode-3.0",
+    "CC0-1.0",
+    "MIT-0",
+    "Unlicense",
+    "BSL-1.0",
+    "CDLA-Permissive-2.0",
 ];
 
 pub fn check() -> anyhow::Result<()> {
-    let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]).output()?;
+    let output =
+        Command::new("cargo").args(["metadata", "--format-version", "1", "--locked"]).output()?;
     if !output.status.success() {
         bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     }

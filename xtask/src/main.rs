@@ -26,12 +26,22 @@ fn main() -> ExitCode {
 fn ci() -> anyhow::Result<()> {
     step("formatting", || cargo(&["fmt", "--all", "--check"], &[]))?;
     step("licences", licences::check)?;
-    step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"], &[]))?;
+    step("clippy", || {
+        cargo(
+            &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"],
+            &[],
+        )
+    })?;
     step("docs", || {
-        cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"], &[("RUSTDOCFLAGS", "--deny warnings")])
+        cargo(
+            &["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"],
+            &[("RUSTDOCFLAGS", "--deny warnings")],
+        )
     })?;
     let server = postgres::Server::start().context("starting PostgreSQL for the tests")?;
-    step("tests", || cargo(&["test", "--workspace", "--no-fail-fast"], &[("CUPOLA_TEST_POSTGRES", server.url())]))
+    step("tests", || {
+        cargo(&["test", "--workspace", "--no-fail-fast"], &[("CUPOLA_TEST_POSTGRES", server.url())])
+    })
 }
 
 fn step(name: &str, run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {

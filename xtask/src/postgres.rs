@@ -14,20 +14,53 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> anyhow::Result<Server> {
-        let programs = programs().context("PostgreSQL's programs are missing: scripts/setup test installs them")?;
+        let programs = programs()
+            .context("PostgreSQL's programs are missing: scripts/setup test installs them")?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let folder = std::env::temp_dir().join(format!("cupola-postgres-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
-        let server = Server { programs, folder, url: format!("postgres://postgres@127.0.0.1:{port}/postgres") };
+        let server = Server {
+            programs,
+            folder,
+            url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+        };
         server.give_away()?;
         let data = server.data();
-        server.run("initdb", &["--pgdata", &data, "--username", "postgres", "--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C.UTF-8"])?;
+        server.run(
+            "initdb",
+            &[
+                "--pgdata",
+                &data,
+                "--username",
+                "postgres",
+                "--auth",
+                "trust",
+                "--no-sync",
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C.UTF-8",
+            ],
+        )?;
         // Tests care for answers, not for what survives a power cut.
         let settings = format!(
             "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c max_connections=500 -c shared_buffers=64MB"
         );
         let log = server.folder.join("log").display().to_string();
-        server.run("pg_ctl", &["--pgdata", &data, "--wait", "--silent", "--log", &log, "--options", &settings, "start"])?;
+        server.run(
+            "pg_ctl",
+            &[
+                "--pgdata",
+                &data,
+                "--wait",
+                "--silent",
+                "--log",
+                &log,
+                "--options",
+                &settings,
+                "start",
+            ],
+        )?;
         Ok(server)
     }
 
@@ -61,7 +94,8 @@ impl Server {
             Command::new(path)
         };
         // Its output would keep a pipe open for as long as the server runs.
-        let status = command.args(args).current_dir("/").stdout(std::process::Stdio::null()).status()?;
+        let status =
+            command.args(args).current_dir("/").stdout(std::process::Stdio::null()).status()?;
         if !status.success() {
             bail!("{program} ended with {status}");
         }
@@ -72,7 +106,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let data = self.data();
-        if let Err(error) = self.run("pg_ctl", &["--pgdata", &data, "--mode", "immediate", "--silent", "stop"]) {
+        if let Err(error) =
+            self.run("pg_ctl", &["--pgdata", &data, "--mode", "immediate", "--silent", "stop"])
+        {
             eprintln!("stopping PostgreSQL: {error:#}");
         }
         // The system's own cleaning of temporary folders is the second chance.
@@ -86,6 +122,9 @@ fn is_root() -> bool {
 
 /// The newest version that Debian installed.
 fn programs() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|entry| entry.path().join("bin"));
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path().join("bin"));
     versions.filter(|folder| Path::new(&folder.join("initdb")).exists()).max()
 }

@@ -72,7 +72,16 @@ impl<'a> Floor<'a> {
         let (counts, zone_counts) = (vec![0; slots.len()], vec![0; zones.len()]);
         let starting = slots.iter().map(|slot| u64::from(slot.state.starting)).sum();
         let siblings = siblings(&slots, work);
-        Floor { weights, cells: slots, zones: zones.len(), starting, siblings, fit: HashMap::new(), counts, zone_counts }
+        Floor {
+            weights,
+            cells: slots,
+            zones: zones.len(),
+            starting,
+            siblings,
+            fit: HashMap::new(),
+            counts,
+            zone_counts,
+        }
     }
 
     pub fn place_lrp(&mut self, start: &LrpStart) -> Result<CellId, String> {
@@ -82,7 +91,8 @@ impl<'a> Floor<'a> {
         self.count(process);
         let best = self.best(&fit, &wanted, |floor, place| {
             let slot = &floor.cells[place];
-            let extra = f64::from(floor.counts[place]) * floor.weights.sibling + slot.rank_in_zone * floor.weights.bin_pack;
+            let extra = f64::from(floor.counts[place]) * floor.weights.sibling
+                + slot.rank_in_zone * floor.weights.bin_pack;
             (floor.zone_counts[slot.zone], extra)
         });
         self.uncount(process);
@@ -99,7 +109,9 @@ impl<'a> Floor<'a> {
         let run = &task.definition.run;
         let wanted = Resources::of(run);
         let fit = self.candidates(run, &wanted)?;
-        let best = self.best(&fit, &wanted, |floor, place| (0, f64::from(floor.cells[place].tasks) * floor.weights.sibling));
+        let best = self.best(&fit, &wanted, |floor, place| {
+            (0, f64::from(floor.cells[place].tasks) * floor.weights.sibling)
+        });
         let place = best.ok_or_else(|| self.refusal(run, &wanted))?;
         self.cells[place].tasks += 1;
         Ok(self.take(place, &wanted))
@@ -127,7 +139,12 @@ impl<'a> Floor<'a> {
     }
 
     /// The cell with room whose zone count, then score, is the lowest; the first by name among equals.
-    fn best(&self, fit: &[usize], wanted: &Resources, extra: impl Fn(&Floor, usize) -> (u64, f64)) -> Option<usize> {
+    fn best(
+        &self,
+        fit: &[usize],
+        wanted: &Resources,
+        extra: impl Fn(&Floor, usize) -> (u64, f64),
+    ) -> Option<usize> {
         let mut best: Option<(u64, f64, usize)> = None;
         for &place in fit {
             let slot = &self.cells[place];
@@ -136,7 +153,9 @@ impl<'a> Floor<'a> {
             }
             let (zone, extra) = extra(self, place);
             let score = slot.usage_with(wanted) + slot.starting * self.weights.starting + extra;
-            if best.is_none_or(|(best_zone, best_score, _)| zone < best_zone || (zone == best_zone && score < best_score)) {
+            if best.is_none_or(|(best_zone, best_score, _)| {
+                zone < best_zone || (zone == best_zone && score < best_score)
+            }) {
                 best = Some((zone, score, place));
             }
         }
@@ -206,17 +225,26 @@ impl Slot<'_> {
             return Some(Misfit::Rootfs);
         }
         let (required, optional) = (&presence.placement_tags, &presence.optional_placement_tags);
-        if let Some(missing) = needs.tags.iter().find(|tag| !required.contains(tag) && !optional.contains(tag)) {
+        if let Some(missing) =
+            needs.tags.iter().find(|tag| !required.contains(tag) && !optional.contains(tag))
+        {
             return Some(Misfit::LacksTag(missing.clone()));
         }
-        required.iter().find(|tag| !needs.tags.contains(tag)).map(|tag| Misfit::Reserved(tag.clone()))
+        required
+            .iter()
+            .find(|tag| !needs.tags.contains(tag))
+            .map(|tag| Misfit::Reserved(tag.clone()))
     }
 
     /// The share of the cell in use once it has this too: the mean over memory, disk and containers.
     fn usage_with(&self, wanted: &Resources) -> f64 {
         let total = &self.state.presence.capacity;
         let used = |total: u64, free: u64, wanted: u64| {
-            if total == 0 { 0.0 } else { (total.saturating_sub(free) + wanted) as f64 / total as f64 }
+            if total == 0 {
+                0.0
+            } else {
+                (total.saturating_sub(free) + wanted) as f64 / total as f64
+            }
         };
         let memory = used(total.memory_mb, self.free.memory_mb, wanted.memory_mb);
         let disk = used(total.disk_mb, self.free.disk_mb, wanted.disk_mb);

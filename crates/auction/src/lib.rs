@@ -72,13 +72,19 @@ fn in_order(work: Work) -> Vec<Item> {
     let mut seen = HashSet::new();
     let mut lrps = work.lrps;
     lrps.retain(|start| seen.insert((start.desired.process_guid.clone(), start.index)));
-    lrps.sort_by(|a, b| a.index.cmp(&b.index).then(b.desired.run.memory_mb.cmp(&a.desired.run.memory_mb)));
+    lrps.sort_by(|a, b| {
+        a.index.cmp(&b.index).then(b.desired.run.memory_mb.cmp(&a.desired.run.memory_mb))
+    });
     let mut seen = HashSet::new();
     let mut tasks = work.tasks;
     tasks.retain(|task| seen.insert(task.task_guid.clone()));
     tasks.sort_by_key(|task| std::cmp::Reverse(task.definition.run.memory_mb));
     let more = lrps.split_off(lrps.partition_point(|start| start.index == 0));
-    lrps.into_iter().map(Item::Lrp).chain(tasks.into_iter().map(Item::Task)).chain(more.into_iter().map(Item::Lrp)).collect()
+    lrps.into_iter()
+        .map(Item::Lrp)
+        .chain(tasks.into_iter().map(Item::Task))
+        .chain(more.into_iter().map(Item::Lrp))
+        .collect()
 }
 
 #[cfg(test)]

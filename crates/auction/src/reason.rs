@@ -7,7 +7,8 @@ use diego::cell::Resources;
 use crate::floor::{Needs, Slot};
 
 pub(crate) const NOBODY: &str = "unable to communicate to compatible cells";
-pub(crate) const TOO_MANY_STARTING: &str = "waiting to start instance: reached in-flight start limit";
+pub(crate) const TOO_MANY_STARTING: &str =
+    "waiting to start instance: reached in-flight start limit";
 
 /// What a cell lacks for good. In the order in which they are asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,9 +53,14 @@ const KINDS: [Kind; 3] = [
 
 /// Names what every compatible cell lacks.
 fn resources(compatible: &[&Resources], wanted: &Resources) -> String {
-    let lacking = KINDS.iter().filter(|(_, _, of)| compatible.iter().all(|free| of(free) < of(wanted)));
+    let lacking =
+        KINDS.iter().filter(|(_, _, of)| compatible.iter().all(|free| of(free) < of(wanted)));
     let names: Vec<_> = lacking.map(|(name, _, _)| *name).collect();
-    if names.is_empty() { "insufficient resources".to_owned() } else { format!("insufficient resources: {}", names.join(", ")) }
+    if names.is_empty() {
+        "insufficient resources".to_owned()
+    } else {
+        format!("insufficient resources: {}", names.join(", "))
+    }
 }
 
 fn shortages(compatible: &[&Resources], wanted: &Resources, all: usize) -> Vec<String> {
@@ -63,7 +69,12 @@ fn shortages(compatible: &[&Resources], wanted: &Resources, all: usize) -> Vec<S
         let most = compatible.iter().map(|free| of(free)).max().unwrap_or(0);
         let lack = if short == 1 { "lacks" } else { "lack" };
         let needed = of(wanted);
-        (short > 0).then(|| format!("{short} of {} {lack} {name}: needed {needed}{unit}, most free {most}{unit}", count(all)))
+        (short > 0).then(|| {
+            format!(
+                "{short} of {} {lack} {name}: needed {needed}{unit}, most free {most}{unit}",
+                count(all)
+            )
+        })
     };
     KINDS.iter().filter_map(tell).collect()
 }

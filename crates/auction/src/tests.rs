@@ -35,7 +35,10 @@ fn lrp(process: &str, run: RunInfo) -> Arc<DesiredLrp> {
 
 fn starts(process: &str, indices: std::ops::Range<u32>, run: RunInfo) -> Work {
     let desired = lrp(process, run);
-    Work { lrps: indices.map(|index| LrpStart { index, desired: desired.clone() }).collect(), tasks: Vec::new() }
+    Work {
+        lrps: indices.map(|index| LrpStart { index, desired: desired.clone() }).collect(),
+        tasks: Vec::new(),
+    }
 }
 
 fn task(guid: &str, memory_mb: u64) -> Arc<Task> {
@@ -46,7 +49,11 @@ fn task(guid: &str, memory_mb: u64) -> Arc<Task> {
 fn hold(cell: &mut CellState, process: &str, index: u32, memory_mb: u64) {
     let resources = Resources { memory_mb, disk_mb: 10, containers: 1 };
     let key = diego::LrpKey { process_guid: process.into(), index, domain: "d".into() };
-    cell.lrps.push(LrpHeld { key, instance_guid: format!("{process}-{index}").as_str().into(), resources });
+    cell.lrps.push(LrpHeld {
+        key,
+        instance_guid: format!("{process}-{index}").as_str().into(),
+        resources,
+    });
     cell.available.memory_mb -= memory_mb;
     cell.available.disk_mb -= 10;
     cell.available.containers -= 1;
@@ -55,7 +62,8 @@ fn hold(cell: &mut CellState, process: &str, index: u32, memory_mb: u64) {
 fn show(outcome: &Outcome) -> String {
     let mut lines = Vec::new();
     for (cell, work) in &outcome.placed {
-        let lrps = work.lrps.iter().map(|start| format!("{}/{}", start.desired.process_guid, start.index));
+        let lrps =
+            work.lrps.iter().map(|start| format!("{}/{}", start.desired.process_guid, start.index));
         let tasks = work.tasks.iter().map(|task| task.task_guid.to_string());
         lines.push(format!("{cell}: {}", lrps.chain(tasks).collect::<Vec<_>>().join(" ")));
     }
@@ -72,18 +80,26 @@ fn check(cells: &[CellState], work: Work, want: Expect) {
 #[test]
 fn instances_spread_over_zones_then_cells() {
     let cells = [cell("a1", "a", 4000), cell("a2", "a", 4000), cell("b1", "b", 1000)];
-    check(&cells, starts("p", 0..4, run(100)), expect![[r#"
+    check(
+        &cells,
+        starts("p", 0..4, run(100)),
+        expect![[r#"
         a1: p/0
         a2: p/2
-        b1: p/1 p/3"#]]);
+        b1: p/1 p/3"#]],
+    );
 }
 
 #[test]
 fn a_full_zone_gives_way_to_the_next() {
     let cells = [cell("a1", "a", 4000), cell("b1", "b", 150)];
-    check(&cells, starts("p", 0..4, run(100)), expect![[r#"
+    check(
+        &cells,
+        starts("p", 0..4, run(100)),
+        expect![[r#"
         a1: p/0 p/2 p/3
-        b1: p/1"#]]);
+        b1: p/1"#]],
+    );
 }
 
 #[test]
@@ -118,7 +134,11 @@ fn evacuating_cells_get_nothing_and_twins_count_once() {
     let mut work = starts("p", 0..1, run(100));
     work.lrps.extend(starts("p", 0..1, run(100)).lrps);
     check(&[leaving.clone(), cell("b", "z", 4000)], work, expect!["b: p/0"]);
-    check(&[leaving], starts("p", 0..1, run(100)), expect!["p/0: unable to communicate to compatible cells"]);
+    check(
+        &[leaving],
+        starts("p", 0..1, run(100)),
+        expect!["p/0: unable to communicate to compatible cells"],
+    );
 }
 
 #[test]
@@ -126,16 +146,48 @@ fn refusals_say_what_is_missing() {
     let mut special = cell("c", "z", 9000);
     special.presence.placement_tags = vec!["gpu".to_owned()];
     let cells = [cell("a", "z", 380), cell("b", "z", 200), special];
-    check(&cells, starts("p", 0..1, run(512)), expect!["p/0: insufficient resources: memory (2 of 3 cells lack memory: needed 512 MB, most free 380 MB; 1 cell takes only work with placement tag gpu)"]);
+    check(
+        &cells,
+        starts("p", 0..1, run(512)),
+        expect![
+            "p/0: insufficient resources: memory (2 of 3 cells lack memory: needed 512 MB, most free 380 MB; 1 cell takes only work with placement tag gpu)"
+        ],
+    );
     let tagged = RunInfo { placement_tags: vec!["ssd".to_owned(), "gpu".to_owned()], ..run(10) };
-    check(&cells, starts("p", 0..1, tagged), expect![[r#"p/0: found no compatible cell with placement tag "gpu and ssd" (2 cells lack placement tag gpu; 1 cell lacks placement tag ssd)"#]]);
+    check(
+        &cells,
+        starts("p", 0..1, tagged),
+        expect![[
+            r#"p/0: found no compatible cell with placement tag "gpu and ssd" (2 cells lack placement tag gpu; 1 cell lacks placement tag ssd)"#
+        ]],
+    );
     let other = RunInfo { rootfs: "preloaded:other".to_owned(), ..run(10) };
-    check(&cells, starts("p", 0..1, other), expect!["p/0: found no compatible cell for required rootfs (3 cells lack preloaded:other)"]);
-    check(&cells[2..], starts("p", 0..1, run(10)), expect!["p/0: found no compatible cell with no placement tags (1 cell takes only work with placement tag gpu)"]);
-    check(&[], starts("p", 0..1, run(10)), expect!["p/0: unable to communicate to compatible cells"]);
+    check(
+        &cells,
+        starts("p", 0..1, other),
+        expect!["p/0: found no compatible cell for required rootfs (3 cells lack preloaded:other)"],
+    );
+    check(
+        &cells[2..],
+        starts("p", 0..1, run(10)),
+        expect![
+            "p/0: found no compatible cell with no placement tags (1 cell takes only work with placement tag gpu)"
+        ],
+    );
+    check(
+        &[],
+        starts("p", 0..1, run(10)),
+        expect!["p/0: unable to communicate to compatible cells"],
+    );
     let mut disk = cell("d", "z", 9000);
     disk.available.disk_mb = 1;
-    check(&[cells[0].clone(), disk], starts("p", 0..1, run(512)), expect!["p/0: insufficient resources (1 of 2 cells lacks disk: needed 10 MB, most free 10000 MB; 1 of 2 cells lacks memory: needed 512 MB, most free 9000 MB)"]);
+    check(
+        &[cells[0].clone(), disk],
+        starts("p", 0..1, run(512)),
+        expect![
+            "p/0: insufficient resources (1 of 2 cells lacks disk: needed 10 MB, most free 10000 MB; 1 of 2 cells lacks memory: needed 512 MB, most free 9000 MB)"
+        ],
+    );
 }
 
 #[test]
@@ -144,7 +196,10 @@ fn placement_tags_match_both_ways() {
     tagged.presence.placement_tags = vec!["gpu".to_owned()];
     tagged.presence.optional_placement_tags = vec!["ssd".to_owned()];
     let cells = [tagged, cell("b", "z", 4000)];
-    let wants = |tags: &[&str]| RunInfo { placement_tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..run(10) };
+    let wants = |tags: &[&str]| RunInfo {
+        placement_tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        ..run(10)
+    };
     check(&cells, starts("p", 0..1, wants(&["gpu"])), expect!["a: p/0"]);
     check(&cells, starts("p", 0..1, wants(&["ssd", "gpu"])), expect!["a: p/0"]);
     check(&cells, starts("p", 0..1, wants(&[])), expect!["b: p/0"]);
@@ -163,7 +218,10 @@ fn starts_in_flight_are_bounded() {
     let weights = Weights { most_starting: 2, ..Weights::default() };
     let outcome = place(&[cell("a", "z", 4000)], starts("p", 0..3, run(10)), &weights);
     assert_eq!(outcome.placed["a"].lrps.len(), 2);
-    assert_eq!(outcome.failed_lrps[0].1, "waiting to start instance: reached in-flight start limit");
+    assert_eq!(
+        outcome.failed_lrps[0].1,
+        "waiting to start instance: reached in-flight start limit"
+    );
 }
 
 #[test]
@@ -180,14 +238,17 @@ fn bin_packing_fills_cell_after_cell() {
 fn some_cells() -> impl Strategy<Value = Vec<CellState>> {
     let one = (0_u64..3000, 0_u64..500, 0_u64..6, 0..3_u8, any::<bool>(), 0_u32..4, 0..10_u8);
     prop::collection::vec(one, 0..12).prop_map(|cells| {
-        let made = cells.into_iter().enumerate().map(|(number, (memory_mb, disk_mb, containers, zone, tagged, starting, leaving))| {
-            let mut made = cell(&format!("cell-{number}"), &format!("z{zone}"), 4000);
-            made.available = Resources { memory_mb, disk_mb, containers };
-            made.starting = starting;
-            made.presence.evacuating = leaving == 0;
-            made.presence.placement_tags = if tagged { vec!["gpu".to_owned()] } else { Vec::new() };
-            made
-        });
+        let made = cells.into_iter().enumerate().map(
+            |(number, (memory_mb, disk_mb, containers, zone, tagged, starting, leaving))| {
+                let mut made = cell(&format!("cell-{number}"), &format!("z{zone}"), 4000);
+                made.available = Resources { memory_mb, disk_mb, containers };
+                made.starting = starting;
+                made.presence.evacuating = leaving == 0;
+                made.presence.placement_tags =
+                    if tagged { vec!["gpu".to_owned()] } else { Vec::new() };
+                made
+            },
+        );
         made.collect()
     })
 }
@@ -201,15 +262,28 @@ fn some_work() -> impl Strategy<Value = Work> {
             .into_iter()
             .map(|(process, index, memory_mb, tagged)| {
                 let placement_tags = if tagged { vec!["gpu".to_owned()] } else { Vec::new() };
-                LrpStart { index, desired: lrp(&format!("p{process}"), RunInfo { placement_tags, ..run(memory_mb) }) }
+                LrpStart {
+                    index,
+                    desired: lrp(
+                        &format!("p{process}"),
+                        RunInfo { placement_tags, ..run(memory_mb) },
+                    ),
+                }
             })
             .collect(),
-        tasks: tasks.into_iter().map(|(guid, memory_mb)| task(&format!("t{guid}"), memory_mb)).collect(),
+        tasks: tasks
+            .into_iter()
+            .map(|(guid, memory_mb)| task(&format!("t{guid}"), memory_mb))
+            .collect(),
     })
 }
 
 fn used(work: &Work) -> Resources {
-    let runs = work.lrps.iter().map(|start| &start.desired.run).chain(work.tasks.iter().map(|task| &task.definition.run));
+    let runs = work
+        .lrps
+        .iter()
+        .map(|start| &start.desired.run)
+        .chain(work.tasks.iter().map(|task| &task.definition.run));
     runs.map(Resources::of).fold(Resources::default(), |sum, one| Resources {
         memory_mb: sum.memory_mb + one.memory_mb,
         disk_mb: sum.disk_mb + one.disk_mb,

@@ -47,6 +47,7 @@ impl Aftermath {
         }
         for cell in follow.cells_gone {
             self.cells.forget(&cell);
+            self.retirer.forget(&cell);
         }
         if follow.converge {
             self.alarm.now();

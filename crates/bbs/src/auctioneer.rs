@@ -89,7 +89,8 @@ impl Auctioneer {
             return;
         }
         let states = ask::states(self, &lot.present).await;
-        let (count, answered, weights) = (lot.work.lrps.len() + lot.work.tasks.len(), states.len(), self.weights);
+        let (count, answered, weights) =
+            (lot.work.lrps.len() + lot.work.tasks.len(), states.len(), self.weights);
         let place = move || auction::place(&states, lot.work, &weights);
         let outcome = if count * answered > LONG {
             tokio::task::spawn_blocking(place).await.expect("an auction does not panic")
@@ -109,9 +110,12 @@ impl Auctioneer {
             let process = state.process(guid)?;
             let desired = process.desired.as_ref().filter(|desired| *index < desired.instances)?;
             let lrp = process.groups.get(index)?.ordinary.as_ref()?;
-            matches!(lrp.state, LrpState::Unclaimed { .. }).then(|| LrpStart { index: *index, desired: desired.clone() })
+            matches!(lrp.state, LrpState::Unclaimed { .. })
+                .then(|| LrpStart { index: *index, desired: desired.clone() })
         };
-        let task = |guid| state.task(guid).filter(|task| matches!(task.state, TaskState::Pending)).cloned();
+        let task = |guid| {
+            state.task(guid).filter(|task| matches!(task.state, TaskState::Pending)).cloned()
+        };
         let lrps = requests.lrps.keys().filter_map(start).collect();
         let work = Work { lrps, tasks: requests.tasks.keys().filter_map(task).collect() };
         let present = state.present(now).filter(|cell| !cell.evacuating).cloned().collect();
@@ -119,7 +123,12 @@ impl Auctioneer {
     }
 
     /// Records why there was no place, unless a cell has come meanwhile: then it is tried again.
-    async fn refuse(&self, outcome: Outcome, requests: &Requests, new_cells: bool) -> BTreeMap<CellId, Work> {
+    async fn refuse(
+        &self,
+        outcome: Outcome,
+        requests: &Requests,
+        new_cells: bool,
+    ) -> BTreeMap<CellId, Work> {
         for (key, why) in outcome.failed_lrps {
             let again = new_cells && self.again_lrp(&key, requests);
             if !again {

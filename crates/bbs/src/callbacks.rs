@@ -47,7 +47,8 @@ impl Callbacks {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Callbacks {
-        let (client, active, calls) = (base::http::client(None), Mutex::default(), Semaphore::new(CALLS));
+        let (client, active, calls) =
+            (base::http::client(None), Mutex::default(), Semaphore::new(CALLS));
         Callbacks { state, jobs, client, timings, stop, tasks, active, calls }
     }
 
@@ -98,12 +99,21 @@ impl Callbacks {
         };
         let post = self.client.post(&task.definition.completion_callback_url).json(&body);
         match post.timeout(self.timings.callback_timeout).send().await {
-            Ok(answer) if matches!(answer.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) => Told::Again,
+            Ok(answer)
+                if matches!(
+                    answer.status(),
+                    StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+                ) =>
+            {
+                Told::Again
+            }
             Ok(answer) => {
                 info!(task.guid = %task.task_guid, status = answer.status().as_u16(), "told of the end of a task");
                 Told::Yes
             }
-            Err(error) if error.is_timeout() || (error.is_request() && !error.is_connect()) => Told::Again,
+            Err(error) if error.is_timeout() || (error.is_request() && !error.is_connect()) => {
+                Told::Again
+            }
             Err(error) => {
                 warn!(task.guid = %task.task_guid, error = %error.without_url(), "a callback did not get through");
                 Told::No

@@ -9,8 +9,8 @@ use bytes::{Buf as _, BytesMut};
 use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilter};
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::{
-    ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo,
-    ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
+    ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey,
+    NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -37,20 +37,26 @@ impl Client {
         Client { base_url, http: base::http::client(Some(secret)) }
     }
 
-    async fn call<T: DeserializeOwned>(&self, path: &str, body: impl Serialize + Send) -> Result<T> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: impl Serialize + Send,
+    ) -> Result<T> {
         let post = self.http.post(format!("{}{path}", self.base_url)).json(&body).timeout(TIMEOUT);
         let answer = post.send().await.map_err(unreachable)?;
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(unreachable)?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| unknown(format!("the answer to {path}: {error}")));
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| unknown(format!("the answer to {path}: {error}")));
         }
         Err(error_of(status, &bytes))
     }
 }
 
 fn unreachable(error: reqwest::Error) -> BbsError {
-    let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    let source =
+        std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
     BbsError::new(ErrorKind::Unreachable, format!("{error}{source}"))
 }
 
@@ -109,7 +115,13 @@ impl Bbs for Client {
         self.call(CLAIM, OfInstance { key, instance }).await
     }
 
-    async fn start(&self, key: &LrpKey, instance: &InstanceKey, net: &NetInfo, routable: bool) -> Result<()> {
+    async fn start(
+        &self,
+        key: &LrpKey,
+        instance: &InstanceKey,
+        net: &NetInfo,
+        routable: bool,
+    ) -> Result<()> {
         self.call(START, Start { key, instance, net, routable }).await
     }
 
@@ -121,11 +133,21 @@ impl Bbs for Client {
         self.call(REMOVE, OfInstance { key, instance }).await
     }
 
-    async fn evacuate(&self, key: &LrpKey, instance: &InstanceKey, evacuation: Evacuation) -> Result<Keep> {
+    async fn evacuate(
+        &self,
+        key: &LrpKey,
+        instance: &InstanceKey,
+        evacuation: Evacuation,
+    ) -> Result<Keep> {
         self.call(EVACUATE, Evacuate { key, instance, evacuation }).await
     }
 
-    async fn desire_task(&self, guid: &TaskGuid, domain: &Domain, definition: TaskDefinition) -> Result<()> {
+    async fn desire_task(
+        &self,
+        guid: &TaskGuid,
+        domain: &Domain,
+        definition: TaskDefinition,
+    ) -> Result<()> {
         self.call(DESIRE_TASK, DesireTask { guid, domain, definition }).await
     }
 
@@ -141,7 +163,13 @@ impl Bbs for Client {
         self.call(START_TASK, OnCell { guid, cell_id: cell }).await
     }
 
-    async fn complete_task(&self, guid: &TaskGuid, cell: &CellId, failure: Option<&str>, result: &str) -> Result<()> {
+    async fn complete_task(
+        &self,
+        guid: &TaskGuid,
+        cell: &CellId,
+        failure: Option<&str>,
+        result: &str,
+    ) -> Result<()> {
         self.call(COMPLETE_TASK, CompleteTask { guid, cell_id: cell, failure, result }).await
     }
 
@@ -176,7 +204,8 @@ impl Bbs for Client {
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
         let get = self.http.get(format!("{}{EVENTS}", self.base_url)).send();
         let answer = tokio::time::timeout(TIMEOUT, get).await;
-        let answer = answer.map_err(|_| unknown("no answer in time".to_owned()))?.map_err(unreachable)?;
+        let answer =
+            answer.map_err(|_| unknown("no answer in time".to_owned()))?.map_err(unreachable)?;
         if !answer.status().is_success() {
             let status = answer.status();
             return Err(error_of(status, &answer.bytes().await.map_err(unreachable)?));

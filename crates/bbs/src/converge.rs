@@ -10,7 +10,7 @@ use base::Timestamp;
 use diego::{CellId, Domain, InstanceGuid, TaskGuid};
 
 use crate::config::Timings;
-use crate::state::{Slot, State};
+use crate::state::{Retirement, Slot, State};
 
 /// One thing to do. In the order in which a round finds them.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,9 +71,47 @@ pub(crate) fn converge(state: &State, now: Timestamp, timings: &Timings) -> Roun
     for slot in suspicious(state, now) {
         instances::converge(&mut round, state, &slot, now, timings);
     }
-    retirements(&mut round, state, now, timings);
-    tasks::converge(&mut round, state, now, timings);
+    for retirement in state.retirements() {
+        retired(&mut round, state, retirement, now, timings);
+    }
+    for task in state.all_tasks() {
+        tasks::one(&mut round, state, task, now, timings);
+    }
     round
+}
+
+/// Whether convergence would do this now, if it looked again.
+pub(crate) fn still_needed(
+    state: &State,
+    remedy: &Remedy,
+    now: Timestamp,
+    timings: &Timings,
+) -> bool {
+    use Remedy::*;
+    let mut round = Round::default();
+    match remedy {
+        PruneDomain(_) | ForgetCell(_) => domains_and_cells(&mut round, state, now),
+        DropEvacuating(slot) | ForgetLost(slot) | Suspect(slot) | UnclaimLost(slot)
+        | Create(slot) | Retire(slot) | DropSuspect(slot) | Recover(slot) | Restart(slot)
+        | Auction(slot) => {
+            instances::converge(&mut round, state, slot, now, timings);
+        }
+        StopAgain(guid) | DropRetirement(guid) => {
+            if let Some(retirement) = state.retirement(guid) {
+                retired(&mut round, state, retirement, now, timings);
+            }
+        }
+        FailTask(guid, _)
+        | AuctionTask(guid)
+        | UnresolveTask(guid)
+        | DeleteTask(guid)
+        | CallBack(guid) => {
+            if let Some(task) = state.task(guid) {
+                tasks::one(&mut round, state, task, now, timings);
+            }
+        }
+    }
+    round.remedies.contains(remedy)
 }
 
 fn domains_and_cells(round: &mut Round, state: &State, now: Timestamp) {
@@ -105,15 +143,24 @@ fn suspicious(state: &State, now: Timestamp) -> BTreeSet<Slot> {
     slots
 }
 
-fn retirements(round: &mut Round, state: &State, now: Timestamp, timings: &Timings) {
-    for retirement in state.retirements() {
-        let guid = &retirement.instance.instance_guid;
-        if state.is_present(&retirement.instance.cell_id, now) {
-            if round.is_due(retirement.since + timings.stop_again, now) {
-                round.act(Remedy::StopAgain(guid.clone()));
-            }
-        } else if round.is_due(retirement.since + timings.retirement_kept, now) {
+fn retired(
+    round: &mut Round,
+    state: &State,
+    retirement: &Retirement,
+    now: Timestamp,
+    timings: &Timings,
+) {
+    let guid = &retirement.instance.instance_guid;
+    if !state.is_present(&retirement.instance.cell_id, now) {
+        if round.is_due(retirement.since + timings.retirement_kept, now) {
             round.act(Remedy::DropRetirement(guid.clone()));
         }
+        return;
+    }
+    // A cell that is back is told at once.
+    let back =
+        state.cell(&retirement.instance.cell_id).is_some_and(|cell| cell.came > retirement.since);
+    if back || round.is_due(retirement.since + timings.stop_again, now) {
+        round.act(Remedy::StopAgain(guid.clone()));
     }
 }

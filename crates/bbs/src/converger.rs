@@ -59,7 +59,8 @@ impl Converger {
 
     /// Changes go to the writer, in order and as few commits; what only has to be begun comes after them.
     async fn carry_out(&self, remedies: Vec<Remedy>) {
-        let (mut lrps, mut tasks, mut stops, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut lrps, mut tasks, mut stops, mut calls) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut last = None;
         for remedy in remedies {
             debug!(?remedy, "convergence");

@@ -12,33 +12,59 @@ use base::Timestamp;
 use diego::bbs::{ErrorKind, Evacuation, Keep, Result};
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::{
-    BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo, ProcessGuid, Task,
-    TaskDefinition, TaskGuid,
+    BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo,
+    ProcessGuid, Task, TaskDefinition, TaskGuid,
 };
 
-use crate::converge::Remedy;
+use crate::config::Timings;
+use crate::converge::{Remedy, still_needed};
 use crate::state::{Slot, State, Write};
 
 /// Everything that can change the state.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Command {
-    UpsertDomain { domain: Domain, ttl: Option<Duration> },
+    UpsertDomain {
+        domain: Domain,
+        ttl: Option<Duration>,
+    },
     Desire(Box<DesiredLrp>),
     Update(ProcessGuid, DesiredLrpUpdate),
     RemoveDesired(ProcessGuid),
     Retire(LrpKey),
     Claim(LrpKey, InstanceKey),
-    Start { key: LrpKey, by: InstanceKey, net: NetInfo, routable: bool },
-    Crash { key: LrpKey, by: InstanceKey, reason: String },
+    Start {
+        key: LrpKey,
+        by: InstanceKey,
+        net: NetInfo,
+        routable: bool,
+    },
+    Crash {
+        key: LrpKey,
+        by: InstanceKey,
+        reason: String,
+    },
     Remove(LrpKey, InstanceKey),
     Evacuate(LrpKey, InstanceKey, Evacuation),
     /// An auction found no place for an instance.
     FailLrp(LrpKey, String),
-    DesireTask { guid: TaskGuid, domain: Domain, definition: Box<TaskDefinition> },
+    DesireTask {
+        guid: TaskGuid,
+        domain: Domain,
+        definition: Box<TaskDefinition>,
+    },
     StartTask(TaskGuid, CellId),
-    CompleteTask { guid: TaskGuid, by: CellId, failure: Option<String>, result: String },
+    CompleteTask {
+        guid: TaskGuid,
+        by: CellId,
+        failure: Option<String>,
+        result: String,
+    },
     /// `by` is nobody when an auction found no place.
-    RejectTask { guid: TaskGuid, by: Option<CellId>, reason: String },
+    RejectTask {
+        guid: TaskGuid,
+        by: Option<CellId>,
+        reason: String,
+    },
     CancelTask(TaskGuid),
     ResolveTask(TaskGuid),
     DeleteTask(TaskGuid),
@@ -70,7 +96,12 @@ pub(crate) enum Answer {
     Keep(Keep),
 }
 
-pub(crate) fn decide(state: &State, command: Command, now: Timestamp) -> Result<Decision> {
+pub(crate) fn decide(
+    state: &State,
+    command: Command,
+    now: Timestamp,
+    timings: &Timings,
+) -> Result<Decision> {
     match command {
         Command::UpsertDomain { domain, ttl } => cells::upsert_domain(domain, ttl, now),
         Command::Announce(presence, ttl) => Ok(cells::announce(presence, ttl, now)),
@@ -81,20 +112,32 @@ pub(crate) fn decide(state: &State, command: Command, now: Timestamp) -> Result<
         Command::RemoveDesired(guid) => lrps::remove_desired(state, &guid, now),
         Command::Retire(key) => lrps::retire(state, &key, now),
         Command::Claim(key, by) => lrps::claim(state, &key, by, now),
-        Command::Start { key, by, net, routable } => lrps::start(state, key, by, net, routable, now),
+        Command::Start { key, by, net, routable } => {
+            lrps::start(state, key, by, net, routable, now)
+        }
         Command::Crash { key, by, reason } => lrps::crash(state, &key, by, &reason, now),
         Command::Remove(key, by) => lrps::remove(state, &key, &by, now),
         Command::FailLrp(key, why) => lrps::fail(state, &key, why, now),
-        Command::Evacuate(key, by, evacuation) => evacuation::evacuate(state, key, by, evacuation, now),
+        Command::Evacuate(key, by, evacuation) => {
+            evacuation::evacuate(state, key, by, evacuation, now)
+        }
 
-        Command::DesireTask { guid, domain, definition } => tasks::desire(state, guid, domain, *definition, now),
+        Command::DesireTask { guid, domain, definition } => {
+            tasks::desire(state, guid, domain, *definition, now)
+        }
         Command::StartTask(guid, cell) => tasks::start(state, &guid, cell, now),
-        Command::CompleteTask { guid, by, failure, result } => tasks::complete(state, &guid, by, failure, result, now),
+        Command::CompleteTask { guid, by, failure, result } => {
+            tasks::complete(state, &guid, by, failure, result, now)
+        }
         Command::RejectTask { guid, by, reason } => tasks::reject(state, &guid, by, reason, now),
         Command::CancelTask(guid) => tasks::cancel(state, &guid, now),
         Command::ResolveTask(guid) => tasks::resolve(state, &guid, now),
         Command::DeleteTask(guid) => tasks::delete(state, &guid),
 
+        // The world may have moved since convergence looked at it.
+        Command::Remedy(remedy) if !still_needed(state, &remedy, now, timings) => {
+            Ok(Decision::default())
+        }
         Command::Remedy(remedy) => remedies::remedy(state, remedy, now),
     }
 }

@@ -40,19 +40,30 @@ enum Dirty {
 type Table = HashMap<ProcessGuid, BTreeMap<u32, Entries>>;
 
 impl Emitter {
-    pub fn new(state: Arc<RwLock<State>>, routers: Arc<dyn Routers>, prefer: Prefer, stop: CancellationToken) -> Emitter {
+    pub fn new(
+        state: Arc<RwLock<State>>,
+        routers: Arc<dyn Routers>,
+        prefer: Prefer,
+        stop: CancellationToken,
+    ) -> Emitter {
         let pending = Mutex::new(Pending { snapshot: true, ..Pending::default() });
         Emitter { state, routers, prefer, pending, poke: Poke::default(), stop }
     }
 
     /// These indices, and all indices of these processes, may have changed.
-    pub fn changed(&self, processes: impl IntoIterator<Item = ProcessGuid>, slots: impl IntoIterator<Item = Slot>) {
+    pub fn changed(
+        &self,
+        processes: impl IntoIterator<Item = ProcessGuid>,
+        slots: impl IntoIterator<Item = Slot>,
+    ) {
         let mut pending = self.pending.lock();
         for guid in processes {
             pending.dirty.insert(guid, Dirty::All);
         }
         for (guid, index) in slots {
-            if let Dirty::Indices(indices) = pending.dirty.entry(guid).or_insert_with(|| Dirty::Indices(BTreeSet::new())) {
+            if let Dirty::Indices(indices) =
+                pending.dirty.entry(guid).or_insert_with(|| Dirty::Indices(BTreeSet::new()))
+            {
                 indices.insert(index);
             }
         }
@@ -133,7 +144,10 @@ impl Emitter {
             Dirty::Indices(indices) => indices.clone(),
         };
         for index in indices {
-            let (before, after) = (known.remove(&index).unwrap_or_default(), fresh.remove(&index).unwrap_or_default());
+            let (before, after) = (
+                known.remove(&index).unwrap_or_default(),
+                fresh.remove(&index).unwrap_or_default(),
+            );
             routes::diff(&before, &after, add, remove);
             if !after.is_empty() {
                 known.insert(index, after);
@@ -150,18 +164,26 @@ impl Emitter {
         match dirty {
             Dirty::All => routes::of_process(&state, process, self.prefer),
             Dirty::Indices(indices) => {
-                let Some(template) = process.desired.as_deref().and_then(routes::Template::of) else {
+                let Some(template) = process.desired.as_deref().and_then(routes::Template::of)
+                else {
                     return BTreeMap::new();
                 };
-                let groups = indices.iter().filter_map(|index| Some((*index, process.groups.get(index)?)));
-                groups.map(|(index, group)| (index, routes::wanted(&state, &template, group, self.prefer))).collect()
+                let groups =
+                    indices.iter().filter_map(|index| Some((*index, process.groups.get(index)?)));
+                groups
+                    .map(|(index, group)| {
+                        (index, routes::wanted(&state, &template, group, self.prefer))
+                    })
+                    .collect()
             }
         }
     }
 
     fn whole(&self) -> Table {
         let state = self.state.read();
-        let all = state.processes().map(|(guid, process)| (guid.clone(), routes::of_process(&state, process, self.prefer)));
+        let all = state.processes().map(|(guid, process)| {
+            (guid.clone(), routes::of_process(&state, process, self.prefer))
+        });
         all.filter(|(_, entries)| !entries.is_empty()).collect()
     }
 }

@@ -12,8 +12,8 @@ use axum::routing::{get, post};
 use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Result, TaskFilter};
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::{
-    Bbs as _, BbsError, CellId, CellPresence, DesiredLrp, Domain, InstanceKey, LrpKey, NetInfo, ProcessGuid,
-    TaskDefinition, TaskGuid,
+    Bbs as _, BbsError, CellId, CellPresence, DesiredLrp, Domain, InstanceKey, LrpKey, NetInfo,
+    ProcessGuid, TaskDefinition, TaskGuid,
 };
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -69,9 +69,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, state: &S) -> std::result::Result<Json<T>, Response> {
-        let body = Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
+        let body =
+            Bytes::from_request(request, state).await.map_err(IntoResponse::into_response)?;
         let parsed = serde_json::from_slice(&body);
-        let wrong = |error: serde_json::Error| refuse(&BbsError::new(ErrorKind::InvalidRequest, error.to_string()));
+        let wrong = |error: serde_json::Error| {
+            refuse(&BbsError::new(ErrorKind::InvalidRequest, error.to_string()))
+        };
         parsed.map(Json).map_err(wrong)
     }
 }
@@ -99,7 +102,10 @@ async fn desire_lrp(State(bbs): Brain, Json(lrp): Json<DesiredLrp>) -> Response 
     answer(bbs.desire_lrp(lrp).await)
 }
 
-async fn update_lrp(State(bbs): Brain, Json(body): Json<UpdateLrp<ProcessGuid, DesiredLrpUpdate>>) -> Response {
+async fn update_lrp(
+    State(bbs): Brain,
+    Json(body): Json<UpdateLrp<ProcessGuid, DesiredLrpUpdate>>,
+) -> Response {
     answer(bbs.update_lrp(&body.guid, body.update).await)
 }
 
@@ -131,11 +137,17 @@ async fn claim(State(bbs): Brain, Json(body): Json<OfInstance<LrpKey, InstanceKe
     answer(bbs.claim(&body.key, &body.instance).await)
 }
 
-async fn start(State(bbs): Brain, Json(body): Json<Start<LrpKey, InstanceKey, NetInfo>>) -> Response {
+async fn start(
+    State(bbs): Brain,
+    Json(body): Json<Start<LrpKey, InstanceKey, NetInfo>>,
+) -> Response {
     answer(bbs.start(&body.key, &body.instance, &body.net, body.routable).await)
 }
 
-async fn crash(State(bbs): Brain, Json(body): Json<Crash<LrpKey, InstanceKey, String>>) -> Response {
+async fn crash(
+    State(bbs): Brain,
+    Json(body): Json<Crash<LrpKey, InstanceKey, String>>,
+) -> Response {
     answer(bbs.crash(&body.key, &body.instance, &body.reason).await)
 }
 
@@ -143,11 +155,17 @@ async fn remove(State(bbs): Brain, Json(body): Json<OfInstance<LrpKey, InstanceK
     answer(bbs.remove(&body.key, &body.instance).await)
 }
 
-async fn evacuate(State(bbs): Brain, Json(body): Json<Evacuate<LrpKey, InstanceKey, Evacuation>>) -> Response {
+async fn evacuate(
+    State(bbs): Brain,
+    Json(body): Json<Evacuate<LrpKey, InstanceKey, Evacuation>>,
+) -> Response {
     answer(bbs.evacuate(&body.key, &body.instance, body.evacuation).await)
 }
 
-async fn desire_task(State(bbs): Brain, Json(body): Json<DesireTask<TaskGuid, Domain, TaskDefinition>>) -> Response {
+async fn desire_task(
+    State(bbs): Brain,
+    Json(body): Json<DesireTask<TaskGuid, Domain, TaskDefinition>>,
+) -> Response {
     answer(bbs.desire_task(&body.guid, &body.domain, body.definition).await)
 }
 
@@ -163,11 +181,19 @@ async fn start_task(State(bbs): Brain, Json(body): Json<OnCell<TaskGuid, CellId>
     answer(bbs.start_task(&body.guid, &body.cell_id).await)
 }
 
-async fn complete_task(State(bbs): Brain, Json(body): Json<CompleteTask<TaskGuid, CellId, String>>) -> Response {
-    answer(bbs.complete_task(&body.guid, &body.cell_id, body.failure.as_deref(), &body.result).await)
+async fn complete_task(
+    State(bbs): Brain,
+    Json(body): Json<CompleteTask<TaskGuid, CellId, String>>,
+) -> Response {
+    answer(
+        bbs.complete_task(&body.guid, &body.cell_id, body.failure.as_deref(), &body.result).await,
+    )
 }
 
-async fn reject_task(State(bbs): Brain, Json(body): Json<RejectTask<TaskGuid, CellId, String>>) -> Response {
+async fn reject_task(
+    State(bbs): Brain,
+    Json(body): Json<RejectTask<TaskGuid, CellId, String>>,
+) -> Response {
     answer(bbs.reject_task(&body.guid, &body.cell_id, &body.reason).await)
 }
 
@@ -204,7 +230,8 @@ async fn events(State(bbs): Brain) -> Response {
     let lines = futures::stream::unfold(events, async |mut events| {
         let line = match tokio::time::timeout(HEARTBEAT, events.next()).await {
             Ok(Some(event)) => {
-                let mut line = serde_json::to_vec(&event).expect("events have text keys and no failing parts");
+                let mut line =
+                    serde_json::to_vec(&event).expect("events have text keys and no failing parts");
                 line.push(b'\n');
                 Bytes::from(line)
             }

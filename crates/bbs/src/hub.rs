@@ -26,7 +26,9 @@ impl Hub {
     }
 
     pub fn publish(&self, events: &[Event]) {
-        let keeps_up = |listener: &mut mpsc::Sender<Event>| events.iter().all(|event| listener.try_send(event.clone()).is_ok());
+        let keeps_up = |listener: &mut mpsc::Sender<Event>| {
+            events.iter().all(|event| listener.try_send(event.clone()).is_ok())
+        };
         self.listeners.lock().retain_mut(keeps_up);
     }
 
@@ -45,7 +47,12 @@ mod tests {
     use super::*;
 
     fn event(guid: &str) -> Event {
-        let task = Task::pending(guid.into(), "d".into(), TaskDefinition::default(), base::Timestamp::ZERO);
+        let task = Task::pending(
+            guid.into(),
+            "d".into(),
+            TaskDefinition::default(),
+            base::Timestamp::ZERO,
+        );
         Event::TaskCreated { task: Arc::new(task) }
     }
 

@@ -18,6 +18,7 @@ mod decide;
 mod emitter;
 mod http;
 mod hub;
+mod receptor;
 mod retirer;
 mod routes;
 mod server;

@@ -1,12 +1,12 @@
 //! Sees retired instances off: out of every router's table first, then stopped. The record goes when the cell reports
 //! the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Backoff, CancellationToken, TaskTracker};
-use diego::{Cell, InstanceGuid};
+use diego::{Cell, CellId, InstanceGuid};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 use tracing::warn;
@@ -16,8 +16,8 @@ use crate::config::Timings;
 use crate::emitter::Emitter;
 use crate::state::{Retirement, State};
 
-/// Stops under way at once.
-const STOPS: usize = 64;
+/// Stops that one cell is asked for at once: a cell that does not answer holds up only its own.
+const STOPS: usize = 16;
 /// Tries in a row; after that convergence asks again.
 const TRIES: usize = 5;
 
@@ -29,7 +29,7 @@ pub(crate) struct Retirer {
     stop: CancellationToken,
     tasks: TaskTracker,
     active: Mutex<BTreeSet<InstanceGuid>>,
-    stops: Semaphore,
+    turns: Mutex<BTreeMap<CellId, Arc<Semaphore>>>,
 }
 
 impl Retirer {
@@ -41,8 +41,8 @@ impl Retirer {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Retirer {
-        let (active, stops) = (Mutex::default(), Semaphore::new(STOPS));
-        Retirer { state, cells, emitter, timings, stop, tasks, active, stops }
+        let (active, turns) = (Mutex::default(), Mutex::default());
+        Retirer { state, cells, emitter, timings, stop, tasks, active, turns }
     }
 
     /// Begins, unless it is under way.
@@ -62,18 +62,37 @@ impl Retirer {
 
     async fn see_off(&self, guid: &InstanceGuid) {
         self.emitter.settled().await;
-        let _turn = self.stops.acquire().await.expect("the semaphore is never closed");
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
         for _ in 0..TRIES {
             let Some((retirement, cell)) = self.pending(guid) else { return };
+            let turns = self.turns(&retirement.instance.cell_id);
+            let turn = turns.acquire().await.expect("the semaphore is never closed");
             let stop = cell.stop_lrp(&retirement.key.process_guid, guid);
             match tokio::time::timeout(self.timings.cell_timeout, stop).await {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => warn!(instance.guid = %guid, %error, "the cell was not told to stop an instance"),
-                Err(_) => warn!(instance.guid = %guid, "the cell did not take note of a stop in time"),
+                Ok(Err(error)) => {
+                    warn!(instance.guid = %guid, %error, "the cell was not told to stop an instance")
+                }
+                Err(_) => {
+                    warn!(instance.guid = %guid, "the cell did not take note of a stop in time")
+                }
             }
+            drop(turn);
             tokio::time::sleep(backoff.step()).await;
         }
+    }
+
+    fn turns(&self, cell: &CellId) -> Arc<Semaphore> {
+        self.turns
+            .lock()
+            .entry(cell.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(STOPS)))
+            .clone()
+    }
+
+    /// A cell that went: whoever still waits for a turn goes on with the old count.
+    pub fn forget(&self, cell: &CellId) {
+        self.turns.lock().remove(cell);
     }
 
     /// `None` when it is over, or its cell is gone and convergence deals with it.

@@ -33,8 +33,13 @@ impl Template {
                 return None;
             }
         };
-        let (log_guid, tags) = (desired.run.log_guid.as_str().into(), Arc::new(desired.metric_tags.clone()));
-        routes.iter().any(|route| !route.hostnames.is_empty()).then_some(Template { routes, log_guid, tags })
+        let (log_guid, tags) =
+            (desired.run.log_guid.as_str().into(), Arc::new(desired.metric_tags.clone()));
+        routes.iter().any(|route| !route.hostnames.is_empty()).then_some(Template {
+            routes,
+            log_guid,
+            tags,
+        })
     }
 }
 
@@ -49,7 +54,14 @@ pub(crate) fn wanted(state: &State, template: &Template, group: &Group, prefer: 
     entries
 }
 
-fn add(entries: &mut Entries, template: &Template, lrp: &ActualLrp, guid: &InstanceGuid, net: &NetInfo, prefer: Prefer) {
+fn add(
+    entries: &mut Entries,
+    template: &Template,
+    lrp: &ActualLrp,
+    guid: &InstanceGuid,
+    net: &NetInfo,
+    prefer: Prefer,
+) {
     for route in &template.routes {
         let Some(address) = address(net, route.port, prefer) else { continue };
         for hostname in &route.hostnames {
@@ -78,8 +90,14 @@ fn address(net: &NetInfo, port: u16, prefer: Prefer) -> Option<SocketAddr> {
 }
 
 /// Everything of one process, by index.
-pub(crate) fn of_process(state: &State, process: &Process, prefer: Prefer) -> BTreeMap<u32, Entries> {
-    let Some(template) = process.desired.as_deref().and_then(Template::of) else { return BTreeMap::new() };
+pub(crate) fn of_process(
+    state: &State,
+    process: &Process,
+    prefer: Prefer,
+) -> BTreeMap<u32, Entries> {
+    let Some(template) = process.desired.as_deref().and_then(Template::of) else {
+        return BTreeMap::new();
+    };
     let of = |(index, group): (&u32, &Group)| (*index, wanted(state, &template, group, prefer));
     process.groups.iter().map(of).filter(|(_, entries)| !entries.is_empty()).collect()
 }

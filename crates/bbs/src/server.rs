@@ -13,13 +13,13 @@ use diego::desired_lrp::DesiredLrpUpdate;
 use diego::routing::{Endpoint, Routers};
 use diego::task::State as TaskState;
 use diego::{
-    ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo,
-    ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
+    ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey,
+    NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
 };
 use futures::stream::BoxStream;
 use parking_lot::RwLock;
 use sql::Db;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aftermath::Aftermath;
 use crate::alarm::Alarm;
@@ -50,6 +50,7 @@ struct Inner {
     hub: Arc<Hub>,
     emitter: Arc<Emitter>,
     alarm: Arc<Alarm>,
+    settled: watch::Receiver<u64>,
     stop: CancellationToken,
 }
 
@@ -85,9 +86,22 @@ impl BbsServer {
             requests: Default::default(),
             poke: Default::default(),
         });
-        let retirer = Retirer::new(state.clone(), cells.clone(), emitter.clone(), timings.clone(), stop.clone(), tasks.clone());
+        let retirer = Retirer::new(
+            state.clone(),
+            cells.clone(),
+            emitter.clone(),
+            timings.clone(),
+            stop.clone(),
+            tasks.clone(),
+        );
         let retirer = Arc::new(retirer);
-        let callbacks = Callbacks::new(state.clone(), jobs.clone(), timings.clone(), stop.clone(), tasks.clone());
+        let callbacks = Callbacks::new(
+            state.clone(),
+            jobs.clone(),
+            timings.clone(),
+            stop.clone(),
+            tasks.clone(),
+        );
         let callbacks = Arc::new(callbacks);
         let aftermath = Aftermath {
             hub: hub.clone(),
@@ -99,6 +113,7 @@ impl BbsServer {
             cells,
             tasks: tasks.clone(),
         };
+        let (settle, settled) = watch::channel(0);
         let writer = Writer {
             state: state.clone(),
             store,
@@ -106,6 +121,7 @@ impl BbsServer {
             timings: Arc::new(timings.clone()),
             aftermath: Arc::new(aftermath),
             stop: stop.clone(),
+            settled: settle,
             owed: BTreeSet::new(),
         };
         resume(&state, &auctioneer, &retirer, &callbacks);
@@ -130,7 +146,7 @@ impl BbsServer {
             end.cancelled().await;
             close.close();
         });
-        let inner = Inner { config, clock, state, jobs, hub, emitter, alarm, stop };
+        let inner = Inner { config, clock, state, jobs, hub, emitter, alarm, settled, stop };
         Ok(BbsServer { inner: Arc::new(inner) })
     }
 
@@ -158,12 +174,24 @@ impl BbsServer {
         &self.inner.config
     }
 
-    pub(crate) fn state(&self) -> &RwLock<State> {
-        &self.inner.state
+    /// Answers from memory, but only what is stored: whoever sees a change has it for good, and its events are out.
+    pub(crate) async fn read<T>(&self, look: impl Fn(&State) -> T) -> Result<T> {
+        loop {
+            let (seen, progress) = {
+                let state = self.inner.state.read();
+                (look(&state), state.progress)
+            };
+            let mut settled = self.inner.settled.clone();
+            if settled.wait_for(|settled| *settled >= progress.applied).await.is_err() {
+                return Err(gone());
+            }
+            if self.inner.state.read().progress.undone == progress.undone {
+                return Ok(seen);
+            }
+        }
     }
 
     async fn ask(&self, command: Command) -> Result<Answer> {
-        let gone = || BbsError::new(ErrorKind::Unreachable, "the brain is stopping");
         let (reply, answer) = oneshot::channel();
         self.inner.jobs.send(Job { command, reply: Some(reply) }).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
@@ -183,8 +211,17 @@ impl BbsServer {
     }
 }
 
+fn gone() -> BbsError {
+    BbsError::new(ErrorKind::Unreachable, "the brain is stopping")
+}
+
 /// What was under way when the last brain ended.
-fn resume(state: &RwLock<State>, auctioneer: &Auctioneer, retirer: &Arc<Retirer>, callbacks: &Arc<Callbacks>) {
+fn resume(
+    state: &RwLock<State>,
+    auctioneer: &Auctioneer,
+    retirer: &Arc<Retirer>,
+    callbacks: &Arc<Callbacks>,
+) {
     let state = state.read();
     let waits = |(guid, index): &&(ProcessGuid, u32)| {
         let lrp = state.group(guid, *index).and_then(|group| group.ordinary.as_ref());
@@ -210,9 +247,12 @@ impl Bbs for BbsServer {
     }
 
     async fn domains(&self) -> Result<Vec<Domain>> {
-        let (state, now) = (self.inner.state.read(), self.inner.clock.now());
-        let fresh = state.domains().filter(|(domain, _)| state.is_fresh(domain, now));
-        Ok(fresh.map(|(domain, _)| domain.clone()).collect())
+        let now = self.inner.clock.now();
+        self.read(|state| {
+            let fresh = state.domains().filter(|(domain, _)| state.is_fresh(domain, now));
+            fresh.map(|(domain, _)| domain.clone()).collect()
+        })
+        .await
     }
 
     async fn desire_lrp(&self, lrp: DesiredLrp) -> Result<()> {
@@ -228,21 +268,28 @@ impl Bbs for BbsServer {
     }
 
     async fn desired_lrp(&self, guid: &ProcessGuid) -> Result<DesiredLrp> {
-        let found = self.inner.state.read().desired(guid).cloned();
-        let missing = || BbsError::new(ErrorKind::ResourceNotFound, format!("the desired LRP {guid} does not exist"));
+        let found = self.read(|state| state.desired(guid).cloned()).await?;
+        let missing = || {
+            BbsError::new(
+                ErrorKind::ResourceNotFound,
+                format!("the desired LRP {guid} does not exist"),
+            )
+        };
         found.map(|lrp| DesiredLrp::clone(&lrp)).ok_or_else(missing)
     }
 
     async fn desired_lrps(&self, domain: Option<&Domain>) -> Result<Vec<DesiredLrp>> {
-        Ok(self.inner.state.read().desired_lrps(domain).map(|lrp| DesiredLrp::clone(lrp)).collect())
+        self.read(|state| state.desired_lrps(domain).map(|lrp| DesiredLrp::clone(lrp)).collect())
+            .await
     }
 
     async fn scheduling_infos(&self, domain: Option<&Domain>) -> Result<Vec<SchedulingInfo>> {
-        Ok(self.inner.state.read().desired_lrps(domain).map(|lrp| lrp.scheduling_info()).collect())
+        self.read(|state| state.desired_lrps(domain).map(|lrp| lrp.scheduling_info()).collect())
+            .await
     }
 
     async fn actual_lrps(&self, filter: &ActualLrpFilter) -> Result<Vec<ActualLrp>> {
-        Ok(self.inner.state.read().actual_lrps(filter))
+        self.read(|state| state.actual_lrps(filter)).await
     }
 
     async fn retire(&self, key: &LrpKey) -> Result<()> {
@@ -253,20 +300,36 @@ impl Bbs for BbsServer {
         self.run_or_unroute(Command::Claim(key.clone(), instance.clone())).await
     }
 
-    async fn start(&self, key: &LrpKey, instance: &InstanceKey, net: &NetInfo, routable: bool) -> Result<()> {
+    async fn start(
+        &self,
+        key: &LrpKey,
+        instance: &InstanceKey,
+        net: &NetInfo,
+        routable: bool,
+    ) -> Result<()> {
         let (key, by, net) = (key.clone(), instance.clone(), net.clone());
         self.run_or_unroute(Command::Start { key, by, net, routable }).await
     }
 
     async fn crash(&self, key: &LrpKey, instance: &InstanceKey, reason: &str) -> Result<()> {
-        self.run(Command::Crash { key: key.clone(), by: instance.clone(), reason: reason.to_owned() }).await
+        self.run(Command::Crash {
+            key: key.clone(),
+            by: instance.clone(),
+            reason: reason.to_owned(),
+        })
+        .await
     }
 
     async fn remove(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
         self.run(Command::Remove(key.clone(), instance.clone())).await
     }
 
-    async fn evacuate(&self, key: &LrpKey, instance: &InstanceKey, evacuation: Evacuation) -> Result<Keep> {
+    async fn evacuate(
+        &self,
+        key: &LrpKey,
+        instance: &InstanceKey,
+        evacuation: Evacuation,
+    ) -> Result<Keep> {
         match self.ask(Command::Evacuate(key.clone(), instance.clone(), evacuation)).await? {
             Answer::Keep(Keep::Keep) => Ok(Keep::Keep),
             _ => {
@@ -276,33 +339,51 @@ impl Bbs for BbsServer {
         }
     }
 
-    async fn desire_task(&self, guid: &TaskGuid, domain: &Domain, definition: TaskDefinition) -> Result<()> {
+    async fn desire_task(
+        &self,
+        guid: &TaskGuid,
+        domain: &Domain,
+        definition: TaskDefinition,
+    ) -> Result<()> {
         let (guid, domain, definition) = (guid.clone(), domain.clone(), Box::new(definition));
         self.run(Command::DesireTask { guid, domain, definition }).await
     }
 
     async fn task(&self, guid: &TaskGuid) -> Result<Task> {
-        let found = self.inner.state.read().task(guid).cloned();
-        let missing = || BbsError::new(ErrorKind::ResourceNotFound, format!("the task {guid} does not exist"));
+        let found = self.read(|state| state.task(guid).cloned()).await?;
+        let missing = || {
+            BbsError::new(ErrorKind::ResourceNotFound, format!("the task {guid} does not exist"))
+        };
         found.map(|task| Task::clone(&task)).ok_or_else(missing)
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>> {
-        Ok(self.inner.state.read().tasks(filter))
+        self.read(|state| state.tasks(filter)).await
     }
 
     async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool> {
         Ok(self.ask(Command::StartTask(guid.clone(), cell.clone())).await? == Answer::Granted(true))
     }
 
-    async fn complete_task(&self, guid: &TaskGuid, cell: &CellId, failure: Option<&str>, result: &str) -> Result<()> {
+    async fn complete_task(
+        &self,
+        guid: &TaskGuid,
+        cell: &CellId,
+        failure: Option<&str>,
+        result: &str,
+    ) -> Result<()> {
         let (guid, by) = (guid.clone(), cell.clone());
         let (failure, result) = (failure.map(str::to_owned), result.to_owned());
         self.run(Command::CompleteTask { guid, by, failure, result }).await
     }
 
     async fn reject_task(&self, guid: &TaskGuid, cell: &CellId, reason: &str) -> Result<()> {
-        self.run(Command::RejectTask { guid: guid.clone(), by: Some(cell.clone()), reason: reason.to_owned() }).await
+        self.run(Command::RejectTask {
+            guid: guid.clone(),
+            by: Some(cell.clone()),
+            reason: reason.to_owned(),
+        })
+        .await
     }
 
     async fn cancel_task(&self, guid: &TaskGuid) -> Result<()> {
@@ -332,12 +413,15 @@ impl Bbs for BbsServer {
 
     async fn cells(&self) -> Result<Vec<CellPresence>> {
         let now = self.inner.clock.now();
-        Ok(self.inner.state.read().present(now).map(|presence| CellPresence::clone(presence)).collect())
+        self.read(|state| {
+            state.present(now).map(|presence| CellPresence::clone(presence)).collect()
+        })
+        .await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
         if self.inner.stop.is_cancelled() {
-            return Err(BbsError::new(ErrorKind::Unreachable, "the brain is stopping"));
+            return Err(gone());
         }
         Ok(self.inner.hub.subscribe())
     }

@@ -9,8 +9,8 @@ use base::Timestamp;
 use diego::actual_lrp;
 use diego::bbs::{ActualLrpFilter, TaskFilter};
 use diego::{
-    ActualLrp, CellId, CellPresence, DesiredLrp, Domain, InstanceGuid, InstanceKey, LrpKey, Presence, ProcessGuid, Task,
-    TaskGuid,
+    ActualLrp, CellId, CellPresence, DesiredLrp, Domain, InstanceGuid, InstanceKey, LrpKey,
+    Presence, ProcessGuid, Task, TaskGuid,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,15 @@ pub(crate) struct State {
     unsettled: BTreeSet<Slot>,
     /// Processes whose instances are not as many as desired.
     misfits: BTreeSet<ProcessGuid>,
+    /// How far the writer is: what is known may be ahead of what is stored by one batch.
+    pub progress: Progress,
+}
+
+/// Counts the batches that were applied, and those that were taken back because the store refused them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub applied: u64,
+    pub undone: u64,
 }
 
 /// A version of an LRP: what is desired and what there is.
@@ -104,7 +113,8 @@ impl Group {
     /// The one record that a reader of groups sees (an evacuating one until its successor has settled).
     pub fn shown(&self) -> Option<&Arc<ActualLrp>> {
         use actual_lrp::State;
-        let settled = |lrp: &&Arc<ActualLrp>| matches!(lrp.state, State::Running { .. } | State::Crashed);
+        let settled =
+            |lrp: &&Arc<ActualLrp>| matches!(lrp.state, State::Running { .. } | State::Crashed);
         let old = self.evacuating.as_ref().or(self.suspect.as_ref());
         self.ordinary.as_ref().filter(settled).or(old).or(self.ordinary.as_ref())
     }
@@ -154,10 +164,17 @@ impl State {
         guids.filter_map(|guid| self.processes.get(guid))
     }
 
-    pub fn desired_lrps<'a>(&'a self, domain: Option<&Domain>) -> Box<dyn Iterator<Item = &'a Arc<DesiredLrp>> + 'a> {
+    pub fn desired_lrps<'a>(
+        &'a self,
+        domain: Option<&Domain>,
+    ) -> Box<dyn Iterator<Item = &'a Arc<DesiredLrp>> + 'a> {
         match domain {
-            Some(domain) => Box::new(self.in_domain(domain).filter_map(|process| process.desired.as_ref())),
-            None => Box::new(self.processes.values().filter_map(|process| process.desired.as_ref())),
+            Some(domain) => {
+                Box::new(self.in_domain(domain).filter_map(|process| process.desired.as_ref()))
+            }
+            None => {
+                Box::new(self.processes.values().filter_map(|process| process.desired.as_ref()))
+            }
         }
     }
 
@@ -166,7 +183,12 @@ impl State {
         let groups: Box<dyn Iterator<Item = &Group>> = match filter {
             ActualLrpFilter { process_guids: Some(guids), .. } => {
                 let found: BTreeSet<_> = guids.iter().collect();
-                Box::new(found.into_iter().filter_map(|guid| self.processes.get(guid)).flat_map(|process| process.groups.values()))
+                Box::new(
+                    found
+                        .into_iter()
+                        .filter_map(|guid| self.processes.get(guid))
+                        .flat_map(|process| process.groups.values()),
+                )
             }
             ActualLrpFilter { cell_id: Some(cell), .. } => {
                 let slots = self.by_cell.get(cell).into_iter().flatten();
@@ -180,7 +202,10 @@ impl State {
         let matches = |lrp: &&Arc<ActualLrp>| {
             filter.domain.as_ref().is_none_or(|domain| lrp.key.domain == *domain)
                 && filter.index.is_none_or(|index| lrp.key.index == index)
-                && filter.cell_id.as_ref().is_none_or(|cell| lrp.instance().is_some_and(|by| by.cell_id == *cell))
+                && filter
+                    .cell_id
+                    .as_ref()
+                    .is_none_or(|cell| lrp.instance().is_some_and(|by| by.cell_id == *cell))
         };
         groups.flat_map(Group::records).filter(matches).map(|lrp| ActualLrp::clone(lrp)).collect()
     }
@@ -276,7 +301,10 @@ impl State {
     pub fn check_indexes(&self) {
         let mut anew = State { newest_cell: self.newest_cell, ..State::default() };
         for (guid, process) in &self.processes {
-            assert!(process.desired.is_some() || !process.groups.is_empty(), "{guid} is an empty process");
+            assert!(
+                process.desired.is_some() || !process.groups.is_empty(),
+                "{guid} is an empty process"
+            );
             if let Some(desired) = &process.desired {
                 anew.write(Write::Desired(guid.clone(), Some(desired.clone())));
             }

@@ -48,8 +48,12 @@ impl Store {
     pub async fn open(db: Db) -> anyhow::Result<Store> {
         db.migrate("bbs", MIGRATIONS).await?;
         let mut tx = db.begin().await?;
-        sqlx::query("UPDATE bbs_fence SET number = number + 1 WHERE id = 1").execute(&mut *tx).await?;
-        let fence = sqlx::query_scalar("SELECT number FROM bbs_fence WHERE id = 1").fetch_one(&mut *tx).await?;
+        sqlx::query("UPDATE bbs_fence SET number = number + 1 WHERE id = 1")
+            .execute(&mut *tx)
+            .await?;
+        let fence = sqlx::query_scalar("SELECT number FROM bbs_fence WHERE id = 1")
+            .fetch_one(&mut *tx)
+            .await?;
         tx.commit().await?;
         Ok(Store { db, fence })
     }
@@ -63,7 +67,8 @@ impl Store {
             None => broken.push((table, name)),
         };
         self.each("bbs_desired_lrps", |name, text| {
-            let write = parse::<DesiredLrp>(&text).map(|lrp| Write::Desired(lrp.process_guid.clone(), Some(Arc::new(lrp))));
+            let write = parse::<DesiredLrp>(&text)
+                .map(|lrp| Write::Desired(lrp.process_guid.clone(), Some(Arc::new(lrp))));
             take("bbs_desired_lrps", name, write);
         })
         .await?;
@@ -71,21 +76,32 @@ impl Store {
             take("bbs_actual_lrps", name, parse::<ActualLrp>(&text).map(Write::put_actual));
         })
         .await?;
-        self.each("bbs_tasks", |name, text| take("bbs_tasks", name, parse::<Task>(&text).map(Write::put_task))).await?;
+        self.each("bbs_tasks", |name, text| {
+            take("bbs_tasks", name, parse::<Task>(&text).map(Write::put_task))
+        })
+        .await?;
         self.each("bbs_domains", |name, text| {
-            let write = parse::<Fresh>(&text).map(|fresh| Write::Domain(Domain::from(name.as_str()), Some(fresh)));
+            let write = parse::<Fresh>(&text)
+                .map(|fresh| Write::Domain(Domain::from(name.as_str()), Some(fresh)));
             take("bbs_domains", name, write);
         })
         .await?;
         self.each("bbs_cells", |name, text| {
-            let present = |presence| Present { presence: Arc::new(presence), came: Timestamp::ZERO, until: cells_until };
-            let cell = |presence: CellPresence| Write::Cell(presence.cell_id.clone(), Some(present(presence)));
+            let present = |presence| Present {
+                presence: Arc::new(presence),
+                came: Timestamp::ZERO,
+                until: cells_until,
+            };
+            let cell = |presence: CellPresence| {
+                Write::Cell(presence.cell_id.clone(), Some(present(presence)))
+            };
             take("bbs_cells", name, parse::<CellPresence>(&text).map(cell));
         })
         .await?;
         self.each("bbs_retirements", |name, text| {
             let guid = |retirement: &Retirement| retirement.instance.instance_guid.clone();
-            let write = parse::<Retirement>(&text).map(|found| Write::Retirement(guid(&found), Some(Arc::new(found))));
+            let write = parse::<Retirement>(&text)
+                .map(|found| Write::Retirement(guid(&found), Some(Arc::new(found))));
             take("bbs_retirements", name, write);
         })
         .await?;
@@ -93,7 +109,11 @@ impl Store {
         Ok(state)
     }
 
-    async fn each(&self, table: &'static str, mut visit: impl FnMut(String, String)) -> anyhow::Result<()> {
+    async fn each(
+        &self,
+        table: &'static str,
+        mut visit: impl FnMut(String, String),
+    ) -> anyhow::Result<()> {
         let mut connection = self.db.read().await?;
         let query = format!("SELECT name, record FROM {table}");
         let mut rows = sqlx::query(AssertSqlSafe(query)).fetch(&mut *connection);
@@ -118,13 +138,16 @@ impl Store {
     /// All rows or none. A row without text is deleted. Each name occurs once.
     pub async fn commit(&self, rows: &[(Key, Option<String>)]) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
-        let fence = sqlx::query("UPDATE bbs_fence SET number = number WHERE id = 1 AND number = $1").bind(self.fence);
+        let fence =
+            sqlx::query("UPDATE bbs_fence SET number = number WHERE id = 1 AND number = $1")
+                .bind(self.fence);
         if fence.execute(&mut *tx).await?.rows_affected() != 1 {
             return Err(StoreError::Superseded);
         }
         for table in TABLES {
             let of_table = || rows.iter().filter(|(key, _)| key.table() == table);
-            let kept: Vec<_> = of_table().filter_map(|(key, text)| Some((key.name(), text.as_deref()?))).collect();
+            let kept: Vec<_> =
+                of_table().filter_map(|(key, text)| Some((key.name(), text.as_deref()?))).collect();
             for chunk in chunks(&kept) {
                 let mut query = sqlx::query(AssertSqlSafe(upsert(table, chunk.len())));
                 for (name, text) in chunk {
@@ -132,10 +155,16 @@ impl Store {
                 }
                 query.execute(&mut *tx).await?;
             }
-            let gone: Vec<_> = of_table().filter(|(_, text)| text.is_none()).map(|(key, _)| key.name()).collect();
+            let gone: Vec<_> =
+                of_table().filter(|(_, text)| text.is_none()).map(|(key, _)| key.name()).collect();
             for chunk in chunks(&gone) {
-                let text = format!("DELETE FROM {table} WHERE name IN ({})", sql::placeholders(1, chunk.len()));
-                let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(text)), |query, name| query.bind(name.as_str()));
+                let text = format!(
+                    "DELETE FROM {table} WHERE name IN ({})",
+                    sql::placeholders(1, chunk.len())
+                );
+                let query = chunk.iter().fold(sqlx::query(AssertSqlSafe(text)), |query, name| {
+                    query.bind(name.as_str())
+                });
                 query.execute(&mut *tx).await?;
             }
         }
@@ -144,8 +173,14 @@ impl Store {
     }
 }
 
-const TABLES: [&str; 6] =
-    ["bbs_desired_lrps", "bbs_actual_lrps", "bbs_tasks", "bbs_domains", "bbs_cells", "bbs_retirements"];
+const TABLES: [&str; 6] = [
+    "bbs_desired_lrps",
+    "bbs_actual_lrps",
+    "bbs_tasks",
+    "bbs_domains",
+    "bbs_cells",
+    "bbs_retirements",
+];
 
 impl Key {
     fn table(&self) -> &'static str {
@@ -176,13 +211,18 @@ impl Key {
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).inspect_err(|error| warn!(%error, "a stored record cannot be read")).ok()
+    serde_json::from_str(text)
+        .inspect_err(|error| warn!(%error, "a stored record cannot be read"))
+        .ok()
 }
 
 fn upsert(table: &str, rows: usize) -> String {
-    let values: Vec<_> = (0..rows).map(|row| format!("(${}, ${})", row * 2 + 1, row * 2 + 2)).collect();
+    let values: Vec<_> =
+        (0..rows).map(|row| format!("(${}, ${})", row * 2 + 1, row * 2 + 2)).collect();
     let values = values.join(", ");
-    format!("INSERT INTO {table} (name, record) VALUES {values} ON CONFLICT (name) DO UPDATE SET record = excluded.record")
+    format!(
+        "INSERT INTO {table} (name, record) VALUES {values} ON CONFLICT (name) DO UPDATE SET record = excluded.record"
+    )
 }
 
 /// Cuts a list into pieces of the known sizes, the largest first.
@@ -216,7 +256,9 @@ mod tests {
             let fresh = || Some("{\"until\":5}".to_owned());
             let many: Vec<_> = (0..300).map(|n| (domain(&format!("d{n}")), fresh())).collect();
             old.commit(&many).await.unwrap();
-            old.commit(&[(domain("d7"), None), (domain("d8"), Some("nonsense".to_owned()))]).await.unwrap();
+            old.commit(&[(domain("d7"), None), (domain("d8"), Some("nonsense".to_owned()))])
+                .await
+                .unwrap();
             let state = old.load(Timestamp::ZERO).await.unwrap();
             assert_eq!(state.domains().count(), 298);
 

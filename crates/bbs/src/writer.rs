@@ -11,7 +11,7 @@ use base::{Backoff, CancellationToken, Clock};
 use diego::BbsError;
 use diego::bbs::{ErrorKind, Result};
 use parking_lot::RwLock;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::error;
 
 use crate::aftermath::Aftermath;
@@ -41,6 +41,8 @@ pub(crate) struct Writer {
     pub timings: Arc<Timings>,
     pub aftermath: Arc<Aftermath>,
     pub stop: CancellationToken,
+    /// The last batch whose fate is known; readers wait for it.
+    pub settled: watch::Sender<u64>,
     /// Rows whose last commit went wrong: the store may hold them or not. Written again with the next batch.
     pub owed: BTreeSet<Key>,
 }
@@ -66,14 +68,17 @@ impl Writer {
     async fn batch(&mut self, jobs: impl Iterator<Item = Job>) {
         let now = self.clock.now();
         let mut batch = Batch::new(now, self.timings.clone());
-        {
+        let number = {
             let mut state = self.state.write();
             jobs.for_each(|job| batch.take(&mut state, job));
-        }
+            state.progress.applied += u64::from(!batch.keys.is_empty());
+            state.progress.applied
+        };
         match self.commit(&batch.keys).await {
             Ok(()) => self.aftermath.follow(batch),
             Err(error) => self.undo(batch, &error),
         }
+        self.settled.send_replace(number);
     }
 
     async fn commit(&mut self, keys: &BTreeSet<Key>) -> std::result::Result<(), StoreError> {
@@ -115,11 +120,15 @@ impl Writer {
         for write in batch.undo.into_iter().rev() {
             state.write(write);
         }
+        state.progress.undone += 1;
         drop(state);
         self.owed.extend(batch.keys);
         for (reply, _) in batch.replies {
             // Whoever asked may have gone.
-            let _ = reply.send(Err(BbsError::new(ErrorKind::Unknown, format!("the change was not stored: {error}"))));
+            let _ = reply.send(Err(BbsError::new(
+                ErrorKind::Unknown,
+                format!("the change was not stored: {error}"),
+            )));
         }
     }
 }

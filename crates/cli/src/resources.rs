@@ -22,15 +22,13 @@ impl Named {
     }
 }
 
-/// A to-one relationship; to-many ones are not read.
+/// A to-one relationship, which servers leave out or set to null when there is none; to-many ones are not read.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Related {
-    pub data: Value,
-}
+#[serde(transparent)]
+pub struct Related(Value);
 
 pub fn related<'a>(relationships: &'a BTreeMap<String, Related>, name: &str) -> Option<&'a str> {
-    relationships.get(name)?.data.get("guid")?.as_str()
+    relationships.get(name)?.0.get("data")?.get("guid")?.as_str()
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -5,6 +5,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod recipe;
 pub mod staging;
+pub mod tasks;
 
 mod nsync;
 mod tps;
@@ -17,6 +18,7 @@ use crate::{Cc, actions};
 
 /// Apps' LRPs, and staging tasks, at Diego.
 pub const APPS_DOMAIN: &str = "cf-apps";
+pub const TASKS_DOMAIN: &str = "cf-tasks";
 pub const STAGING_DOMAIN: &str = "cf-app-staging";
 
 const EVERY: Duration = Duration::from_secs(30);
@@ -37,6 +39,10 @@ pub fn start(cc: &Cc) {
     let own = cc.clone();
     cc.tasks.spawn(
         lane("builds", EVERY, Poke::default()).drive(async move || staging::sweep(&own).await),
+    );
+    let own = cc.clone();
+    cc.tasks.spawn(
+        lane("tasks", EVERY, Poke::default()).drive(async move || tasks::sweep(&own).await),
     );
     let own = cc.clone();
     cc.tasks.spawn(

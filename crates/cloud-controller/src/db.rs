@@ -28,6 +28,8 @@ pub mod security_groups;
 pub mod service_bindings;
 pub mod service_instances;
 pub mod spaces;
+pub mod task_quota;
+pub mod tasks;
 pub mod usage;
 pub mod usage_events;
 pub mod users;

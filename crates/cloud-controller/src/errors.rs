@@ -54,6 +54,10 @@ table! {
     UserIsInMultipleOrigins 20006 400
     OutOfRouterGroupPorts 21008 403
     UnbindableService 90005 400
+    ServiceFetchBindingParametersNotSupported 90007 400
+    ServiceFetchInstanceParametersNotSupported 120004 400
+    RouteAlreadyBoundToServiceInstance 130007 400
+    ServiceInstanceAlreadyBoundToSameRoute 130008 400
     AppPackageNotFound 150002 404
     InsufficientRunningResourcesAvailable 150003 503
     PackageBitsAlreadyUploaded 150004 400

@@ -19,7 +19,7 @@ use tokio::io::AsyncWriteExt as _;
 use tracing::warn;
 
 use crate::actions::{bits, seed};
-use crate::bridge::staging;
+use crate::bridge::{staging, tasks};
 use crate::config::Config;
 use crate::db::{self, droplets};
 use crate::errors::{ApiError, ApiResult};
@@ -51,6 +51,7 @@ pub fn router(cc: Cc) -> Router {
         .route("/internal/builds/{guid}/droplet", post(upload_droplet))
         .route("/internal/builds/{guid}/cache", post(upload_cache))
         .route("/internal/builds/{guid}/completed", post(build_completed))
+        .route("/internal/tasks/{guid}/completed", post(task_completed))
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(cc.clone(), guard))
         .fallback(async || ApiError::unknown_request())
@@ -181,6 +182,21 @@ async fn build_completed(
         Ok(()) => StatusCode::OK,
         Err(error) => {
             warn!(build.guid = guid, error = %format!("{error:#}"), "the end of a build could not be recorded yet");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+/// As [`build_completed`].
+async fn task_completed(
+    cc: Cc,
+    Path(guid): Path<String>,
+    Json(callback): Json<TaskCallback>,
+) -> StatusCode {
+    match tasks::complete(&cc, &guid, &callback).await {
+        Ok(()) => StatusCode::OK,
+        Err(error) => {
+            warn!(task.guid = guid, error = %format!("{error:#}"), "the end of a task could not be recorded yet");
             StatusCode::SERVICE_UNAVAILABLE
         }
     }

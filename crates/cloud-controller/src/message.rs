@@ -58,8 +58,6 @@ pub struct Fields<'a> {
     prefix: String,
 }
 
-static EMPTY: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
-
 /// A field that can be left alone, cleared or set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Change<T> {
@@ -247,6 +245,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A to-one relationship named `key` in this object: `{"data": {"guid": …}}` or `{"data": null}`.
+    #[expect(clippy::wrong_self_convention, reason = "the relationship is to one or to many")]
     pub fn to_one(&mut self, key: &'a str) -> Change<String> {
         let Some(value) = self.value(key) else { return Change::Keep };
         match value.get("data") {
@@ -263,6 +262,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A to-many relationship named `key` in this object: `{"data": [{"guid": …}, …]}`.
+    #[expect(clippy::wrong_self_convention, reason = "the relationship is to one or to many")]
     pub fn to_many(&mut self, key: &'a str) -> Option<Vec<String>> {
         let value = self.value(key)?;
         match guid_list(value) {

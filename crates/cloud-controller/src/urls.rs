@@ -48,10 +48,6 @@ impl Urls {
         self.base.split_once("://").map_or(self.base.as_str(), |(_, host)| host)
     }
 
-    pub fn is_https(&self) -> bool {
-        self.base.starts_with("https:")
-    }
-
     /// `v3("apps/GUID")` is the full address below `/v3`.
     pub fn v3(&self, path: &str) -> String {
         format!("{}/v3/{path}", self.base)

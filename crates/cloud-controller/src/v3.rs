@@ -31,9 +31,15 @@ pub mod routes;
 pub mod sidecars;
 pub mod security_group_rules;
 pub mod security_groups;
+pub mod service_catalog;
+pub mod service_credential_bindings;
+pub mod service_instances;
+pub mod service_route_bindings;
 pub mod space_quotas;
 pub mod spaces;
 pub mod stacks;
+pub mod tasks;
+pub mod usage_events;
 pub mod users;
 
 use axum::Router;
@@ -64,6 +70,8 @@ fn resources() -> Router<Cc> {
         .merge(revisions::routes())
         .merge(root::routes())
         .merge(sidecars::routes())
+        .merge(tasks::routes())
+        .merge(usage_events::routes())
 }
 
 /// What apps stand in and share.
@@ -82,6 +90,10 @@ fn shared_resources() -> Router<Cc> {
         .merge(route_destinations::routes())
         .merge(routes::routes())
         .merge(security_groups::routes())
+        .merge(service_catalog::routes())
+        .merge(service_credential_bindings::routes())
+        .merge(service_instances::routes())
+        .merge(service_route_bindings::routes())
         .merge(space_quotas::routes())
         .merge(spaces::routes())
         .merge(stacks::routes())

@@ -29,7 +29,9 @@ pub fn count(before: u32, ran: Option<Duration>) -> u32 {
 pub fn restart(count: u32) -> Restart {
     match count {
         0..IMMEDIATE => Restart::AtOnce,
-        IMMEDIATE..GIVE_UP => Restart::After(FIRST_WAIT * 2_u32.pow((count - IMMEDIATE).min(MOST_DOUBLINGS))),
+        IMMEDIATE..GIVE_UP => {
+            Restart::After(FIRST_WAIT * 2_u32.pow((count - IMMEDIATE).min(MOST_DOUBLINGS)))
+        }
         GIVE_UP.. => Restart::Never,
     }
 }
@@ -45,7 +47,20 @@ mod tests {
         let waits: Vec<_> = (1..=9).map(restart).collect();
         let after = |seconds| Restart::After(Duration::from_secs(seconds));
         use Restart::AtOnce;
-        assert_eq!(waits, [AtOnce, AtOnce, after(30), after(60), after(120), after(240), after(480), after(960), after(960)]);
+        assert_eq!(
+            waits,
+            [
+                AtOnce,
+                AtOnce,
+                after(30),
+                after(60),
+                after(120),
+                after(240),
+                after(480),
+                after(960),
+                after(960)
+            ]
+        );
         assert_eq!((restart(199), restart(200)), (after(960), Restart::Never));
     }
 

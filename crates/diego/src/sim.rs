@@ -11,8 +11,8 @@ use base::TaskTracker;
 use crate::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep};
 use crate::cell::{Dial, LrpHeld, LrpStart, Refused, Resources, TaskHeld};
 use crate::{
-    Bbs, BbsError, Cell, CellId, CellPresence, CellState, InstanceGuid, InstanceKey, LrpKey, NetInfo, PortMapping,
-    ProcessGuid, Task, TaskGuid, Work,
+    Bbs, BbsError, Cell, CellId, CellPresence, CellState, InstanceGuid, InstanceKey, LrpKey,
+    NetInfo, PortMapping, ProcessGuid, Task, TaskGuid, Work,
 };
 
 /// What the cell does with what it is given.
@@ -28,7 +28,12 @@ pub struct Script {
 
 impl Default for Script {
     fn default() -> Script {
-        Script { lrps: OnLrp::Run, tasks: OnTask::Succeed("done".to_owned()), reachable: true, hands_back: false }
+        Script {
+            lrps: OnLrp::Run,
+            tasks: OnTask::Succeed("done".to_owned()),
+            reachable: true,
+            hands_back: false,
+        }
     }
 }
 
@@ -90,7 +95,11 @@ impl SimCell {
             bbs: None,
             performed: 0,
         };
-        Arc::new_cyclic(|me| SimCell { inner: Mutex::new(inner), reports: TaskTracker::new(), me: me.clone() })
+        Arc::new_cyclic(|me| SimCell {
+            inner: Mutex::new(inner),
+            reports: TaskTracker::new(),
+            me: me.clone(),
+        })
     }
 
     /// A presence with everything an ordinary cell has.
@@ -152,18 +161,33 @@ impl SimCell {
 
     /// The instance's readiness check turns.
     pub async fn set_routable(&self, guid: &InstanceGuid, routable: bool) -> Result<(), BbsError> {
-        let key = self.lock().lrps.get(guid).map(|lrp| lrp.key.clone()).ok_or_else(|| unknown(guid.as_str()))?;
+        let key = self
+            .lock()
+            .lrps
+            .get(guid)
+            .map(|lrp| lrp.key.clone())
+            .ok_or_else(|| unknown(guid.as_str()))?;
         self.brain()?.start(&key, &self.instance_key(guid), &self.net(guid), routable).await
     }
 
     /// One pass of evacuation over everything it holds; `true` when nothing is left.
     pub async fn evacuate(&self) -> Result<bool, BbsError> {
         self.lock().presence.evacuating = true;
-        let held: Vec<_> = self.lock().lrps.iter().map(|(guid, lrp)| (guid.clone(), lrp.key.clone(), lrp.running)).collect();
+        let held: Vec<_> = self
+            .lock()
+            .lrps
+            .iter()
+            .map(|(guid, lrp)| (guid.clone(), lrp.key.clone(), lrp.running))
+            .collect();
         for (guid, key, running) in held {
             let net = self.net(&guid);
-            let kind = if running { Evacuation::Running { net, routable: true } } else { Evacuation::Claimed };
-            if self.brain()?.evacuate(&key, &self.instance_key(&guid), kind).await? == Keep::Delete {
+            let kind = if running {
+                Evacuation::Running { net, routable: true }
+            } else {
+                Evacuation::Claimed
+            };
+            if self.brain()?.evacuate(&key, &self.instance_key(&guid), kind).await? == Keep::Delete
+            {
                 self.lock().lrps.remove(&guid);
             }
         }
@@ -174,10 +198,16 @@ impl SimCell {
     pub async fn reconcile(&self) -> Result<(), BbsError> {
         let bbs = self.brain()?;
         let cell_id = self.lock().presence.cell_id.clone();
-        let held: Vec<_> = self.lock().lrps.iter().map(|(guid, lrp)| (guid.clone(), lrp.key.clone(), lrp.running)).collect();
+        let held: Vec<_> = self
+            .lock()
+            .lrps
+            .iter()
+            .map(|(guid, lrp)| (guid.clone(), lrp.key.clone(), lrp.running))
+            .collect();
         for (guid, key, running) in held {
             if running {
-                if bbs.start(&key, &self.instance_key(&guid), &self.net(&guid), true).await.is_err() {
+                if bbs.start(&key, &self.instance_key(&guid), &self.net(&guid), true).await.is_err()
+                {
                     self.lock().lrps.remove(&guid);
                 }
             } else if let Some(me) = self.me.upgrade() {
@@ -186,7 +216,9 @@ impl SimCell {
         }
         let mine = ActualLrpFilter { cell_id: Some(cell_id), ..ActualLrpFilter::default() };
         for lrp in bbs.actual_lrps(&mine).await? {
-            if let Some(by) = lrp.instance().filter(|by| !self.lock().lrps.contains_key(&by.instance_guid)) {
+            if let Some(by) =
+                lrp.instance().filter(|by| !self.lock().lrps.contains_key(&by.instance_guid))
+            {
                 // Refused when it was settled in the meantime.
                 let _ = bbs.remove(&lrp.key, by).await;
             }
@@ -199,7 +231,10 @@ impl SimCell {
     }
 
     fn brain(&self) -> Result<Arc<dyn Bbs>, BbsError> {
-        self.lock().bbs.clone().ok_or_else(|| BbsError::new(ErrorKind::Unreachable, "no brain attached"))
+        self.lock()
+            .bbs
+            .clone()
+            .ok_or_else(|| BbsError::new(ErrorKind::Unreachable, "no brain attached"))
     }
 
     fn instance_key(&self, guid: &InstanceGuid) -> InstanceKey {
@@ -208,14 +243,20 @@ impl SimCell {
 
     /// An address of its own for each instance, made from its guid.
     fn net(&self, guid: &InstanceGuid) -> NetInfo {
-        let sum = guid.as_str().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let sum = guid
+            .as_str()
+            .bytes()
+            .fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let [_, b, c, d] = sum.to_be_bytes();
         let host_port = 61_000 + u16::from(d);
         let ports = vec![PortMapping { container_port: 8080, listen_port: 8080, host_port }];
         NetInfo { address: [127, 0, 0, 1].into(), instance_address: [10, b, c, d].into(), ports }
     }
 
-    fn report<F: Future<Output = ()> + Send + 'static>(&self, work: impl FnOnce(Arc<SimCell>) -> F) {
+    fn report<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<SimCell>) -> F,
+    ) {
         if let Some(me) = self.me.upgrade() {
             self.reports.spawn(work(me));
         }
@@ -265,7 +306,9 @@ impl SimCell {
         // Refused when it was cancelled in the meantime: then nobody wants to know.
         let _ = match (granted, on_task) {
             (true, OnTask::Succeed(result)) => bbs.complete_task(&guid, &cell, None, &result).await,
-            (true, OnTask::Fail(reason)) => bbs.complete_task(&guid, &cell, Some(&reason), "").await,
+            (true, OnTask::Fail(reason)) => {
+                bbs.complete_task(&guid, &cell, Some(&reason), "").await
+            }
             (true, OnTask::Reject(reason)) => bbs.reject_task(&guid, &cell, &reason).await,
             _ => Ok(()),
         };
@@ -284,7 +327,9 @@ impl Inner {
 
     fn fits(&self, wanted: &Resources) -> bool {
         let free = self.available();
-        let room = wanted.memory_mb <= free.memory_mb && wanted.disk_mb <= free.disk_mb && wanted.containers <= free.containers;
+        let room = wanted.memory_mb <= free.memory_mb
+            && wanted.disk_mb <= free.disk_mb
+            && wanted.containers <= free.containers;
         room && !self.script.hands_back && !self.presence.evacuating
     }
 
@@ -324,13 +369,17 @@ impl Cell for SimCell {
             instance_guid: guid.clone(),
             resources: lrp.resources,
         };
-        let task = |(guid, resources): (&TaskGuid, &Resources)| TaskHeld { task_guid: guid.clone(), resources: *resources };
+        let task = |(guid, resources): (&TaskGuid, &Resources)| TaskHeld {
+            task_guid: guid.clone(),
+            resources: *resources,
+        };
         Ok(CellState {
             presence: inner.presence.clone(),
             available: inner.available(),
             lrps: inner.lrps.iter().map(lrp).collect(),
             tasks: inner.tasks.iter().map(task).collect(),
-            starting: u32::try_from(inner.lrps.values().filter(|lrp| !lrp.running).count()).unwrap_or(u32::MAX),
+            starting: u32::try_from(inner.lrps.values().filter(|lrp| !lrp.running).count())
+                .unwrap_or(u32::MAX),
         })
     }
 
@@ -356,7 +405,11 @@ impl Cell for SimCell {
         Ok(refused)
     }
 
-    async fn stop_lrp(&self, _process_guid: &ProcessGuid, guid: &InstanceGuid) -> Result<(), BbsError> {
+    async fn stop_lrp(
+        &self,
+        _process_guid: &ProcessGuid,
+        guid: &InstanceGuid,
+    ) -> Result<(), BbsError> {
         if !self.lock().script.reachable {
             return Err(BbsError::new(ErrorKind::Unreachable, "the simulated cell is cut off"));
         }

@@ -57,7 +57,10 @@ impl DesiredLrp {
         invalid.unless(self.annotation.len() <= MAX_ANNOTATION, "annotation");
         invalid.unless(routes_size(&self.routes) <= MAX_ROUTES, "routes");
         let source = self.metric_tags.get("source_id");
-        invalid.unless(source.is_none_or(|source| *source == self.run.metrics_guid), "source_id should match metrics_guid");
+        invalid.unless(
+            source.is_none_or(|source| *source == self.run.metrics_guid),
+            "source_id should match metrics_guid",
+        );
         run(&self.run, &mut invalid);
         invalid.result()
     }
@@ -66,9 +69,16 @@ impl DesiredLrp {
 impl DesiredLrpUpdate {
     pub fn validate(&self) -> Result<(), Invalid> {
         let mut invalid = Invalid::default();
-        invalid.unless(self.instances.is_none_or(|instances| instances <= MAX_INSTANCES), "instances");
-        invalid.unless(self.annotation.as_ref().is_none_or(|text| text.len() <= MAX_ANNOTATION), "annotation");
-        invalid.unless(self.routes.as_ref().is_none_or(|routes| routes_size(routes) <= MAX_ROUTES), "routes");
+        invalid
+            .unless(self.instances.is_none_or(|instances| instances <= MAX_INSTANCES), "instances");
+        invalid.unless(
+            self.annotation.as_ref().is_none_or(|text| text.len() <= MAX_ANNOTATION),
+            "annotation",
+        );
+        invalid.unless(
+            self.routes.as_ref().is_none_or(|routes| routes_size(routes) <= MAX_ROUTES),
+            "routes",
+        );
         invalid.result()
     }
 }
@@ -88,7 +98,8 @@ impl TaskDefinition {
 
 /// `^[a-zA-Z0-9_-]+$`
 fn is_guid(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// Has a scheme and something after it.
@@ -99,7 +110,8 @@ fn has_scheme(text: &str) -> bool {
 }
 
 fn is_absolute(url: &str) -> bool {
-    has_scheme(url) && url.split_once("://").is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/'))
+    has_scheme(url)
+        && url.split_once("://").is_some_and(|(_, rest)| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 fn routes_size(routes: &Routes) -> usize {
@@ -123,11 +135,13 @@ fn run(run: &RunInfo, invalid: &mut Invalid) {
     invalid.unless(run.log_rate_limit >= -1, "log_rate_limit");
     invalid.unless(run.egress_rules.iter().all(egress::is_valid), "egress_rules");
     for dependency in &run.cached_dependencies {
-        invalid.unless(!dependency.from.is_empty() && !dependency.to.is_empty(), "cached_dependency");
+        invalid
+            .unless(!dependency.from.is_empty() && !dependency.to.is_empty(), "cached_dependency");
     }
     for layer in &run.image_layers {
         invalid.unless(!layer.url.is_empty() && !layer.destination_path.is_empty(), "image_layer");
-        let exclusive = matches!(layer.digest_algorithm.as_str(), "sha256" | "sha512") && !layer.digest_value.is_empty();
+        let exclusive = matches!(layer.digest_algorithm.as_str(), "sha256" | "sha512")
+            && !layer.digest_value.is_empty();
         invalid.unless(exclusive, "image_layer digest");
     }
     if let Some(definition) = &run.check_definition {
@@ -152,7 +166,8 @@ fn action(wanted: &Action, invalid: &mut Invalid) {
             invalid.unless(!download.from.is_empty(), "from");
             invalid.unless(!download.to.is_empty(), "to");
             invalid.unless(!download.user.is_empty(), "user");
-            let known = matches!(download.checksum_algorithm.as_str(), "" | "md5" | "sha1" | "sha256");
+            let known =
+                matches!(download.checksum_algorithm.as_str(), "" | "md5" | "sha1" | "sha256");
             invalid.unless(known, "checksum_algorithm");
             let both = download.checksum_algorithm.is_empty() == download.checksum_value.is_empty();
             invalid.unless(both, "checksum_value");
@@ -187,12 +202,20 @@ mod tests {
     use crate::action::RunAction;
 
     fn lrp() -> DesiredLrp {
-        let action = RunAction { path: "/bin/true".to_owned(), user: "vcap".to_owned(), ..RunAction::default() };
+        let action = RunAction {
+            path: "/bin/true".to_owned(),
+            user: "vcap".to_owned(),
+            ..RunAction::default()
+        };
         DesiredLrp {
             process_guid: "p-1_A".into(),
             domain: "d".into(),
             instances: 1,
-            run: RunInfo { rootfs: "preloaded:base".to_owned(), action: Some(Action::Run(action)), ..RunInfo::default() },
+            run: RunInfo {
+                rootfs: "preloaded:base".to_owned(),
+                action: Some(Action::Run(action)),
+                ..RunInfo::default()
+            },
             routes: Routes::default(),
             annotation: String::new(),
             metric_tags: Default::default(),
@@ -204,7 +227,10 @@ mod tests {
     fn check(change: impl FnOnce(&mut DesiredLrp), want: &str) {
         let mut lrp = lrp();
         change(&mut lrp);
-        assert_eq!(lrp.validate().map_or_else(|invalid| invalid.to_string(), |()| "valid".to_owned()), want);
+        assert_eq!(
+            lrp.validate().map_or_else(|invalid| invalid.to_string(), |()| "valid".to_owned()),
+            want
+        );
     }
 
     #[test]
@@ -220,17 +246,33 @@ mod tests {
             "Invalid field: domain, Invalid field: rootfs, Invalid field: action",
         );
         check(|lrp| lrp.annotation = "x".repeat(MAX_ANNOTATION + 1), "Invalid field: annotation");
-        check(|lrp| drop(lrp.routes.insert("r".to_owned(), json!("x".repeat(MAX_ROUTES)))), "Invalid field: routes");
+        check(
+            |lrp| drop(lrp.routes.insert("r".to_owned(), json!("x".repeat(MAX_ROUTES)))),
+            "Invalid field: routes",
+        );
         check(|lrp| lrp.run.log_rate_limit = -2, "Invalid field: log_rate_limit");
         check(|lrp| lrp.run.monitor = Some(Action::serial(Vec::new())), "Invalid field: actions");
-        check(|lrp| lrp.run.setup = Some(Action::Run(RunAction::default()).attempt()), "Invalid field: path, Invalid field: user");
+        check(
+            |lrp| lrp.run.setup = Some(Action::Run(RunAction::default()).attempt()),
+            "Invalid field: path, Invalid field: user",
+        );
     }
 
     #[test]
     fn callbacks_are_absolute_urls() {
-        for (url, right) in [("", true), ("http://a/b", true), ("http:///b", false), ("/b", false), ("nonsense", false)] {
+        for (url, right) in [
+            ("", true),
+            ("http://a/b", true),
+            ("http:///b", false),
+            ("/b", false),
+            ("nonsense", false),
+        ] {
             let run = lrp().run;
-            let definition = TaskDefinition { run, completion_callback_url: url.to_owned(), ..TaskDefinition::default() };
+            let definition = TaskDefinition {
+                run,
+                completion_callback_url: url.to_owned(),
+                ..TaskDefinition::default()
+            };
             assert_eq!(definition.validate(&"t".into(), &"d".into()).is_ok(), right, "{url}");
         }
     }

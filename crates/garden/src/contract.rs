@@ -203,7 +203,8 @@ async fn unknown_things(garden: &dyn Garden, fixture: &Fixture) {
     let missing = garden.run(&handle, missing).await;
     assert!(matches!(&missing, Err(GardenError::ExecutableNotFound(_))), "{missing:?}");
     let out = garden.stream_out(&handle, "/tmp/nothing-here", &fixture.user).await;
-    assert!(matches!(out.err(), Some(GardenError::FileNotFound(_))));
+    let out = out.err();
+    assert!(matches!(&out, Some(GardenError::FileNotFound(_))), "{out:?}");
     gone(garden, &handle).await;
 }
 

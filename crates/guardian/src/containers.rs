@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anyhow::Context;
 use base::{CancellationToken, TaskTracker, Timestamp};
 use garden::{
     ContainerInfo, ContainerSpec, GardenError, Handle, PortMapping, Process, ProcessId, ProcessSignal, ProcessSpec,
@@ -71,6 +72,7 @@ pub struct Container {
     pub dir: PathBuf,
     record: Mutex<Record>,
     folder: OwnedFd,
+    pub keeper_pid: i32,
     keeper: OwnedFd,
     life: Life,
     processes: Mutex<Processes>,
@@ -296,7 +298,8 @@ impl Container {
         };
         let processes = Mutex::new(find_processes(&dir, &running)?);
         let (record, life) = (Mutex::new(record), Life::default());
-        Ok(Arc::new(Container { dir, record, folder, keeper, life, processes }))
+        let keeper_pid = pid.as_raw_nonzero().get();
+        Ok(Arc::new(Container { dir, record, folder, keeper_pid, keeper, life, processes }))
     }
 
     pub fn record(&self) -> Record {
@@ -527,6 +530,58 @@ fn find_processes(dir: &Path, running: &[u32]) -> io::Result<Processes> {
         }
     }
     Ok(processes)
+}
+
+/// Held as long as this program uses the state folder.
+pub fn lock(state: &Path) -> anyhow::Result<OwnedFd> {
+    use rustix::fs::{FlockOperation, Mode, OFlags};
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(state.join("lock"), flags, Mode::from_raw_mode(0o600)).context("opening the lock")?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another platform uses {}", state.display()))?;
+    Ok(lock)
+}
+
+/// A path as the shim takes it.
+pub fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| GardenError::failed("reading a path", format!("{path:?} is not UTF-8")))
+}
+
+pub fn host_memory_mb() -> io::Result<u64> {
+    let content = fs::read_to_string("/proc/meminfo")?;
+    let line = content.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    line.and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
+        .map(|kilobytes| kilobytes >> 10)
+        .ok_or_else(|| io::Error::other("/proc/meminfo does not say"))
+}
+
+/// Making and removing go on to their end when the caller goes away in the middle.
+pub async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(|error| GardenError::failed("working on a container", error))?
+}
+
+/// Removes what is there, also folders that somebody closed to their owner.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let removed = match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_folders(path);
+            fs::remove_dir_all(path)
+        }
+        removed => removed,
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn open_folders(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    // What cannot be opened shows again when it cannot be removed.
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    let Ok(entries) = fs::read_dir(path) else { return };
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.for_each(|folder| open_folders(&folder.path()));
 }
 
 /// One environment out of two; the later value of a name wins, in the earlier one's place.

@@ -66,7 +66,9 @@ impl Follower {
     }
 
     fn look_for_exit(&self) {
-        if self.exit.borrow().is_none()
+        // How it ended because its container was removed is nobody's business.
+        if !self.life.removed()
+            && self.exit.borrow().is_none()
             && let Some(exit) = output::exit(&self.dir)
         {
             self.exit.send_replace(Some(exit));

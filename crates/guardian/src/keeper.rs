@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as Socket;
 use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ impl Program {
     pub fn spawn(&self) -> io::Result<Waiting> {
         let (ours, theirs) = Socket::pair()?;
         let child = Command::new(&self.0)
+            // Containers can read it, and learn no path of the host from it.
+            .arg0("shim")
             .env_clear()
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())

@@ -2,9 +2,11 @@
 
 mod containers;
 mod follow;
+mod furnish;
 mod keeper;
 pub mod linux;
 mod output;
+pub mod process;
 mod watch;
 
 pub use linux::{Check, check};

@@ -4,14 +4,13 @@
 mod cgroups;
 mod check;
 mod config;
-mod disk;
+pub(crate) mod disk;
 mod dns;
 mod egress;
 mod netlink;
 mod network;
 mod nft;
 mod ports;
-mod rootfs;
 mod seccomp;
 mod spares;
 
@@ -31,7 +30,8 @@ use tracing::{info, warn};
 pub use check::{Check, check};
 pub use config::{Config, DiskLimits, Network};
 
-use crate::containers::{Container, Containers, Record, make_keeper_folders, save};
+use crate::containers::{Container, Containers, Record, host_memory_mb, lock, make_keeper_folders, remove_tree, save, text, to_the_end};
+use crate::furnish::{self, Identity};
 use cgroups::Layout;
 use disk::Disk;
 use network::Wiring;
@@ -64,7 +64,7 @@ impl LinuxGarden {
             bail!("this host cannot isolate containers: {}: {}: {}", missing.name, missing.detail, missing.remedy);
         }
         fs::create_dir_all(&config.state_dir).context("making the state folder")?;
-        let lock = lock(&config)?;
+        let lock = lock(&config.state_dir)?;
         let containers = Containers::open(&config.state_dir).context("opening the state folder")?;
         let layout = Layout::find().context("looking for control groups")?;
         layout.make_parent(&config.name()).context("making the control groups")?;
@@ -115,15 +115,6 @@ impl Drop for LinuxGarden {
     }
 }
 
-fn lock(config: &Config) -> anyhow::Result<OwnedFd> {
-    use rustix::fs::{FlockOperation, Mode, OFlags};
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(config.state_dir.join("lock"), flags, Mode::from_raw_mode(0o600)).context("opening the lock")?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another platform uses {}", config.state_dir.display()))?;
-    Ok(lock)
-}
-
 /// Finds what lives and clears what does not. Answers the packet filter's members.
 async fn take_up(
     containers: &Containers,
@@ -144,7 +135,7 @@ async fn take_up(
         info!(index, "clearing away what is left of a container");
         spares.clear(index);
         disk.remove(index).context("removing a writable layer")?;
-        disk::remove_tree(&containers.folder(index)).context("removing a container's folder")?;
+        remove_tree(&containers.folder(index)).context("removing a container's folder")?;
     }
     for record in &alive {
         spares.occupy(record.index);
@@ -235,14 +226,14 @@ impl Inner {
         }
         let Limits { disk_bytes, .. } = record.spec.limits;
         let layer = self.disk.create(record.index, disk_bytes).map_err(fail("making the writable layer"))?;
-        let hostname = rootfs::hostname(record.handle.as_str());
-        let identity = rootfs::Identity {
+        let hostname = furnish::hostname(record.handle.as_str());
+        let identity = Identity {
             hostname: &hostname,
-            address: record.container_ip,
-            nameserver: self.config.network.gateway(),
-            owner: record.owner,
+            hosts: furnish::hosts(record.container_ip, &hostname),
+            resolv_conf: format!("nameserver {}\n", self.config.network.gateway()),
+            owner: Some(record.owner),
         };
-        rootfs::furnish(&layer.upper, &identity).map_err(fail("filling the writable layer"))?;
+        furnish::furnish(&layer.upper, &identity).map_err(fail("filling the writable layer"))?;
         let group = self.spares.group(record.index);
         group.limit(&record.spec.limits).map_err(fail("limiting the container"))?;
         save(&dir, record).map_err(fail("keeping the container's record"))?;
@@ -272,8 +263,8 @@ impl Inner {
             hostname,
             rootfs: Rootfs {
                 layers: layers.iter().map(|layer| text(layer)).collect::<Result<_>>()?,
-                upper: text(&layer.upper)?,
-                work: text(&layer.work)?,
+                upper: self.seen_from_folder(&layer.upper)?,
+                work: self.seen_from_folder(&layer.work)?,
                 binds: binds.collect::<Result<_>>()?,
                 cgroups: cgroups.collect::<Result<_>>()?,
             },
@@ -282,6 +273,12 @@ impl Inner {
             filters: if shifted { self.filters.clone() } else { Vec::new() },
             segment_bytes: self.config.output_bytes / 2,
         })
+    }
+
+    /// As seen from a container's folder: containers can read the options of their own root, and learn no host path there.
+    fn seen_from_folder(&self, path: &std::path::Path) -> Result<String> {
+        let below = path.strip_prefix(&self.config.state_dir);
+        below.map_or_else(|_| text(path), |below| text(&std::path::Path::new("../..").join(below)))
     }
 
     async fn destroy(self: Arc<Self>, handle: Handle) -> Result<()> {
@@ -314,7 +311,7 @@ impl Inner {
             inner.spares.clear(index);
             let folder = inner.containers.folder(index);
             patiently(|| inner.disk.remove(index))?;
-            disk::remove_tree(&folder)?;
+            remove_tree(&folder)?;
             inner.spares.release(index);
             std::io::Result::Ok(())
         });
@@ -346,23 +343,6 @@ impl Inner {
         let disk_bytes = self.disk.used(record.index);
         Ok(Metrics { disk_bytes, rx_bytes, tx_bytes, ..self.spares.group(record.index).metrics() })
     }
-}
-
-fn text(path: &std::path::Path) -> Result<String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| GardenError::failed("reading a path", format!("{path:?} is not UTF-8")))
-}
-
-fn host_memory_mb() -> std::io::Result<u64> {
-    let content = fs::read_to_string("/proc/meminfo")?;
-    let line = content.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
-    line.and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
-        .map(|kilobytes| kilobytes >> 10)
-        .ok_or_else(|| std::io::Error::other("/proc/meminfo does not say"))
-}
-
-/// Making and removing go on to their end when the caller goes away in the middle.
-async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(|error| GardenError::failed("working on a container", error))?
 }
 
 #[async_trait]

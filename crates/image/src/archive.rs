@@ -34,10 +34,16 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     Folder,
-    File { size: u64 },
-    Symlink { target: PathBuf },
+    File {
+        size: u64,
+    },
+    Symlink {
+        target: PathBuf,
+    },
     /// Another name for a file that came before.
-    Hardlink { target: PathBuf },
+    Hardlink {
+        target: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +57,11 @@ enum Format {
 ///
 /// # Errors
 /// When the archive is broken, larger than `limits`, or an entry is absolute, climbs out, or is a device.
-pub fn entries(archive: &Path, limits: Limits, mut each: impl FnMut(&Entry, &mut dyn Read) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub fn entries(
+    archive: &Path,
+    limits: Limits,
+    mut each: impl FnMut(&Entry, &mut dyn Read) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut file = File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
     let mut count = Count { limits, entries: 0, bytes: 0 };
     match format(&mut file)? {
@@ -105,7 +115,11 @@ impl tokio::io::AsyncRead for Checked {
     }
 }
 
-fn append(builder: &mut tar::Builder<impl Write>, entry: &Entry, content: &mut dyn Read) -> anyhow::Result<()> {
+fn append(
+    builder: &mut tar::Builder<impl Write>,
+    entry: &Entry,
+    content: &mut dyn Read,
+) -> anyhow::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(entry.mode);
     header.set_mtime(entry.modified);
@@ -152,8 +166,16 @@ impl Count {
     fn add(&mut self, bytes: u64) -> anyhow::Result<()> {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(bytes);
-        ensure!(self.entries <= self.limits.entries, "the archive has more than {} entries", self.limits.entries);
-        ensure!(self.bytes <= self.limits.bytes, "the archive unpacks to more than {} bytes", self.limits.bytes);
+        ensure!(
+            self.entries <= self.limits.entries,
+            "the archive has more than {} entries",
+            self.limits.entries
+        );
+        ensure!(
+            self.bytes <= self.limits.bytes,
+            "the archive unpacks to more than {} bytes",
+            self.limits.bytes
+        );
         Ok(())
     }
 }
@@ -170,20 +192,29 @@ fn tar_entries(reader: impl Read, count: &mut Count, each: Each<'_>) -> anyhow::
         let kind = match header.entry_type() {
             tar::EntryType::Directory => Kind::Folder,
             kind if kind.is_file() => Kind::File { size: entry.size() },
-            tar::EntryType::Symlink => Kind::Symlink { target: link.with_context(|| format!("the link {} points nowhere", name.display()))? },
+            tar::EntryType::Symlink => Kind::Symlink {
+                target: link
+                    .with_context(|| format!("the link {} points nowhere", name.display()))?,
+            },
             tar::EntryType::Link => Kind::Hardlink { target: inside(&link.unwrap_or_default())? },
             tar::EntryType::XGlobalHeader => continue,
             other => bail!("{} is neither file, folder nor link but {other:?}", name.display()),
         };
         count.add(if let Kind::File { size } = kind { size } else { 0 })?;
-        let entry_read = Entry { path: inside(&name)?, mode: header.mode()? & 0o7777, modified: header.mtime().unwrap_or(0), kind };
+        let entry_read = Entry {
+            path: inside(&name)?,
+            mode: header.mode()? & 0o7777,
+            modified: header.mtime().unwrap_or(0),
+            kind,
+        };
         each(&entry_read, &mut entry)?;
     }
     Ok(())
 }
 
 fn zip_entries(file: File, count: &mut Count, each: Each<'_>) -> anyhow::Result<()> {
-    let mut archive = zip::ZipArchive::new(BufReader::new(file)).context("reading the zip archive")?;
+    let mut archive =
+        zip::ZipArchive::new(BufReader::new(file)).context("reading the zip archive")?;
     for index in 0..archive.len() {
         let mut file = archive.by_index(index).context("reading the zip archive")?;
         let (path, mode) = (inside(Path::new(file.name()))?, file.unix_mode());
@@ -250,7 +281,8 @@ mod tests {
     fn zip_of(files: &[(&str, &str)]) -> tempfile::NamedTempFile {
         let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
         for (name, text) in files {
-            zip.start_file(*name, zip::write::SimpleFileOptions::default().unix_permissions(0o755)).unwrap();
+            zip.start_file(*name, zip::write::SimpleFileOptions::default().unix_permissions(0o755))
+                .unwrap();
             zip.write_all(text.as_bytes()).unwrap();
         }
         written(zip.finish().unwrap().get_ref())
@@ -279,8 +311,18 @@ mod tests {
     #[test]
     fn more_than_the_limits_is_refused() {
         let zip = zip_of(&[("a", "12345"), ("b", "12345")]);
-        assert!(list(zip.path(), Limits { entries: 1, bytes: 100 }).unwrap_err().to_string().contains("entries"));
-        assert!(list(zip.path(), Limits { entries: 9, bytes: 9 }).unwrap_err().to_string().contains("bytes"));
+        assert!(
+            list(zip.path(), Limits { entries: 1, bytes: 100 })
+                .unwrap_err()
+                .to_string()
+                .contains("entries")
+        );
+        assert!(
+            list(zip.path(), Limits { entries: 9, bytes: 9 })
+                .unwrap_err()
+                .to_string()
+                .contains("bytes")
+        );
     }
 
     #[tokio::test]
@@ -288,10 +330,18 @@ mod tests {
         let zip = zip_of(&[("bin/run", "go"), ("notes", "text")]);
         let mut tar = Vec::new();
         tar_stream(zip.path(), Limits::default()).read_to_end(&mut tar).await.unwrap();
-        assert_eq!(list(written(&tar).path(), Limits::default()).unwrap(), ["bin/run 755 go", "notes 755 text"]);
+        assert_eq!(
+            list(written(&tar).path(), Limits::default()).unwrap(),
+            ["bin/run 755 go", "notes 755 text"]
+        );
         let whole = std::fs::read(zip.path()).unwrap();
         let broken = written(&whole[..whole.len() / 2]);
-        assert!(tar_stream(broken.path(), Limits::default()).read_to_end(&mut Vec::new()).await.is_err());
+        assert!(
+            tar_stream(broken.path(), Limits::default())
+                .read_to_end(&mut Vec::new())
+                .await
+                .is_err()
+        );
     }
 
     proptest! {

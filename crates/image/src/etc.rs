@@ -9,20 +9,58 @@ use anyhow::Context as _;
 /// Copied from the machine where present. What not everybody may read there is left out.
 pub(crate) const COPIED: [&str; 46] = [
     // Where programs find libraries, and one another.
-    "alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+    "alternatives",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
     // Whom TLS trusts.
-    "ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "pki", "crypto-policies",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "ca-certificates.conf",
+    "pki",
+    "crypto-policies",
     // What system this is.
-    "os-release", "lsb-release", "debian_version", "issue",
+    "os-release",
+    "lsb-release",
+    "debian_version",
+    "issue",
     // Language and time.
-    "localtime", "timezone", "locale.alias", "locale.conf", "default/locale",
+    "localtime",
+    "timezone",
+    "locale.alias",
+    "locale.conf",
+    "default/locale",
     // Names of protocols, types and terminals.
-    "services", "protocols", "rpc", "networks", "host.conf", "gai.conf", "mime.types", "magic", "terminfo", "inputrc",
+    "services",
+    "protocols",
+    "rpc",
+    "networks",
+    "host.conf",
+    "gai.conf",
+    "mime.types",
+    "magic",
+    "terminfo",
+    "inputrc",
     // Shells.
-    "profile", "profile.d", "bash.bashrc", "bash_completion.d", "skel",
+    "profile",
+    "profile.d",
+    "bash.bashrc",
+    "bash_completion.d",
+    "skel",
     // Language runtimes and their package managers: a site's mirrors are set here.
-    "pip.conf", "npmrc", "gemrc", "gitconfig", "python3", "python3.11", "python3.13", "perl", "php", "java-17-openjdk",
-    "java-21-openjdk", "fonts", "ImageMagick-6",
+    "pip.conf",
+    "npmrc",
+    "gemrc",
+    "gitconfig",
+    "python3",
+    "python3.11",
+    "python3.13",
+    "perl",
+    "php",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "fonts",
+    "ImageMagick-6",
 ];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
@@ -43,7 +81,14 @@ pub(crate) fn build(host: &Path, etc: &Path) -> anyhow::Result<()> {
             copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
         }
     }
-    let written = [("passwd", PASSWD), ("group", GROUP), ("nsswitch.conf", NSSWITCH), ("hostname", "container\n"), ("hosts", "127.0.0.1 localhost\n"), ("resolv.conf", "")];
+    let written = [
+        ("passwd", PASSWD),
+        ("group", GROUP),
+        ("nsswitch.conf", NSSWITCH),
+        ("hostname", "container\n"),
+        ("hosts", "127.0.0.1 localhost\n"),
+        ("resolv.conf", ""),
+    ];
     for (name, text) in written {
         std::fs::write(etc.join(name), text)?;
     }

@@ -19,7 +19,13 @@ pub(crate) fn name(digest: &str, to: &str) -> String {
 }
 
 /// All or nothing: `place` appears whole or not at all.
-pub(crate) fn unpack(archive: &Path, to: &str, place: &Path, workshop: &Path, limits: Limits) -> anyhow::Result<()> {
+pub(crate) fn unpack(
+    archive: &Path,
+    to: &str,
+    place: &Path,
+    workshop: &Path,
+    limits: Limits,
+) -> anyhow::Result<()> {
     let draft = tempfile::Builder::new().prefix("layer-").tempdir_in(workshop)?;
     std::fs::set_permissions(draft.path(), Permissions::from_mode(0o755))?;
     let root = prepare(draft.path(), to)?;
@@ -34,7 +40,9 @@ pub(crate) fn unpack(archive: &Path, to: &str, place: &Path, workshop: &Path, li
             Ok(())
         }
         Err(_) if place.is_dir() => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("moving the layer to {}", place.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("moving the layer to {}", place.display()))
+        }
     }
 }
 
@@ -49,7 +57,8 @@ fn prepare(draft: &Path, to: &str) -> anyhow::Result<PathBuf> {
         std::fs::create_dir(&path)?;
         let mode = if matches!(seen.to_str(), Some("/tmp" | "/var/tmp")) { 0o1777 } else { 0o755 };
         std::fs::set_permissions(&path, Permissions::from_mode(mode))?;
-        let shared = matches!(seen.to_str(), Some("/tmp" | "/var" | "/var/tmp" | "/home" | "/etc" | "/opt"));
+        let shared =
+            matches!(seen.to_str(), Some("/tmp" | "/var" | "/var/tmp" | "/home" | "/etc" | "/opt"));
         if !shared && is_root() {
             chown(&path, Some(VCAP), Some(VCAP))?;
         }
@@ -108,7 +117,8 @@ impl Tree {
             whole.push(part);
             match std::fs::create_dir(&whole) {
                 Ok(()) => self.give(&whole)?,
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && whole.is_dir() => {}
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::AlreadyExists && whole.is_dir() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -141,7 +151,12 @@ impl Tree {
     }
 }
 
-pub(crate) fn evict(layers: &Path, workshop: &Path, most: u64, in_use: &BTreeSet<PathBuf>) -> anyhow::Result<usize> {
+pub(crate) fn evict(
+    layers: &Path,
+    workshop: &Path,
+    most: u64,
+    in_use: &BTreeSet<PathBuf>,
+) -> anyhow::Result<usize> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(layers)? {
         let path = entry?.path();
@@ -225,16 +240,29 @@ mod tests {
             let mut archive = tempfile::NamedTempFile::new().unwrap();
             archive.write_all(&builder.into_inner().unwrap()).unwrap();
             let place = self.folder.path().join("place");
-            unpack(archive.path(), to, &place, &self.folder.path().join("tmp"), Limits::default()).map(|()| place)
+            unpack(archive.path(), to, &place, &self.folder.path().join("tmp"), Limits::default())
+                .map(|()| place)
         }
     }
 
     #[test]
     fn an_archive_shows_at_its_place_with_its_modes() {
         let bench = Bench::new();
-        let layer = bench.unpack("/home/vcap", &[Item::File("./app/run", "go"), Item::Link("app/python", "/usr/bin/python3"), Item::Hard("app/twin", "app/run")]).unwrap();
+        let layer = bench
+            .unpack(
+                "/home/vcap",
+                &[
+                    Item::File("./app/run", "go"),
+                    Item::Link("app/python", "/usr/bin/python3"),
+                    Item::Hard("app/twin", "app/run"),
+                ],
+            )
+            .unwrap();
         assert_eq!(std::fs::read_to_string(layer.join("home/vcap/app/twin")).unwrap(), "go");
-        assert_eq!(std::fs::read_link(layer.join("home/vcap/app/python")).unwrap(), Path::new("/usr/bin/python3"));
+        assert_eq!(
+            std::fs::read_link(layer.join("home/vcap/app/python")).unwrap(),
+            Path::new("/usr/bin/python3")
+        );
         let mode = |path: &str| std::fs::metadata(layer.join(path)).unwrap().mode() & 0o7777;
         assert_eq!((mode("home/vcap/app/run"), mode("home")), (0o640, 0o755));
         if is_root() {
@@ -249,10 +277,16 @@ mod tests {
         let outside = bench.folder.path().join("outside");
         std::fs::create_dir(&outside).unwrap();
         let target: &'static str = outside.to_str().unwrap().to_owned().leak();
-        let error = bench.unpack("/home/vcap", &[Item::Link("app", target), Item::File("app/evil", "x")]).unwrap_err();
+        let error = bench
+            .unpack("/home/vcap", &[Item::Link("app", target), Item::File("app/evil", "x")])
+            .unwrap_err();
         assert!(format!("{error:#}").contains("behind the link"), "{error:#}");
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
-        assert_eq!(std::fs::read_dir(bench.folder.path().join("tmp")).unwrap().count(), 0, "no draft is left");
+        assert_eq!(
+            std::fs::read_dir(bench.folder.path().join("tmp")).unwrap().count(),
+            0,
+            "no draft is left"
+        );
     }
 
     #[test]
@@ -263,7 +297,13 @@ mod tests {
             std::fs::create_dir_all(layers.join(name)).unwrap();
             std::fs::write(layers.join(name).join("file"), vec![1; 9000]).unwrap();
         }
-        let gone = evict(&layers, &bench.folder.path().join("tmp"), 0, &BTreeSet::from([layers.join("a")])).unwrap();
+        let gone = evict(
+            &layers,
+            &bench.folder.path().join("tmp"),
+            0,
+            &BTreeSet::from([layers.join("a")]),
+        )
+        .unwrap();
         assert_eq!((gone, layers.join("a").exists(), layers.join("b").exists()), (1, true, false));
     }
 }

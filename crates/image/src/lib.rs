@@ -44,7 +44,8 @@ impl Store {
         }
         remove(&workshop)?;
         for folder in [&workshop, &config.dir.join("layers"), &config.dir.join("stacks")] {
-            std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("making {}", folder.display()))?;
         }
         std::fs::write(seen, boot)?;
         Ok(Store { config, workshop })
@@ -74,7 +75,8 @@ impl Store {
     pub async fn layer(&self, archive: &Path, digest: &str, to: &str) -> anyhow::Result<PathBuf> {
         let (archive, to, place) = (archive.to_owned(), to.to_owned(), self.layer_path(digest, to));
         let (workshop, limits) = (self.workshop.clone(), self.config.limits);
-        blocking(move || layers::unpack(&archive, &to, &place, &workshop, limits).map(|()| place)).await
+        blocking(move || layers::unpack(&archive, &to, &place, &workshop, limits).map(|()| place))
+            .await
     }
 
     /// Removes the layers that were made first until the rest takes at most `most` bytes; those `in_use` stay.
@@ -91,11 +93,15 @@ impl Store {
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("removing {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
         _ => Ok(()),
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> anyhow::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await.context("unpacking was interrupted")?
 }

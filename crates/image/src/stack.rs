@@ -17,10 +17,28 @@ const GENERATION: u32 = 1;
 /// Links into `/usr` on merged systems, folders of their own on others.
 const USR_MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 const FOLDERS: [(&str, u32); 22] = [
-    ("usr", 0o755), ("etc", 0o755), ("home", 0o755), ("root", 0o700), ("tmp", 0o1777), ("proc", 0o555), ("sys", 0o555),
-    ("dev", 0o755), ("run", 0o755), ("run/lock", 0o1777), ("mnt", 0o755), ("media", 0o755), ("opt", 0o755), ("srv", 0o755),
-    ("var", 0o755), ("var/tmp", 0o1777), ("var/log", 0o755), ("var/lib", 0o755), ("var/cache", 0o755), ("var/spool", 0o755),
-    ("var/mail", 0o755), ("home/vcap", 0o755),
+    ("usr", 0o755),
+    ("etc", 0o755),
+    ("home", 0o755),
+    ("root", 0o700),
+    ("tmp", 0o1777),
+    ("proc", 0o555),
+    ("sys", 0o555),
+    ("dev", 0o755),
+    ("run", 0o755),
+    ("run/lock", 0o1777),
+    ("mnt", 0o755),
+    ("media", 0o755),
+    ("opt", 0o755),
+    ("srv", 0o755),
+    ("var", 0o755),
+    ("var/tmp", 0o1777),
+    ("var/log", 0o755),
+    ("var/lib", 0o755),
+    ("var/cache", 0o755),
+    ("var/spool", 0o755),
+    ("var/mail", 0o755),
+    ("home/vcap", 0o755),
 ];
 
 /// The skeleton for this machine as it is now, made when there is none.
@@ -35,9 +53,14 @@ pub(crate) fn host(stacks: &Path, workshop: &Path) -> anyhow::Result<Rootfs> {
             Err(error) => return Err(error).context("putting the stack in its place"),
         }
     }
-    let own = USR_MERGED.iter().map(|name| Path::new("/").join(name)).filter(|path| path.is_dir() && !path.is_symlink());
+    let own = USR_MERGED
+        .iter()
+        .map(|name| Path::new("/").join(name))
+        .filter(|path| path.is_dir() && !path.is_symlink());
     let binds = std::iter::once(PathBuf::from("/usr")).chain(own);
-    let binds = binds.map(|path| BindMount { source: path.clone(), target: path, writable: false }).collect();
+    let binds = binds
+        .map(|path| BindMount { source: path.clone(), target: path, writable: false })
+        .collect();
     Ok(Rootfs { lower, binds })
 }
 
@@ -50,7 +73,9 @@ fn fingerprint() -> String {
             let _ = write!(seen, " {name} {} {}", meta.mtime(), meta.mtime_nsec());
         }
     }
-    Sha256::digest(seen.as_bytes())[..8].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    Sha256::digest(seen.as_bytes())[..8]
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn build(root: &Path) -> anyhow::Result<()> {
@@ -90,7 +115,8 @@ mod tests {
         assert!(rootfs.binds.iter().any(|bind| bind.source == Path::new("/usr") && !bind.writable));
         let passwd = std::fs::read_to_string(rootfs.lower.join("etc/passwd")).unwrap();
         assert!(passwd.contains("vcap:x:2000:2000:"), "{passwd}");
-        for private in ["etc/shadow", "etc/gshadow", "etc/machine-id", "etc/ssh", "etc/ssl/private"] {
+        for private in ["etc/shadow", "etc/gshadow", "etc/machine-id", "etc/ssh", "etc/ssl/private"]
+        {
             assert!(!rootfs.lower.join(private).exists(), "{private}");
         }
         assert_eq!(std::fs::metadata(rootfs.lower.join("tmp")).unwrap().mode() & 0o7777, 0o1777);

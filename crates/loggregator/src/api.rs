@@ -49,7 +49,13 @@ async fn read(
     }
     let read = match Read::parse(&pairs) {
         Ok(read) => read,
-        Err(message) => return (StatusCode::BAD_REQUEST, answer(&json!({ "code": 3, "message": message, "details": [] }))).into_response(),
+        Err(message) => {
+            return (
+                StatusCode::BAD_REQUEST,
+                answer(&json!({ "code": 3, "message": message, "details": [] })),
+            )
+                .into_response();
+        }
     };
     let follows = !read.descending && read.end.is_none();
     let patience = if follows { HOLD } else { Duration::ZERO };
@@ -57,7 +63,8 @@ async fn read(
     if found.is_empty() && follows {
         found = face.logs.store.read_or_wait(&source_id, &read, patience).await;
     }
-    let batch: Vec<Value> = found.iter().map(|envelope| envelope.to_json(Spelling::SnakeCase)).collect();
+    let batch: Vec<Value> =
+        found.iter().map(|envelope| envelope.to_json(Spelling::SnakeCase)).collect();
     answer(&json!({ "envelopes": { "batch": batch } }))
 }
 
@@ -111,7 +118,11 @@ mod tests {
 
     #[async_trait]
     impl Access for Named {
-        async fn readable(&self, authorization: Option<&str>, source_ids: Vec<String>) -> Vec<String> {
+        async fn readable(
+            &self,
+            authorization: Option<&str>,
+            source_ids: Vec<String>,
+        ) -> Vec<String> {
             source_ids.into_iter().filter(|id| authorization == Some(id)).collect()
         }
     }
@@ -124,7 +135,8 @@ mod tests {
 
     async fn server() -> Server {
         let folder = tempfile::tempdir().unwrap();
-        let logs = Loggregator::open(Config::new(folder.path().to_owned()), Clock::system()).unwrap();
+        let logs =
+            Loggregator::open(Config::new(folder.path().to_owned()), Clock::system()).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = logs.router(Arc::new(Named));
@@ -134,7 +146,12 @@ mod tests {
 
     impl Server {
         async fn get(&self, path: &str, token: &str) -> (u16, String) {
-            let response = base::http::client(None).get(format!("{}{path}", self.url)).header("authorization", token).send().await.unwrap();
+            let response = base::http::client(None)
+                .get(format!("{}{path}", self.url))
+                .header("authorization", token)
+                .send()
+                .await
+                .unwrap();
             (response.status().as_u16(), response.text().await.unwrap())
         }
     }
@@ -145,14 +162,18 @@ mod tests {
         for n in 1..=3 {
             server.logs.emit(line("app", &n.to_string(), n));
         }
-        let (status, body) = server.get("/api/v1/read/app?descending=true&limit=1&envelope_types=LOG", "app").await;
+        let (status, body) =
+            server.get("/api/v1/read/app?descending=true&limit=1&envelope_types=LOG", "app").await;
         assert_eq!(status, 200);
         expect![[r#"
             {"envelopes":{"batch":[{"deprecated_tags":{},"instance_id":"0","log":{"payload":"Mw==","type":"OUT"},"source_id":"app","tags":{"source_type":"APP/PROC/WEB"},"timestamp":"3"}]}}
         "#]].assert_eq(&body);
         assert_eq!(server.get("/api/v1/read/app", "other").await, (404, String::new()));
         assert_eq!(server.get("/api/v1/read/app?limit=1001", "app").await.0, 400);
-        assert_eq!(server.get("/api/v1/read/a/b?descending=true", "a/b").await, (200, "{\"envelopes\":{\"batch\":[]}}\n".to_owned()));
+        assert_eq!(
+            server.get("/api/v1/read/a/b?descending=true", "a/b").await,
+            (200, "{\"envelopes\":{\"batch\":[]}}\n".to_owned())
+        );
     }
 
     #[tokio::test]
@@ -160,10 +181,11 @@ mod tests {
         let server = server().await;
         server.logs.emit(line("app", "old", 1));
         let logs = server.logs.clone();
-        let (answer, ()) = tokio::join!(server.get("/api/v1/read/app?start_time=2", "app"), async {
-            tokio::task::yield_now().await;
-            logs.emit(line("app", "new", 2));
-        });
+        let (answer, ()) =
+            tokio::join!(server.get("/api/v1/read/app?start_time=2", "app"), async {
+                tokio::task::yield_now().await;
+                logs.emit(line("app", "new", 2));
+            });
         assert!(answer.1.contains("bmV3"), "{}", answer.1);
     }
 
@@ -175,7 +197,8 @@ mod tests {
         let (_, body) = server.get("/api/v1/meta", "app").await;
         expect![[r#"
             {"meta":{"app":{"count":"1","newestTimestamp":"5","oldestTimestamp":"5"}}}
-        "#]].assert_eq(&body);
+        "#]]
+        .assert_eq(&body);
     }
 
     #[tokio::test]

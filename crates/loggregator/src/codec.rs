@@ -45,7 +45,13 @@ pub(crate) fn decode(from: &mut Bytes) -> Option<Envelope> {
         2 => Message::Event { title: string(&first)?, body: string(&second)? },
         _ => return None,
     };
-    Some(Envelope { timestamp, source_id: source_id.into(), instance_id: instance_id.into(), tags: Arc::new(tags), message })
+    Some(Envelope {
+        timestamp,
+        source_id: source_id.into(),
+        instance_id: instance_id.into(),
+        tags: Arc::new(tags),
+        message,
+    })
 }
 
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -37,7 +37,13 @@ pub struct Config {
 
 impl Config {
     pub fn new(dir: PathBuf) -> Config {
-        Config { dir, max_per_source: 10_000, max_bytes: 64 << 20, max_disk_bytes: 256 << 20, queue: 10_000 }
+        Config {
+            dir,
+            max_per_source: 10_000,
+            max_bytes: 64 << 20,
+            max_disk_bytes: 256 << 20,
+            queue: 10_000,
+        }
     }
 }
 

@@ -22,7 +22,14 @@ pub struct Read {
 
 impl Default for Read {
     fn default() -> Read {
-        Read { start: Timestamp::from_nanos(i64::MIN), end: None, kinds: Vec::new(), limit: 100, descending: false, name_filter: None }
+        Read {
+            start: Timestamp::from_nanos(i64::MIN),
+            end: None,
+            kinds: Vec::new(),
+            limit: 100,
+            descending: false,
+            name_filter: None,
+        }
     }
 }
 
@@ -34,24 +41,39 @@ impl Read {
     pub(crate) fn parse(pairs: &[(String, String)]) -> Result<Read, String> {
         let mut read = Read::default();
         for (name, value) in pairs {
-            let number = || value.parse::<i64>().map_err(|_| format!("parsing {name}: {value:?} is not a number"));
+            let number = || {
+                value
+                    .parse::<i64>()
+                    .map_err(|_| format!("parsing {name}: {value:?} is not a number"))
+            };
             match name.as_str() {
                 "start_time" => read.start = Timestamp::from_nanos(number()?),
-                "end_time" => read.end = Some(Timestamp::from_nanos(number()?)).filter(|end| *end != Timestamp::ZERO),
+                "end_time" => {
+                    read.end =
+                        Some(Timestamp::from_nanos(number()?)).filter(|end| *end != Timestamp::ZERO)
+                }
                 "limit" => read.limit = limit(number()?)?,
-                "descending" => read.descending = value.parse().map_err(|_| format!("parsing descending: {value:?} is not true or false"))?,
+                "descending" => {
+                    read.descending = value.parse().map_err(|_| {
+                        format!("parsing descending: {value:?} is not true or false")
+                    })?
+                }
                 "envelope_types" => read.kinds.extend(kind(value)?),
                 "name_filter" if !value.is_empty() => {
-                    let filter = Regex::new(value).map_err(|error| format!("Name filter must be a valid regular expression: {error}"))?;
+                    let filter = Regex::new(value).map_err(|error| {
+                        format!("Name filter must be a valid regular expression: {error}")
+                    })?;
                     read.name_filter = Some(filter);
                 }
                 _ => {}
             }
         }
         match read.end {
-            Some(end) if read.start > end => {
-                Err(format!("StartTime ({}) must be before EndTime ({})", read.start.as_nanos(), end.as_nanos()))
-            }
+            Some(end) if read.start > end => Err(format!(
+                "StartTime ({}) must be before EndTime ({})",
+                read.start.as_nanos(),
+                end.as_nanos()
+            )),
             _ => Ok(read),
         }
     }
@@ -63,11 +85,17 @@ impl Read {
         }
         let Some(filter) = &self.name_filter else { return Some(envelope.clone()) };
         match &envelope.message {
-            Message::Counter { name, .. } | Message::Timer { name, .. } => filter.is_match(name).then(|| envelope.clone()),
+            Message::Counter { name, .. } | Message::Timer { name, .. } => {
+                filter.is_match(name).then(|| envelope.clone())
+            }
             Message::Gauge(metrics) => {
-                let kept: std::collections::BTreeMap<_, _> =
-                    metrics.iter().filter(|(name, _)| filter.is_match(name)).map(|(name, value)| (name.clone(), value.clone())).collect();
-                (!kept.is_empty()).then(|| Envelope { message: Message::Gauge(kept), ..envelope.clone() })
+                let kept: std::collections::BTreeMap<_, _> = metrics
+                    .iter()
+                    .filter(|(name, _)| filter.is_match(name))
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect();
+                (!kept.is_empty())
+                    .then(|| Envelope { message: Message::Gauge(kept), ..envelope.clone() })
             }
             Message::Log { .. } | Message::Event { .. } => None,
         }
@@ -103,9 +131,16 @@ mod tests {
 
     #[track_caller]
     fn check(pairs: &[(&str, &str)], want: Expect) {
-        let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let pairs: Vec<_> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let got = match Read::parse(&pairs) {
-            Ok(read) => format!("{:?} {} {} {}", read.kinds, read.limit, read.descending, read.start.as_nanos()),
+            Ok(read) => format!(
+                "{:?} {} {} {}",
+                read.kinds,
+                read.limit,
+                read.descending,
+                read.start.as_nanos()
+            ),
             Err(error) => error,
         };
         want.assert_eq(&got);
@@ -114,10 +149,21 @@ mod tests {
     #[test]
     fn parameters_as_clients_send_them() {
         check(&[], expect!["[] 100 false -9223372036854775808"]);
-        check(&[("start_time", "-6795364578871345152"), ("limit", "1000"), ("descending", "true"), ("envelope_types", "LOG")], expect!["[Log] 1000 true -6795364578871345152"]);
+        check(
+            &[
+                ("start_time", "-6795364578871345152"),
+                ("limit", "1000"),
+                ("descending", "true"),
+                ("envelope_types", "LOG"),
+            ],
+            expect!["[Log] 1000 true -6795364578871345152"],
+        );
         check(&[("limit", "1001")], expect!["limit (1001) must be 1000 or less"]);
         check(&[("limit", "-1")], expect!["limit (-1) must be greater than zero"]);
-        check(&[("start_time", "9"), ("end_time", "8")], expect!["StartTime (9) must be before EndTime (8)"]);
+        check(
+            &[("start_time", "9"), ("end_time", "8")],
+            expect!["StartTime (9) must be before EndTime (8)"],
+        );
         check(&[("envelope_types", "FOG")], expect!["parsing envelope_types: FOG is not valid"]);
         check(&[("limit", "many")], expect![[r#"parsing limit: "many" is not a number"#]]);
     }

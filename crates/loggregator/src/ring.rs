@@ -24,9 +24,13 @@ impl Ring {
         if self.envelopes.back().is_some_and(|last| last.timestamp >= envelope.timestamp) {
             at = self.envelopes.partition_point(|known| known.timestamp <= envelope.timestamp);
             if at > 0 && self.envelopes[at - 1].timestamp == envelope.timestamp {
-                while let Some(taken) = self.envelopes.get(at - 1).filter(|known| known.timestamp >= envelope.timestamp) {
-                    envelope.timestamp = Timestamp::from_nanos(taken.timestamp.as_nanos().saturating_add(1));
-                    if self.envelopes.get(at).is_none_or(|next| next.timestamp > envelope.timestamp) {
+                while let Some(taken) =
+                    self.envelopes.get(at - 1).filter(|known| known.timestamp >= envelope.timestamp)
+                {
+                    envelope.timestamp =
+                        Timestamp::from_nanos(taken.timestamp.as_nanos().saturating_add(1));
+                    if self.envelopes.get(at).is_none_or(|next| next.timestamp > envelope.timestamp)
+                    {
                         break;
                     }
                     at += 1;
@@ -54,7 +58,9 @@ impl Ring {
 
     pub(crate) fn read(&self, read: &Read) -> Vec<Envelope> {
         let from = self.envelopes.partition_point(|envelope| envelope.timestamp < read.start);
-        let to = read.end.map_or(self.envelopes.len(), |end| self.envelopes.partition_point(|envelope| envelope.timestamp < end));
+        let to = read.end.map_or(self.envelopes.len(), |end| {
+            self.envelopes.partition_point(|envelope| envelope.timestamp < end)
+        });
         let range = self.envelopes.range(from..to.max(from));
         if read.descending {
             range.rev().filter_map(|envelope| read.select(envelope)).take(read.limit).collect()
@@ -85,8 +91,15 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn line(source: &str, text: &str, at: i64) -> Envelope {
-        let source = Source { id: source.into(), instance: "0".into(), tags: Arc::new(Tags::new()) };
-        Envelope::log(&source, "APP/PROC/WEB", LogType::Out, text.to_owned(), Timestamp::from_nanos(at))
+        let source =
+            Source { id: source.into(), instance: "0".into(), tags: Arc::new(Tags::new()) };
+        Envelope::log(
+            &source,
+            "APP/PROC/WEB",
+            LogType::Out,
+            text.to_owned(),
+            Timestamp::from_nanos(at),
+        )
     }
 
     pub(crate) fn text(envelope: &Envelope) -> String {
@@ -125,6 +138,12 @@ pub(crate) mod tests {
         ["a", "b", "c", "d"].iter().for_each(|name| ring.insert(line("x", name, 5)));
         let read = Read::default();
         assert_eq!(ring.read(&read).iter().map(text).collect::<String>(), "abcd");
-        assert_eq!(ring.read(&Read { descending: true, limit: 2, ..read }).iter().map(text).collect::<String>(), "dc");
+        assert_eq!(
+            ring.read(&Read { descending: true, limit: 2, ..read })
+                .iter()
+                .map(text)
+                .collect::<String>(),
+            "dc"
+        );
     }
 }

@@ -31,14 +31,22 @@ pub(crate) struct Segments {
 impl Segments {
     /// Hands everything that is there to `each`, oldest first, and begins a new segment.
     pub(crate) fn open(config: &Config, each: impl FnMut(Envelope)) -> anyhow::Result<Segments> {
-        std::fs::create_dir_all(&config.dir).with_context(|| format!("making {}", config.dir.display()))?;
+        std::fs::create_dir_all(&config.dir)
+            .with_context(|| format!("making {}", config.dir.display()))?;
         let known = list(&config.dir)?;
         replay(&known, each)?;
         let next = known.last().map_or(0, |(number, _)| number + 1);
         let (sender, receiver) = sync_channel(config.queue);
-        let files = Files { dir: config.dir.clone(), number: next, max: config.max_disk_bytes, open: None };
-        let writer = std::thread::Builder::new().name("logs".to_owned()).spawn(move || run(&receiver, files))?;
-        Ok(Segments { queue: Mutex::new(Some(sender)), dropped: AtomicU64::new(0), writer: Mutex::new(Some(writer)) })
+        let files =
+            Files { dir: config.dir.clone(), number: next, max: config.max_disk_bytes, open: None };
+        let writer = std::thread::Builder::new()
+            .name("logs".to_owned())
+            .spawn(move || run(&receiver, files))?;
+        Ok(Segments {
+            queue: Mutex::new(Some(sender)),
+            dropped: AtomicU64::new(0),
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
     /// Never waits: when the disk does not keep up, the line is kept in memory alone and counted.
@@ -114,7 +122,11 @@ impl Files {
         self.make_room()?;
         let path = self.dir.join(format!("{:012}.logs", self.number));
         self.number += 1;
-        OpenOptions::new().create_new(true).append(true).open(&path).with_context(|| format!("opening {}", path.display()))
+        OpenOptions::new()
+            .create_new(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))
     }
 
     fn make_room(&self) -> anyhow::Result<()> {
@@ -124,7 +136,8 @@ impl Files {
         while total + SEGMENT_MAX > self.max && !known.is_empty() {
             let (_, oldest) = known.remove(0);
             total -= size(&oldest);
-            std::fs::remove_file(&oldest).with_context(|| format!("removing {}", oldest.display()))?;
+            std::fs::remove_file(&oldest)
+                .with_context(|| format!("removing {}", oldest.display()))?;
         }
         Ok(())
     }
@@ -134,8 +147,11 @@ fn list(dir: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
-        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
-        if let (Some(number), Some("logs")) = (number, path.extension().and_then(|extension| extension.to_str())) {
+        let number =
+            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        if let (Some(number), Some("logs")) =
+            (number, path.extension().and_then(|extension| extension.to_str()))
+        {
             found.push((number, path));
         }
     }
@@ -146,7 +162,9 @@ fn list(dir: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
 fn replay(known: &[(u64, PathBuf)], mut each: impl FnMut(Envelope)) -> anyhow::Result<()> {
     for (_, path) in known {
         let mut bytes = Vec::new();
-        File::open(path)?.read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
+        File::open(path)?
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("reading {}", path.display()))?;
         let mut bytes = Bytes::from(bytes);
         while let Some(mut frame) = unpack(&mut bytes) {
             while let Some(envelope) = decode(&mut frame) {
@@ -161,7 +179,8 @@ fn replay(known: &[(u64, PathBuf)], mut each: impl FnMut(Envelope)) -> anyhow::R
 fn unpack(bytes: &mut Bytes) -> Option<Bytes> {
     let packed = bytes.try_get_u32().ok()? as usize;
     let size = bytes.try_get_u32().ok()? as usize;
-    if packed > bytes.len() {
+    // Zeros are what a file system may leave after a power cut.
+    if packed == 0 || packed > bytes.len() {
         return None;
     }
     zstd::bulk::decompress(&bytes.split_to(packed), size).ok().map(Bytes::from)
@@ -198,14 +217,17 @@ mod tests {
     #[test]
     fn old_segments_make_room() {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { max_disk_bytes: 2 * SEGMENT_MAX, ..Config::new(folder.path().to_owned()) };
+        let config =
+            Config { max_disk_bytes: 2 * SEGMENT_MAX, ..Config::new(folder.path().to_owned()) };
         for number in 0..5 {
-            std::fs::write(folder.path().join(format!("{number:012}.logs")), vec![0; 4 << 20]).unwrap();
+            std::fs::write(folder.path().join(format!("{number:012}.logs")), vec![0; 4 << 20])
+                .unwrap();
         }
         let (segments, _) = reopen(&config);
         segments.write(&line("app", "new", 1));
         drop(segments);
-        let left: Vec<u64> = list(folder.path()).unwrap().into_iter().map(|(number, _)| number).collect();
+        let left: Vec<u64> =
+            list(folder.path()).unwrap().into_iter().map(|(number, _)| number).collect();
         assert_eq!(left, [3, 4, 5]);
     }
 }

@@ -70,7 +70,11 @@ impl Store {
     pub(crate) fn insert(&self, envelope: Envelope) {
         let source = self.source(&envelope.source_id);
         if let Message::Gauge(metrics) = &envelope.message {
-            remember(&mut source.latest.lock(), &envelope, metrics.iter().map(|(name, gauge)| (name.clone(), gauge.value)));
+            remember(
+                &mut source.latest.lock(),
+                &envelope,
+                metrics.iter().map(|(name, gauge)| (name.clone(), gauge.value)),
+            );
         }
         {
             let mut ring = source.ring.lock();
@@ -90,7 +94,12 @@ impl Store {
     }
 
     /// As `read`, but when there is nothing yet it waits for something until `patience` is over.
-    pub(crate) async fn read_or_wait(&self, source_id: &str, read: &Read, patience: std::time::Duration) -> Vec<Envelope> {
+    pub(crate) async fn read_or_wait(
+        &self,
+        source_id: &str,
+        read: &Read,
+        patience: std::time::Duration,
+    ) -> Vec<Envelope> {
         let Some(source) = self.find(source_id) else { return Vec::new() };
         let wait = async {
             loop {
@@ -108,7 +117,12 @@ impl Store {
         tokio::time::timeout(patience, wait).await.unwrap_or_default()
     }
 
-    pub(crate) fn latest(&self, source_id: &str, process_id: &str, instance: u32) -> Option<Latest> {
+    pub(crate) fn latest(
+        &self,
+        source_id: &str,
+        process_id: &str,
+        instance: u32,
+    ) -> Option<Latest> {
         let key = (process_id.to_owned(), Arc::from(instance.to_string()));
         self.find(source_id)?.latest.lock().get(&key).cloned()
     }
@@ -140,7 +154,15 @@ impl Store {
 
     fn all(&self) -> Vec<(Arc<str>, Arc<SourceLog>)> {
         let shards = self.shards.iter();
-        shards.flat_map(|shard| shard.read().iter().map(|(id, source)| (id.clone(), source.clone())).collect::<Vec<_>>()).collect()
+        shards
+            .flat_map(|shard| {
+                shard
+                    .read()
+                    .iter()
+                    .map(|(id, source)| (id.clone(), source.clone()))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     }
 
     fn account(&self, before: usize, after: usize) {
@@ -158,7 +180,10 @@ impl Store {
             let ring = source.ring.lock();
             (ring.len() > FLOOR, ring.bytes)
         };
-        let Some((_, largest)) = self.all().into_iter().max_by_key(|(_, source)| size(source)) else { return false };
+        let Some((_, largest)) = self.all().into_iter().max_by_key(|(_, source)| size(source))
+        else {
+            return false;
+        };
         let mut ring = largest.ring.lock();
         let before = ring.bytes;
         for _ in 0..(ring.len() / 10).max(1) {
@@ -169,13 +194,18 @@ impl Store {
     }
 }
 
-fn remember(latest: &mut HashMap<(String, Arc<str>), Latest>, envelope: &Envelope, gauges: impl Iterator<Item = (String, f64)>) {
+fn remember(
+    latest: &mut HashMap<(String, Arc<str>), Latest>,
+    envelope: &Envelope,
+    gauges: impl Iterator<Item = (String, f64)>,
+) {
     let process = envelope.tags.get("process_id").cloned().unwrap_or_default();
     let entry = latest.entry((process, envelope.instance_id.clone())).or_default();
     entry.at = entry.at.max(envelope.timestamp);
     entry.gauges.extend(gauges);
     if latest.len() > INSTANCES_MAX
-        && let Some(oldest) = latest.iter().min_by_key(|(_, known)| known.at).map(|(key, _)| key.clone())
+        && let Some(oldest) =
+            latest.iter().min_by_key(|(_, known)| known.at).map(|(key, _)| key.clone())
     {
         latest.remove(&oldest);
     }
@@ -221,7 +251,10 @@ mod tests {
             store.insert(Envelope { message, ..line("app", "", at) });
         }
         let latest = store.latest("app", "", 0).unwrap();
-        assert_eq!((latest.at.as_nanos(), latest.gauges["cpu"], latest.gauges["memory"]), (2, 2.0, 5.0));
+        assert_eq!(
+            (latest.at.as_nanos(), latest.gauges["cpu"], latest.gauges["memory"]),
+            (2, 2.0, 5.0)
+        );
         assert_eq!(store.latest("app", "other", 0), None);
     }
 
@@ -231,7 +264,8 @@ mod tests {
         store.insert(line("app", "old", 1));
         let read = Read { start: Timestamp::from_nanos(2), ..Read::default() };
         let (reader, patience) = (store.clone(), std::time::Duration::from_secs(60));
-        let waiting = tokio::spawn(async move { reader.read_or_wait("app", &read, patience).await });
+        let waiting =
+            tokio::spawn(async move { reader.read_or_wait("app", &read, patience).await });
         tokio::task::yield_now().await;
         store.insert(line("app", "new", 3));
         assert_eq!(waiting.await.unwrap().iter().map(text).collect::<String>(), "new");

@@ -32,13 +32,24 @@ impl DataDir {
     /// # Errors
     /// When another platform runs on it.
     pub fn open(path: &Path) -> anyhow::Result<DataDir> {
-        std::fs::create_dir_all(path).with_context(|| format!("making the data directory {}", path.display()))?;
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("making the data directory {}", path.display()))?;
         // Containers' users must be able to pass through, but not to list.
         std::fs::set_permissions(path, Permissions::from_mode(0o711))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))?;
         if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-            let who = running(path).map(|running| format!(" (process {}, {})", running.pid, running.api)).unwrap_or_default();
-            bail!("another platform runs on {}{who}: stop it first, or pass another --data", path.display());
+            let who = running(path)
+                .map(|running| format!(" (process {}, {})", running.pid, running.api))
+                .unwrap_or_default();
+            bail!(
+                "another platform runs on {}{who}: stop it first, or pass another --data",
+                path.display()
+            );
         }
         let dir = DataDir { path: path.to_owned(), _lock: lock };
         // What an earlier life wrote is not true any more.
@@ -65,7 +76,9 @@ impl DataDir {
     /// Encrypts secrets at rest.
     pub fn encryption_key(&self) -> anyhow::Result<[u8; 32]> {
         let text = self.kept("encryption-key", || random(32))?;
-        text.as_bytes().try_into().with_context(|| format!("{} must hold 32 characters", self.file("encryption-key").display()))
+        text.as_bytes().try_into().with_context(|| {
+            format!("{} must hold 32 characters", self.file("encryption-key").display())
+        })
     }
 
     /// The first user's password, unless one was given.
@@ -80,7 +93,8 @@ impl DataDir {
             Ok(text) => Ok(text.trim_end().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let text = make();
-                write_private(&path, &text).with_context(|| format!("writing {}", path.display()))?;
+                write_private(&path, &text)
+                    .with_context(|| format!("writing {}", path.display()))?;
                 Ok(text)
             }
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
@@ -88,7 +102,8 @@ impl DataDir {
     }
 
     pub fn announce(&self, running: &Running) -> anyhow::Result<()> {
-        write_private(&self.file(RUNNING), &serde_json::to_string_pretty(running)?).context("saying that the platform runs")
+        write_private(&self.file(RUNNING), &serde_json::to_string_pretty(running)?)
+            .context("saying that the platform runs")
     }
 
     pub fn retract(&self) {
@@ -107,7 +122,8 @@ pub fn running(path: &Path) -> Option<Running> {
 /// Whole or not at all, also when the power fails.
 fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
     std::fs::rename(fresh, path)
@@ -136,7 +152,14 @@ mod tests {
     fn a_second_platform_is_told_who_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDir::open(folder.path()).unwrap();
-        let running = Running { pid: 7, api: "http://localhost".into(), http: String::new(), https: String::new(), domain: String::new(), admin_user: String::new() };
+        let running = Running {
+            pid: 7,
+            api: "http://localhost".into(),
+            http: String::new(),
+            https: String::new(),
+            domain: String::new(),
+            admin_user: String::new(),
+        };
         first.announce(&running).unwrap();
         let error = DataDir::open(folder.path()).err().expect("it is locked").to_string();
         assert!(error.contains("process 7, http://localhost"), "{error}");

@@ -1,9 +1,7 @@
 //! What components need of one another, handed to them: each declares a small trait, and here is who keeps the promise.
 
-mod identity;
 mod log_access;
 mod usage;
 
-pub use identity::Accounts;
 pub use log_access::LogAccess;
 pub use usage::FromLogs;

@@ -15,7 +15,13 @@ use clap::{Parser, Subcommand};
 
 /// Cloud Foundry in one program.
 #[derive(Parser)]
-#[command(name = "cupola", version, about, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "cupola",
+    version,
+    about,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 struct Cupola {
     #[command(subcommand)]
     command: Command,

@@ -109,7 +109,8 @@ impl UpArgs {
 }
 
 fn read(path: &Path) -> anyhow::Result<Given> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading the configuration {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading the configuration {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))
 }
 
@@ -163,7 +164,11 @@ impl Given {
             admin_user: self.admin_user.unwrap_or_else(|| "admin".to_owned()),
             admin_password: self.admin_password,
             backend,
-            stacks: if self.stacks.is_empty() { vec!["cflinuxfs4".to_owned()] } else { self.stacks },
+            stacks: if self.stacks.is_empty() {
+                vec!["cflinuxfs4".to_owned()]
+            } else {
+                self.stacks
+            },
             memory_mb: self.memory_mb,
             disk_mb: self.disk_mb,
             container_network: self.container_network,
@@ -195,7 +200,10 @@ mod tests {
         let file = given("domain = 'file.test'\nhttp_port = 1\nbackend = 'process'").unwrap();
         let flags = Given { http_port: Some(2), ..Given::default() };
         let settings = flags.over(file).resolve(true, None).unwrap();
-        assert_eq!((settings.domain.as_str(), settings.http_port, settings.backend), ("file.test", Some(2), Backend::Process));
+        assert_eq!(
+            (settings.domain.as_str(), settings.http_port, settings.backend),
+            ("file.test", Some(2), Backend::Process)
+        );
         assert_eq!(settings.data, Path::new("/var/lib/cupola"));
         assert_eq!(settings.stacks, ["cflinuxfs4"]);
     }
@@ -208,8 +216,16 @@ mod tests {
 
     #[test]
     fn what_cannot_work_is_refused() {
-        let refused = |given: Given| given.resolve(false, Some(Path::new("/home/me"))).unwrap_err().to_string();
-        assert!(refused(Given { backend: Some(Backend::Linux), ..Given::default() }).contains("needs root"));
-        assert!(refused(Given { domain: Some("no spaces".to_owned()), ..Given::default() }).contains("not a domain name"));
+        let refused = |given: Given| {
+            given.resolve(false, Some(Path::new("/home/me"))).unwrap_err().to_string()
+        };
+        assert!(
+            refused(Given { backend: Some(Backend::Linux), ..Given::default() })
+                .contains("needs root")
+        );
+        assert!(
+            refused(Given { domain: Some("no spaces".to_owned()), ..Given::default() })
+                .contains("not a domain name")
+        );
     }
 }

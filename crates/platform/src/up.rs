@@ -24,7 +24,7 @@ use uaa::Uaa;
 
 use crate::data_dir::{DataDir, Running};
 use crate::door::Door;
-use crate::glue::{Accounts, FromLogs, LogAccess};
+use crate::glue::{FromLogs, LogAccess};
 use crate::settings::{Settings, UpArgs};
 use cell::Cell;
 
@@ -35,7 +35,11 @@ const NAMES: [&str; 7] = ["api", "uaa", "login", "log-cache", "doppler", "log-st
 pub fn main(args: UpArgs) -> anyhow::Result<()> {
     let settings = args.resolve()?;
     let filter = EnvFilter::try_new(&settings.log).context("log: no such level or filter")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
     base::http::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(up(settings));
@@ -54,7 +58,11 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
     data.announce(&running)?;
     println!("api    {http}");
     println!("       {https}   (its certificate is made by the platform: --skip-ssl-validation)");
-    println!("user   {}, password in {}", settings.admin_user, data.file("admin-password").display());
+    println!(
+        "user   {}, password in {}",
+        settings.admin_user,
+        data.file("admin-password").display()
+    );
     let signal = shutdown_signal().await?;
     data.retract();
     serving.cancel();
@@ -63,7 +71,9 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
 
 fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow::Result<Running> {
     let at = |ip: IpAddr| if ip.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { ip };
-    let address = |listener: &TcpListener| listener.local_addr().map(|addr| std::net::SocketAddr::new(at(addr.ip()), addr.port()));
+    let address = |listener: &TcpListener| {
+        listener.local_addr().map(|addr| std::net::SocketAddr::new(at(addr.ip()), addr.port()))
+    };
     let direct = format!("http://{}", address(&door.http)?);
     // `*.localhost` is known to browsers and to curl, not to every resolver; an address always works.
     let api = if settings.domain == "localhost" { direct.clone() } else { http.to_owned() };
@@ -91,10 +101,11 @@ impl Platform {
         let secret = data.secret()?;
         let internal = internal_listener(data).await?;
         let internal_url = format!("http://{}", internal.local_addr()?);
-        let logs = Loggregator::open(loggregator::Config::new(data.folder("logs")?), clock.clone())?;
+        let logs =
+            Loggregator::open(loggregator::Config::new(data.folder("logs")?), clock.clone())?;
         let uaa = open_uaa(settings, data, &clock).await?;
         let bbs: Arc<dyn diego::Bbs> = Arc::new(bbs::Client::new(&internal_url, &secret));
-        let identity: Arc<dyn Identity> = Arc::new(Accounts(uaa.clone()));
+        let identity: Arc<dyn Identity> = Arc::new(uaa.clone());
 
         let cc = CloudController::open(
             cloud_controller_config(settings, data, door, &internal_url, &secret)?,
@@ -102,7 +113,9 @@ impl Platform {
                 db: Db::open_file(&data.file("cloud_controller.db")).await?,
                 identity: identity.clone(),
                 bbs: bbs.clone(),
-                blobs: Arc::new(cloud_controller::blobstore::Files::open(data.folder("blobs")?).await?),
+                blobs: Arc::new(
+                    cloud_controller::blobstore::Files::open(data.folder("blobs")?).await?,
+                ),
                 sink: Arc::new(logs.clone()),
                 metrics: Arc::new(FromLogs { logs: logs.clone(), clock: clock.clone() }),
                 clock: clock.clone(),
@@ -112,9 +125,17 @@ impl Platform {
         )
         .await?;
 
-        let access = LogAccess { identity, api: cc.router(), clock: clock.clone(), remembered: Default::default() };
+        let access = LogAccess {
+            identity,
+            api: cc.router(),
+            clock: clock.clone(),
+            remembered: Default::default(),
+        };
         let front = cc.router().merge(uaa.router()).merge(logs.router(Arc::new(access)));
-        let config = router::Config { platform_names: platform_names(&settings.domain), ..Default::default() };
+        let config = router::Config {
+            platform_names: platform_names(&settings.domain),
+            ..Default::default()
+        };
         let router = Router::new(config, front, Arc::new(logs.clone()), clock.clone());
 
         let brain = bbs::BbsServer::open(
@@ -140,7 +161,12 @@ impl Platform {
     }
 
     /// Lets clients in. The token shuts the door again.
-    async fn open(&self, door: Door, data: &DataDir, settings: &Settings) -> anyhow::Result<CancellationToken> {
+    async fn open(
+        &self,
+        door: Door,
+        data: &DataDir,
+        settings: &Settings,
+    ) -> anyhow::Result<CancellationToken> {
         let certificate = certificate(data, settings)?.server_config()?;
         let serving = self.stop.child_token();
         let (http, https) = (self.router.clone(), self.router.clone());
@@ -165,9 +191,15 @@ impl Platform {
 async fn internal_listener(data: &DataDir) -> anyhow::Result<TcpListener> {
     let local = Ipv4Addr::LOCALHOST;
     let path = data.file("internal-port");
-    let known = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok());
+    let known =
+        std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok());
     if let Some(port) = known {
-        let why = || format!("listening on {local}:{port}, the port of the platform's own components; remove {} to choose another", path.display());
+        let why = || {
+            format!(
+                "listening on {local}:{port}, the port of the platform's own components; remove {} to choose another",
+                path.display()
+            )
+        };
         return TcpListener::bind((local, port)).await.with_context(why);
     }
     let listener = TcpListener::bind((local, 0)).await?;
@@ -200,14 +232,18 @@ fn cloud_controller_config(
     config.internal_url = internal_url.to_owned();
     config.app_domains = vec![settings.domain.clone()];
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
-    let stack = |name: &String| StackConfig { name: name.clone(), description: "This machine's /usr, read-only".to_owned() };
+    let stack = |name: &String| StackConfig {
+        name: name.clone(),
+        description: "This machine's /usr, read-only".to_owned(),
+    };
     config.stacks = settings.stacks.iter().map(stack).collect();
     let buildpack = |pack: lifecycle::buildpacks::SystemBuildpack| SystemBuildpack {
         name: pack.name.to_owned(),
         filename: pack.filename,
         zip: pack.zip.into(),
     };
-    config.buildpacks = lifecycle::buildpacks::system_buildpacks().into_iter().map(buildpack).collect();
+    config.buildpacks =
+        lifecycle::buildpacks::system_buildpacks().into_iter().map(buildpack).collect();
     Ok(config)
 }
 
@@ -218,15 +254,29 @@ fn platform_names(domain: &str) -> BTreeSet<String> {
 /// The operator's, or the one that the platform made for itself at first start.
 fn certificate(data: &DataDir, settings: &Settings) -> anyhow::Result<Certificate> {
     if let Some((certificate, key)) = &settings.tls {
-        let read = |path: &std::path::Path| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
+        let read = |path: &std::path::Path| {
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+        };
         return Ok(Certificate { certificate: read(certificate)?, key: read(key)? });
     }
     let paths = (data.file("tls.crt"), data.file("tls.key"));
     if !paths.0.exists() || !paths.1.exists() {
-        let names = vec![settings.domain.clone(), format!("*.{}", settings.domain), "localhost".to_owned(), "127.0.0.1".to_owned()];
+        // One without the other is of no use.
+        for path in [&paths.0, &paths.1] {
+            let _ = std::fs::remove_file(path);
+        }
+        let names = vec![
+            settings.domain.clone(),
+            format!("*.{}", settings.domain),
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+        ];
         let made = Certificate::self_made(names)?;
         data.kept("tls.key", || made.key.clone())?;
         data.kept("tls.crt", || made.certificate.clone())?;
     }
-    Ok(Certificate { certificate: std::fs::read_to_string(paths.0)?, key: std::fs::read_to_string(paths.1)? })
+    Ok(Certificate {
+        certificate: std::fs::read_to_string(paths.0)?,
+        key: std::fs::read_to_string(paths.1)?,
+    })
 }

@@ -72,14 +72,19 @@ fn unpack(path: &Path, from: File) -> io::Result<()> {
 
 /// A file becomes the one entry; of a folder, what is below it.
 fn pack(path: &Path, to: File) -> io::Result<()> {
+    let folder = std::fs::metadata(path)?.is_dir();
     let mut builder = tar::Builder::new(BufWriter::with_capacity(64 * 1024, to));
-    builder.follow_symlinks(false);
-    if std::fs::metadata(path)?.is_dir() {
-        builder.append_dir_all(".", path)?;
+    builder.follow_symlinks(!folder);
+    let packed = if folder {
+        builder.append_dir_all(".", path)
     } else {
-        builder.follow_symlinks(true);
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        builder.append_path_with_name(path, name)?;
+        builder.append_path_with_name(path, name)
+    };
+    if let Err(error) = packed {
+        // Dropped, it would end the archive properly, and half of it would pass for the whole.
+        std::mem::forget(builder);
+        return Err(error);
     }
     builder.into_inner()?.flush()
 }

@@ -213,7 +213,7 @@ fn close_on_exec() -> Result<()> {
     .map(drop)
 }
 
-/// Closes everything but these, for a copy that does not exec.
+/// Closes everything but these.
 pub fn keep_only(mut kept: Vec<RawFd>) {
     kept.sort_unstable();
     let mut from = 0;

@@ -8,6 +8,7 @@ mod exec;
 mod mounts;
 mod output;
 mod place;
+mod rest;
 mod serve;
 mod start;
 mod sys;

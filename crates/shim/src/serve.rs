@@ -8,6 +8,7 @@ use shim::wire::{self, Isolation, Refusal, Reply, Request, Run, Start, Stream};
 use crate::archive::{self, Way};
 use crate::exec::{self, Ends};
 use crate::output::{Output, Piece};
+use crate::rest;
 use crate::start::Held;
 use crate::sys::{self, Result, close, done, fault, open, pipe};
 
@@ -92,8 +93,7 @@ impl Keeper<'_> {
         for child in &self.children {
             waiting.extend(child.streams.iter().chain([&child.report]).map(|fd| poll(*fd)));
         }
-        // SAFETY: the list and its length belong together; descriptors of -1 are passed over.
-        if unsafe { libc::poll(waiting.as_mut_ptr(), waiting.len() as _, -1) } < 0 {
+        if !rest::wait(&mut waiting) {
             return;
         }
         let ready: Vec<RawFd> =

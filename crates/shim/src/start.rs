@@ -27,6 +27,8 @@ pub struct Held {
 /// Before any message: nobody inside may ever trace this program, and few pages stay behind a large message.
 pub fn prepare() {
     set_dumpable(false);
+    // The platform gives three; whatever else it may have left open is not meant for here.
+    crate::exec::keep_only(vec![0, 1, 2]);
     // SAFETY: plain numbers; the handler is the kernel's own.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 16 * 1024);
@@ -132,9 +134,8 @@ fn full(start: &Start, held: &Held, base: u32) -> Result<()> {
         })();
         return made.inspect_err(|_| kill(keeper));
     }
-    die_with_parent(true);
+    // Should the maker be killed here, this waits on: the platform then kills all that is in the container's groups.
     let Some(made) = receive_made(go[0]) else { exit(1) };
-    die_with_parent(false);
     go.into_iter().for_each(close);
     place::unshare_mounts()?;
     become_root(base)?;
@@ -169,13 +170,6 @@ fn receive_made(from: RawFd) -> Option<Made> {
     let mut bytes = [0; Made::LARGEST];
     let got = read(from, &mut bytes);
     Made::from_bytes(bytes.get(..usize::try_from(got).ok()?)?)
-}
-
-/// The keeper shares the maker's descriptors, so the pipe between them would not tell it that the maker died.
-fn die_with_parent(die: bool) {
-    let signal = if die { libc::SIGKILL } else { 0 };
-    // SAFETY: plain numbers.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0) };
 }
 
 fn await_go(go: [RawFd; 2]) {

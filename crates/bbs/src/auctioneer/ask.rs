@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Backoff;
-use diego::{BbsError, CellPresence, CellState};
 use diego::bbs::ErrorKind;
+use diego::{BbsError, CellPresence, CellState};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tracing::warn;
@@ -16,7 +16,10 @@ use super::Auctioneer;
 const MORE_TRIES: usize = 3;
 
 /// The states of those that answer, and under the name they announced.
-pub(super) async fn states(auctioneer: &Auctioneer, present: &[Arc<CellPresence>]) -> Vec<CellState> {
+pub(super) async fn states(
+    auctioneer: &Auctioneer,
+    present: &[Arc<CellPresence>],
+) -> Vec<CellState> {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     for _ in 0..MORE_TRIES {
         let states = once(auctioneer, present).await;
@@ -35,7 +38,9 @@ async fn once(auctioneer: &Auctioneer, present: &[Arc<CellPresence>]) -> Vec<Cel
         let (cell, presence) = (auctioneer.cells.dial(presence), presence.clone());
         async move {
             let late = || BbsError::new(ErrorKind::Unreachable, "no answer in time");
-            let state = tokio::time::timeout(timings.cell_timeout, cell.state()).await.unwrap_or_else(|_| Err(late()));
+            let state = tokio::time::timeout(timings.cell_timeout, cell.state())
+                .await
+                .unwrap_or_else(|_| Err(late()));
             (presence, state)
         }
     };
@@ -62,8 +67,12 @@ async fn once(auctioneer: &Auctioneer, present: &[Arc<CellPresence>]) -> Vec<Cel
                 }
                 states.push(state);
             }
-            Ok(state) => warn!(cell.id = %presence.cell_id, answered = %state.presence.cell_id, "another cell answered"),
-            Err(error) => warn!(cell.id = %presence.cell_id, %error, "a cell takes no part in the auction"),
+            Ok(state) => {
+                warn!(cell.id = %presence.cell_id, answered = %state.presence.cell_id, "another cell answered")
+            }
+            Err(error) => {
+                warn!(cell.id = %presence.cell_id, %error, "a cell takes no part in the auction")
+            }
         }
     }
 }

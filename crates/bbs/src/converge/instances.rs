@@ -11,7 +11,13 @@ use crate::state::{Group, Slot, State};
 
 static NONE: Group = Group { ordinary: None, evacuating: None, suspect: None };
 
-pub(super) fn converge(round: &mut Round, state: &State, slot: &Slot, now: Timestamp, timings: &Timings) {
+pub(super) fn converge(
+    round: &mut Round,
+    state: &State,
+    slot: &Slot,
+    now: Timestamp,
+    timings: &Timings,
+) {
     let Some(process) = state.process(&slot.0) else { return };
     let group = process.groups.get(&slot.1).unwrap_or(&NONE);
     let lost = |cell: &CellId| !state.is_present(cell, now);
@@ -21,7 +27,10 @@ pub(super) fn converge(round: &mut Round, state: &State, slot: &Slot, now: Times
     if group.evacuating.as_ref().is_some_and(|lrp| is_lost(lrp)) {
         round.act(Remedy::DropEvacuating(slot.clone()));
     }
-    let runs = group.ordinary.as_ref().is_some_and(|lrp| matches!(lrp.state, LrpState::Running { .. }) && !is_lost(lrp));
+    let runs = group
+        .ordinary
+        .as_ref()
+        .is_some_and(|lrp| matches!(lrp.state, LrpState::Running { .. }) && !is_lost(lrp));
     if let Some(suspect) = &group.suspect {
         if process.desired.is_none() || runs {
             round.act(Remedy::DropSuspect(slot.clone()));
@@ -47,10 +56,22 @@ pub(super) fn converge(round: &mut Round, state: &State, slot: &Slot, now: Times
         }
         return;
     }
-    ordinary(round, lrp, slot, is_lost(lrp), group.suspect.is_some(), state.newest_cell(), now, timings);
+    ordinary(
+        round,
+        lrp,
+        slot,
+        is_lost(lrp),
+        group.suspect.is_some(),
+        state.newest_cell(),
+        now,
+        timings,
+    );
 }
 
-#[expect(clippy::too_many_arguments, reason = "one caller, and a struct for it would only repeat the names")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one caller, and a struct for it would only repeat the names"
+)]
 fn ordinary(
     round: &mut Round,
     lrp: &ActualLrp,
@@ -65,10 +86,12 @@ fn ordinary(
         LrpState::Claimed { .. } | LrpState::Running { .. } if lost && has_suspect => {
             round.act(Remedy::UnclaimLost(slot.clone()));
         }
-        LrpState::Claimed { .. } | LrpState::Running { .. } if lost => round.act(Remedy::Suspect(slot.clone())),
+        LrpState::Claimed { .. } | LrpState::Running { .. } if lost => {
+            round.act(Remedy::Suspect(slot.clone()))
+        }
         LrpState::Claimed { .. } | LrpState::Running { .. } => {}
         LrpState::Unclaimed { placement_error } => {
-            let new_chance = !placement_error.is_empty() && lrp.since <= newest_cell;
+            let new_chance = !placement_error.is_empty() && lrp.since < newest_cell;
             if new_chance || round.is_due(lrp.since + timings.stale_unclaimed, now) {
                 round.act(Remedy::Auction(slot.clone()));
                 round.wait_until(now + timings.stale_unclaimed);

@@ -8,13 +8,13 @@ use super::{Remedy, Round};
 use crate::config::Timings;
 use crate::state::State;
 
-pub(super) fn converge(round: &mut Round, state: &State, now: Timestamp, timings: &Timings) {
-    for task in state.all_tasks() {
-        one(round, state, task, now, timings);
-    }
-}
-
-fn one(round: &mut Round, state: &State, task: &Task, now: Timestamp, timings: &Timings) {
+pub(super) fn one(
+    round: &mut Round,
+    state: &State,
+    task: &Task,
+    now: Timestamp,
+    timings: &Timings,
+) {
     let guid = || task.task_guid.clone();
     match &task.state {
         TaskState::Pending => {
@@ -23,7 +23,7 @@ fn one(round: &mut Round, state: &State, task: &Task, now: Timestamp, timings: &
                 return;
             }
             // An auction had its time to answer, or found no room before a cell came.
-            let new_chance = task.rejection_count > 0 && task.updated_at <= state.newest_cell();
+            let new_chance = task.rejection_count > 0 && task.updated_at < state.newest_cell();
             if new_chance || round.is_due(task.updated_at + timings.stale_pending, now) {
                 round.act(Remedy::AuctionTask(guid()));
                 round.wait_until(now + timings.stale_pending);

@@ -10,7 +10,11 @@ use diego::{BbsError, CellId, CellPresence, Domain};
 use super::Decision;
 use crate::state::{Fresh, Present, State, Write};
 
-pub(super) fn upsert_domain(domain: Domain, ttl: Option<Duration>, now: Timestamp) -> Result<Decision> {
+pub(super) fn upsert_domain(
+    domain: Domain,
+    ttl: Option<Duration>,
+    now: Timestamp,
+) -> Result<Decision> {
     if domain.as_str().is_empty() {
         return Err(BbsError::new(ErrorKind::InvalidRequest, "Invalid field: domain"));
     }

@@ -58,25 +58,46 @@ fn running(
         Some(lrp) if lrp.instance() == Some(&by) => decision = unclaim(lrp, now)?,
         Some(lrp) if matches!(lrp.state, LrpState::Running { .. } | LrpState::Crashed) => {
             decision.writes.extend(own_copy.map(|copy| Write::drop_actual(copy)));
-            decision.writes.extend(group.suspect.iter().filter(|lrp| lrp.instance() == Some(&by)).map(|lrp| Write::drop_actual(lrp)));
+            decision.writes.extend(
+                group
+                    .suspect
+                    .iter()
+                    .filter(|lrp| lrp.instance() == Some(&by))
+                    .map(|lrp| Write::drop_actual(lrp)),
+            );
             return Ok(Decision { answer: Answer::Keep(Keep::Delete), ..decision });
         }
         Some(_) => {}
         None => lrps::succeed(&mut decision, state, &key, now),
     }
     let copy = match own_copy {
-        Some(copy) => copy.as_ref().clone().apply(actual_lrp::Event::Start { by: by.clone(), net, routable }, now)?,
+        Some(copy) => copy
+            .as_ref()
+            .clone()
+            .apply(actual_lrp::Event::Start { by: by.clone(), net, routable }, now)?,
         None => evacuating(lrps::own_domain(state, key), by.clone(), net, routable, now),
     };
     if own_copy.is_none_or(|held| **held != copy) {
         // Before the ordinary record changes, so that a reader finds one that runs at every step.
         decision.writes.insert(0, Write::put_actual(copy));
     }
-    decision.writes.extend(group.suspect.iter().filter(|lrp| lrp.instance() == Some(&by)).map(|lrp| Write::drop_actual(lrp)));
+    decision.writes.extend(
+        group
+            .suspect
+            .iter()
+            .filter(|lrp| lrp.instance() == Some(&by))
+            .map(|lrp| Write::drop_actual(lrp)),
+    );
     Ok(Decision { answer: Answer::Keep(Keep::Keep), ..decision })
 }
 
-fn evacuating(key: LrpKey, by: InstanceKey, net: NetInfo, routable: bool, now: Timestamp) -> ActualLrp {
+fn evacuating(
+    key: LrpKey,
+    by: InstanceKey,
+    net: NetInfo,
+    routable: bool,
+    now: Timestamp,
+) -> ActualLrp {
     ActualLrp {
         presence: Presence::Evacuating,
         state: LrpState::Running { by, net, routable },
@@ -91,12 +112,20 @@ fn crashed(group: &Group, by: InstanceKey, reason: &str, now: Timestamp) -> Resu
         None => Decision::default(),
     };
     let twins = [&group.evacuating, &group.suspect].into_iter().flatten();
-    decision.writes.extend(twins.filter(|lrp| lrp.instance() == Some(&by)).map(|lrp| Write::drop_actual(lrp)));
+    decision
+        .writes
+        .extend(twins.filter(|lrp| lrp.instance() == Some(&by)).map(|lrp| Write::drop_actual(lrp)));
     Ok(Decision { answer: Answer::Keep(Keep::Delete), ..decision })
 }
 
 /// Every record of this very instance goes.
-fn stopped(state: &State, group: &Group, key: &LrpKey, by: &InstanceKey, now: Timestamp) -> Decision {
+fn stopped(
+    state: &State,
+    group: &Group,
+    key: &LrpKey,
+    by: &InstanceKey,
+    now: Timestamp,
+) -> Decision {
     let mut decision = Decision::answer(Answer::Keep(Keep::Delete));
     for lrp in group.records().filter(|lrp| lrp.instance() == Some(by)) {
         decision.writes.extend(lrps::forget(state, lrp).writes);

@@ -7,7 +7,8 @@ use diego::actual_lrp::{self, State as LrpState};
 use diego::bbs::{ErrorKind, Result};
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::{
-    ActualLrp, BbsError, DesiredLrp, Event, InstanceKey, LrpKey, ModificationTag, NetInfo, Presence, ProcessGuid,
+    ActualLrp, BbsError, DesiredLrp, Event, InstanceKey, LrpKey, ModificationTag, NetInfo,
+    Presence, ProcessGuid,
 };
 
 use super::{Decision, missing};
@@ -27,7 +28,12 @@ pub(super) fn desire(state: &State, lrp: DesiredLrp, now: Timestamp) -> Result<D
     Ok(decision)
 }
 
-pub(super) fn update(state: &State, guid: &ProcessGuid, update: DesiredLrpUpdate, now: Timestamp) -> Result<Decision> {
+pub(super) fn update(
+    state: &State,
+    guid: &ProcessGuid,
+    update: DesiredLrpUpdate,
+    now: Timestamp,
+) -> Result<Decision> {
     update.validate()?;
     let (process, before) = desired(state, guid)?;
     let after = Arc::new(DesiredLrp::clone(before).updated(update));
@@ -39,7 +45,11 @@ pub(super) fn update(state: &State, guid: &ProcessGuid, update: DesiredLrpUpdate
     Ok(decision)
 }
 
-pub(super) fn remove_desired(state: &State, guid: &ProcessGuid, now: Timestamp) -> Result<Decision> {
+pub(super) fn remove_desired(
+    state: &State,
+    guid: &ProcessGuid,
+    now: Timestamp,
+) -> Result<Decision> {
     let (process, _) = desired(state, guid)?;
     let mut decision = Decision::write(Write::Desired(guid.clone(), None));
     for group in process.groups.values() {
@@ -49,7 +59,9 @@ pub(super) fn remove_desired(state: &State, guid: &ProcessGuid, now: Timestamp) 
 }
 
 pub(super) fn retire(state: &State, key: &LrpKey, now: Timestamp) -> Result<Decision> {
-    let group = state.group(&key.process_guid, key.index).ok_or_else(|| missing(&format!("the actual LRP {key}")))?;
+    let group = state
+        .group(&key.process_guid, key.index)
+        .ok_or_else(|| missing(&format!("the actual LRP {key}")))?;
     let mut decision = Decision::default();
     retire_group(&mut decision, state, group, now);
     // What needs no stopping is gone already, and its successor may come.
@@ -60,7 +72,12 @@ pub(super) fn retire(state: &State, key: &LrpKey, now: Timestamp) -> Result<Deci
     Ok(decision)
 }
 
-pub(super) fn claim(state: &State, key: &LrpKey, by: InstanceKey, now: Timestamp) -> Result<Decision> {
+pub(super) fn claim(
+    state: &State,
+    key: &LrpKey,
+    by: InstanceKey,
+    now: Timestamp,
+) -> Result<Decision> {
     refuse_retired(state, &by, ErrorKind::ActualLrpCannotBeClaimed)?;
     let group = group(state, key)?;
     if is_known_twin(group, &by) {
@@ -87,7 +104,9 @@ pub(super) fn start(
     let mut decision = match group.and_then(|group| group.ordinary.as_ref()) {
         Some(lrp) => apply(lrp, event, now)?,
         // The cell knows better than a database that was lost.
-        None => Decision::write(Write::put_actual(ActualLrp::unclaimed(own_domain(state, key), now).apply(event, now)?)),
+        None => Decision::write(Write::put_actual(
+            ActualLrp::unclaimed(own_domain(state, key), now).apply(event, now)?,
+        )),
     };
     for twin in group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]).flatten() {
         decision.writes.push(Write::drop_actual(twin));
@@ -95,7 +114,13 @@ pub(super) fn start(
     Ok(decision)
 }
 
-pub(super) fn crash(state: &State, key: &LrpKey, by: InstanceKey, reason: &str, now: Timestamp) -> Result<Decision> {
+pub(super) fn crash(
+    state: &State,
+    key: &LrpKey,
+    by: InstanceKey,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Decision> {
     let group = group(state, key)?;
     if let Some(twin) = group.of(&by).filter(|lrp| lrp.presence != Presence::Ordinary) {
         return Ok(forget(state, twin));
@@ -108,7 +133,12 @@ pub(super) fn crash(state: &State, key: &LrpKey, by: InstanceKey, reason: &str, 
 }
 
 /// The crash rule: restarted at once, later or never.
-pub(super) fn crash_ordinary(lrp: &ActualLrp, by: InstanceKey, reason: &str, now: Timestamp) -> Result<Decision> {
+pub(super) fn crash_ordinary(
+    lrp: &ActualLrp,
+    by: InstanceKey,
+    reason: &str,
+    now: Timestamp,
+) -> Result<Decision> {
     let event = actual_lrp::Event::Crash { by: by.clone(), reason: reason.to_owned() };
     let after = lrp.clone().apply(event, now)?;
     let mut decision = Decision {
@@ -128,12 +158,20 @@ pub(super) fn crash_ordinary(lrp: &ActualLrp, by: InstanceKey, reason: &str, now
     Ok(decision)
 }
 
-pub(super) fn remove(state: &State, key: &LrpKey, by: &InstanceKey, now: Timestamp) -> Result<Decision> {
+pub(super) fn remove(
+    state: &State,
+    key: &LrpKey,
+    by: &InstanceKey,
+    now: Timestamp,
+) -> Result<Decision> {
     let group = state.group(&key.process_guid, key.index);
     let Some(lrp) = group.and_then(|group| group.of(by)) else {
         // The record went before; only its retirement was left.
         if let Some(retirement) = state.retirement(&by.instance_guid) {
-            return Ok(Decision::write(Write::Retirement(retirement.instance.instance_guid.clone(), None)));
+            return Ok(Decision::write(Write::Retirement(
+                retirement.instance.instance_guid.clone(),
+                None,
+            )));
         }
         let Some(held) = group.and_then(|group| group.ordinary.as_ref()) else {
             return Err(missing(&format!("the actual LRP {key}")));
@@ -149,7 +187,10 @@ pub(super) fn remove(state: &State, key: &LrpKey, by: &InstanceKey, now: Timesta
 }
 
 pub(super) fn fail(state: &State, key: &LrpKey, why: String, now: Timestamp) -> Result<Decision> {
-    let lrp = group(state, key)?.ordinary.as_ref().ok_or_else(|| missing(&format!("the actual LRP {key}")))?;
+    let lrp = group(state, key)?
+        .ordinary
+        .as_ref()
+        .ok_or_else(|| missing(&format!("the actual LRP {key}")))?;
     apply(lrp, actual_lrp::Event::Fail { placement_error: why }, now)
 }
 
@@ -190,7 +231,9 @@ fn retire_record(decision: &mut Decision, state: &State, lrp: &ActualLrp, now: T
     };
     if state.retirement(&by.instance_guid).is_none() {
         let retirement = Retirement { key: lrp.key.clone(), instance: by.clone(), since: now };
-        decision.writes.push(Write::Retirement(by.instance_guid.clone(), Some(Arc::new(retirement))));
+        decision
+            .writes
+            .push(Write::Retirement(by.instance_guid.clone(), Some(Arc::new(retirement))));
     }
     if lrp.presence == Presence::Suspect || !state.is_present(&by.cell_id, now) {
         decision.writes.push(Write::drop_actual(lrp));
@@ -211,9 +254,15 @@ fn start_missing(
     now: Timestamp,
 ) {
     for index in indices {
-        let held = process.and_then(|process| process.groups.get(&index)).is_some_and(|group| group.ordinary.is_some());
+        let held = process
+            .and_then(|process| process.groups.get(&index))
+            .is_some_and(|group| group.ordinary.is_some());
         if !held {
-            let key = LrpKey { process_guid: lrp.process_guid.clone(), index, domain: lrp.domain.clone() };
+            let key = LrpKey {
+                process_guid: lrp.process_guid.clone(),
+                index,
+                domain: lrp.domain.clone(),
+            };
             decision.auction(&key);
             decision.writes.push(Write::put_actual(ActualLrp::unclaimed(key, now)));
         }
@@ -235,7 +284,9 @@ fn refuse_retired(state: &State, by: &InstanceKey, kind: ErrorKind) -> Result<()
 }
 
 fn group<'a>(state: &'a State, key: &LrpKey) -> Result<&'a Group> {
-    state.group(&key.process_guid, key.index).ok_or_else(|| missing(&format!("the actual LRP {key}")))
+    state
+        .group(&key.process_guid, key.index)
+        .ok_or_else(|| missing(&format!("the actual LRP {key}")))
 }
 
 fn desired<'a>(state: &'a State, guid: &ProcessGuid) -> Result<(&'a Process, &'a Arc<DesiredLrp>)> {

@@ -19,13 +19,21 @@ pub(super) fn desire(
 ) -> Result<Decision> {
     definition.validate(&guid, &domain)?;
     if state.task(&guid).is_some() {
-        return Err(BbsError::new(ErrorKind::ResourceExists, format!("the task {guid} exists already")));
+        return Err(BbsError::new(
+            ErrorKind::ResourceExists,
+            format!("the task {guid} exists already"),
+        ));
     }
     let task = Task::pending(guid.clone(), domain, definition, now);
     Ok(Decision { auction_tasks: vec![guid], ..Decision::write(Write::put_task(task)) })
 }
 
-pub(super) fn start(state: &State, guid: &TaskGuid, cell: CellId, now: Timestamp) -> Result<Decision> {
+pub(super) fn start(
+    state: &State,
+    guid: &TaskGuid,
+    cell: CellId,
+    now: Timestamp,
+) -> Result<Decision> {
     let decision = apply(state, guid, Event::Start(cell), now)?;
     let granted = !decision.writes.is_empty();
     Ok(Decision { answer: Answer::Granted(granted), ..decision })
@@ -66,7 +74,12 @@ pub(super) fn delete(state: &State, guid: &TaskGuid) -> Result<Decision> {
     Ok(Decision::write(Write::Task(guid.clone(), None)))
 }
 
-pub(super) fn apply(state: &State, guid: &TaskGuid, event: Event, now: Timestamp) -> Result<Decision> {
+pub(super) fn apply(
+    state: &State,
+    guid: &TaskGuid,
+    event: Event,
+    now: Timestamp,
+) -> Result<Decision> {
     let before = task(state, guid)?;
     Ok(Decision::task(before, Task::clone(before).apply(event, now)?))
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use diego::{
-    ActualLrp, CellId, DesiredLrp, Domain, Event, InstanceGuid, Presence, ProcessGuid, Task, TaskGuid,
+    ActualLrp, CellId, DesiredLrp, Domain, Event, InstanceGuid, Presence, ProcessGuid, Task,
+    TaskGuid,
 };
 
 use super::{Fresh, Group, Present, Process, Retirement, State};
@@ -18,7 +19,11 @@ pub(crate) struct ActualKey {
 
 impl ActualKey {
     pub fn of(lrp: &ActualLrp) -> ActualKey {
-        ActualKey { process_guid: lrp.key.process_guid.clone(), index: lrp.key.index, presence: lrp.presence }
+        ActualKey {
+            process_guid: lrp.key.process_guid.clone(),
+            index: lrp.key.index,
+            presence: lrp.presence,
+        }
     }
 }
 
@@ -147,7 +152,9 @@ impl State {
         }
         match key {
             Key::Desired(guid) => self.desired(guid).map(text),
-            Key::Actual(key) => self.group(&key.process_guid, key.index)?.get(key.presence).as_ref().map(text),
+            Key::Actual(key) => {
+                self.group(&key.process_guid, key.index)?.get(key.presence).as_ref().map(text)
+            }
             Key::Task(guid) => self.tasks.get(guid).map(text),
             Key::Domain(domain) => self.domains.get(domain).map(text),
             Key::Cell(id) => self.cells.get(id).map(|cell| text(&cell.presence)),
@@ -155,7 +162,11 @@ impl State {
         }
     }
 
-    fn write_desired(&mut self, guid: &ProcessGuid, desired: Option<Arc<DesiredLrp>>) -> Option<Arc<DesiredLrp>> {
+    fn write_desired(
+        &mut self,
+        guid: &ProcessGuid,
+        desired: Option<Arc<DesiredLrp>>,
+    ) -> Option<Arc<DesiredLrp>> {
         let before = match desired {
             Some(desired) => self.enter(guid, &desired.domain.clone()).desired.replace(desired),
             None => self.processes.get_mut(guid)?.desired.take(),
@@ -164,7 +175,11 @@ impl State {
         before
     }
 
-    fn write_actual(&mut self, key: &ActualKey, lrp: Option<Arc<ActualLrp>>) -> Option<Arc<ActualLrp>> {
+    fn write_actual(
+        &mut self,
+        key: &ActualKey,
+        lrp: Option<Arc<ActualLrp>>,
+    ) -> Option<Arc<ActualLrp>> {
         let guid = &key.process_guid;
         let process = match &lrp {
             Some(lrp) => self.enter(guid, &lrp.key.domain.clone()),
@@ -190,11 +205,19 @@ impl State {
         if !self.processes.contains_key(guid) {
             self.by_domain.entry(domain.clone()).or_default().insert(guid.clone());
         }
-        let process = || Process { domain: domain.clone(), desired: None, groups: Default::default() };
+        let process =
+            || Process { domain: domain.clone(), desired: None, groups: Default::default() };
         self.processes.entry(guid.clone()).or_insert_with(process)
     }
 
-    fn index_slot(&mut self, guid: &ProcessGuid, index: u32, left: &[CellId], held: &[CellId], settled: bool) {
+    fn index_slot(
+        &mut self,
+        guid: &ProcessGuid,
+        index: u32,
+        left: &[CellId],
+        held: &[CellId],
+        settled: bool,
+    ) {
         let slot = (guid.clone(), index);
         for cell in left.iter().filter(|cell| !held.contains(cell)) {
             if let Some(slots) = self.by_cell.get_mut(cell) {

@@ -52,7 +52,8 @@ impl Batch {
 
     pub fn take(&mut self, state: &mut State, job: Job) {
         let is_remedy = matches!(job.command, Command::Remedy(_));
-        let answer = decide(state, job.command, self.now).map(|decision| self.apply(state, decision));
+        let answer = decide(state, job.command, self.now, &self.timings)
+            .map(|decision| self.apply(state, decision));
         if let (true, Err(error)) = (is_remedy, &answer) {
             tracing::debug!(%error, "a remedy came too late");
         }

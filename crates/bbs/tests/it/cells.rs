@@ -25,10 +25,16 @@ async fn a_lost_cell_makes_suspects_and_replacements() {
         lose(&rig, place).await;
         let other = CellId::from(format!("cell-{}", 1 - place).as_str());
         let moved = |records: &Vec<diego::ActualLrp>| {
-            records.len() == 2 && records.iter().all(|lrp| lrp.net().is_some() && lrp.instance().unwrap().cell_id == other)
+            records.len() == 2
+                && records
+                    .iter()
+                    .all(|lrp| lrp.net().is_some() && lrp.instance().unwrap().cell_id == other)
         };
         eventually("both on the other cell", || rig.records("web"), moved).await;
-        assert!(!rig.routers.gaps.lock().contains("web.example.com"), "a suspect serves until its replacement does");
+        assert!(
+            !rig.routers.gaps.lock().contains("web.example.com"),
+            "a suspect serves until its replacement does"
+        );
         assert_eq!(rig.bbs.cells().await.unwrap().len(), 1);
     }
 }
@@ -41,7 +47,12 @@ async fn a_suspect_whose_cell_is_back_takes_its_place_again() {
         rig.running("web", 1).await;
         let before = rig.records("web").await.remove(0);
         lose(&rig, 0).await;
-        eventually("suspect and replacement", || rig.show("web"), |shown| shown.contains("suspect")).await;
+        eventually(
+            "suspect and replacement",
+            || rig.show("web"),
+            |shown| shown.contains("suspect"),
+        )
+        .await;
         let refused = |records: &Vec<diego::ActualLrp>| {
             records.iter().any(|lrp| matches!(&lrp.state, State::Unclaimed { placement_error } if !placement_error.is_empty()))
         };
@@ -72,10 +83,17 @@ async fn what_was_removed_while_its_cell_was_away_does_not_come_back() {
 
         rig.cells[0].set_reachable(true);
         rig.cells[0].announce(TTL).await.unwrap();
-        let (by, net) = (record.instance().unwrap(), record.net().unwrap());
-        assert!(rig.bbs.start(&record.key, by, net, true).await.is_err(), "the cell is told to stop it");
-        rig.bbs.remove(&record.key, by).await.unwrap();
-        assert!(rig.bbs.remove(&record.key, by).await.unwrap_err().is_not_found());
+        // Whoever speaks first, the brain or the cell: the container ends and no record comes back.
+        rig.cells[0].reconcile().await.unwrap();
+        eventually("stopped", || async { rig.cells[0].instances().len() }, |count| *count == 0)
+            .await;
+        rig.shows("web", "").await;
+        let by = record.instance().unwrap();
+        let forgotten = || async { rig.bbs.remove(&record.key, by).await };
+        eventually("forgotten", forgotten, |removed| {
+            removed.as_ref().is_err_and(|error| error.is_not_found())
+        })
+        .await;
     }
 }
 
@@ -86,7 +104,8 @@ async fn a_cell_that_says_goodbye_is_missed_at_once() {
     rig.running("web", 2).await;
     rig.cells[0].set_reachable(false);
     rig.bbs.retract(&"cell-0".into()).await.unwrap();
-    let moved = |shown: &String| !shown.contains("cell-0") && shown.matches("RUNNING cell-1").count() == 2;
+    let moved =
+        |shown: &String| !shown.contains("cell-0") && shown.matches("RUNNING cell-1").count() == 2;
     eventually("both on cell-1", || rig.show("web"), moved).await;
 }
 
@@ -105,9 +124,7 @@ async fn work_handed_back_is_placed_elsewhere() {
     let rig = Rig::new(sql::testing::sqlite().await, 1).await;
     rig.cells[0].set_script(Script { hands_back: true, ..Script::default() });
     rig.bbs.desire_lrp(lrp("web", 1)).await.unwrap();
-    let failed = |records: &Vec<diego::ActualLrp>| {
-        matches!(&records[0].state, State::Unclaimed { placement_error } if placement_error.contains("handed the instance back"))
-    };
+    let failed = |records: &Vec<diego::ActualLrp>| matches!(&records[0].state, State::Unclaimed { placement_error } if placement_error.contains("handed the instance back"));
     eventually("refused", || rig.records("web"), failed).await;
     assert_eq!(rig.cells[0].performed(), 3, "tried again at once, but not for ever");
     rig.cells[0].set_script(Script::default());

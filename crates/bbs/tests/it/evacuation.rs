@@ -1,5 +1,7 @@
 //! A cell on its way out loses no request.
 
+use std::time::Duration;
+
 use diego::bbs::{Evacuation, Keep};
 use diego::{Bbs as _, InstanceKey};
 
@@ -14,10 +16,16 @@ async fn the_old_instance_serves_until_the_new_one_does() {
         rig.routed(&["web.example.com 0", "web.example.com 1", "web.example.com 2"]).await;
         assert!(!rig.cells[0].evacuate().await.unwrap());
         // No room elsewhere yet: the old ones stay.
-        eventually("copies", || rig.show("web"), |shown| shown.matches("RUNNING cell-0 evacuating").count() == 3).await;
+        eventually(
+            "copies",
+            || rig.show("web"),
+            |shown| shown.matches("RUNNING cell-0 evacuating").count() == 3,
+        )
+        .await;
         assert!(!rig.cells[0].evacuate().await.unwrap());
         assert_eq!(rig.routers.hosts().len(), 3);
 
+        rig.clock.advance(Duration::from_secs(1));
         rig.add_cell("cell-1", "z1").await;
         let empty = || async { rig.cells[0].evacuate().await.unwrap() };
         eventually("the old cell is empty", empty, |empty| *empty).await;
@@ -56,12 +64,19 @@ async fn every_kind_of_container_has_its_answer() {
     rig.shows("web", "0 RUNNING cell-7").await;
     assert_eq!(evacuate(by, running()).await, Keep::Delete, "the replacement runs");
 
-    assert_eq!(evacuate(&stranger, Evacuation::Crashed { reason: "oops".to_owned() }).await, Keep::Delete);
+    assert_eq!(
+        evacuate(&stranger, Evacuation::Crashed { reason: "oops".to_owned() }).await,
+        Keep::Delete
+    );
     let record = rig.records("web").await.remove(0);
     assert_eq!((record.state.name(), record.crash_count), ("UNCLAIMED", 1));
     rig.bbs.claim(key, by).await.unwrap();
     assert_eq!(evacuate(by, Evacuation::Claimed).await, Keep::Delete);
     rig.bbs.start(key, by, &net, true).await.unwrap();
     assert_eq!(evacuate(by, Evacuation::Stopped).await, Keep::Delete);
-    assert_eq!(rig.records("web").await[0].state.name(), "UNCLAIMED", "still desired, so a new one is wanted");
+    assert_eq!(
+        rig.records("web").await[0].state.name(),
+        "UNCLAIMED",
+        "still desired, so a new one is wanted"
+    );
 }

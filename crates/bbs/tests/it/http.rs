@@ -22,8 +22,12 @@ async fn events_come_in_order_from_the_moment_of_subscription() {
         let mut told = Vec::new();
         while told.len() < 6 {
             told.push(match events.next().await.expect("the stream is open") {
-                Event::DesiredLrpCreated { desired_lrp } => format!("desired {}", desired_lrp.process_guid),
-                Event::ActualLrpCreated { actual_lrp } => format!("created {}", actual_lrp.state.name()),
+                Event::DesiredLrpCreated { desired_lrp } => {
+                    format!("desired {}", desired_lrp.process_guid)
+                }
+                Event::ActualLrpCreated { actual_lrp } => {
+                    format!("created {}", actual_lrp.state.name())
+                }
                 Event::ActualLrpChanged { before, after } => {
                     assert!(after.modification_tag.succeeds(&before.modification_tag));
                     format!("{} to {}", before.state.name(), after.state.name())
@@ -32,8 +36,14 @@ async fn events_come_in_order_from_the_moment_of_subscription() {
                 other => format!("{other:?}"),
             });
         }
-        let want =
-            ["desired web", "created UNCLAIMED", "UNCLAIMED to CLAIMED", "CLAIMED to RUNNING", "crashed: oops", "RUNNING to UNCLAIMED"];
+        let want = [
+            "desired web",
+            "created UNCLAIMED",
+            "UNCLAIMED to CLAIMED",
+            "CLAIMED to RUNNING",
+            "crashed: oops",
+            "RUNNING to UNCLAIMED",
+        ];
         assert_eq!(told, want);
     }
 }
@@ -78,10 +88,16 @@ async fn conditions_narrow_a_list() {
     assert_eq!(count(any()).await, 3);
     assert_eq!(count(ActualLrpFilter { domain: Some("elsewhere".into()), ..any() }).await, 1);
     assert_eq!(count(ActualLrpFilter { index: Some(0), ..any() }).await, 2);
-    assert_eq!(count(ActualLrpFilter { process_guids: Some(vec!["a".into(), "c".into()]), ..any() }).await, 2);
+    assert_eq!(
+        count(ActualLrpFilter { process_guids: Some(vec!["a".into(), "c".into()]), ..any() }).await,
+        2
+    );
     let by_cell = rig.cells[0].instances().len();
     assert_eq!(count(ActualLrpFilter { cell_id: Some("cell-0".into()), ..any() }).await, by_cell);
-    assert_eq!(count(ActualLrpFilter { cell_id: Some("cell-0".into()), index: Some(9), ..any() }).await, 0);
+    assert_eq!(
+        count(ActualLrpFilter { cell_id: Some("cell-0".into()), index: Some(9), ..any() }).await,
+        0
+    );
     assert_eq!(rig.bbs.scheduling_infos(Some(&"apps".into())).await.unwrap().len(), 1);
     assert_eq!(rig.bbs.desired_lrp(&"b".into()).await.unwrap().domain, "elsewhere".into());
     assert!(rig.bbs.desired_lrp(&"c".into()).await.unwrap_err().is_not_found());

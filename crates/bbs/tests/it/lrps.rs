@@ -43,7 +43,8 @@ async fn scaling_up_and_down() {
         rig.running("web", 5).await;
         rig.bbs.update_lrp(&"web".into(), instances(2)).await.unwrap();
         rig.running("web", 2).await;
-        let mut indices: Vec<_> = rig.records("web").await.iter().map(|lrp| lrp.key.index).collect();
+        let mut indices: Vec<_> =
+            rig.records("web").await.iter().map(|lrp| lrp.key.index).collect();
         indices.sort_unstable();
         assert_eq!(indices, [0, 1]);
         rig.routed(&["web.example.com 0", "web.example.com 1"]).await;
@@ -74,6 +75,7 @@ async fn what_does_not_fit_says_why_and_starts_when_a_cell_comes() {
         };
         let want = "insufficient resources: memory (1 of 1 cell lacks memory: needed 600 MB, most free 400 MB)";
         eventually(want, error, |error| error == want).await;
+        rig.clock.advance(Duration::from_secs(1));
         rig.add_cell("cell-1", "z1").await;
         rig.running("big", 2).await;
     }
@@ -83,17 +85,24 @@ async fn what_does_not_fit_says_why_and_starts_when_a_cell_comes() {
 async fn crashes_restart_at_once_then_wait_then_rest() {
     for db in sql::testing::databases().await {
         let rig = Rig::new(db, 1).await;
-        rig.cells[0].set_script(Script { lrps: OnLrp::Crash("APP/PROC/WEB: Exited with status 1".to_owned()), ..Script::default() });
+        rig.cells[0].set_script(Script {
+            lrps: OnLrp::Crash("APP/PROC/WEB: Exited with status 1".to_owned()),
+            ..Script::default()
+        });
         rig.bbs.desire_lrp(lrp("web", 1)).await.unwrap();
         rig.shows("web", "0 CRASHED").await;
         let record = rig.records("web").await.remove(0);
-        assert_eq!((record.crash_count, record.crash_reason.as_str()), (3, "APP/PROC/WEB: Exited with status 1"));
+        assert_eq!(
+            (record.crash_count, record.crash_reason.as_str()),
+            (3, "APP/PROC/WEB: Exited with status 1")
+        );
 
         rig.advance(Duration::from_secs(25), &[]).await;
         rig.shows("web", "0 CRASHED").await;
         assert_eq!(rig.records("web").await[0].crash_count, 3);
         rig.advance(Duration::from_secs(10), &[]).await;
-        eventually("a fourth crash", || rig.records("web"), |records| records[0].crash_count == 4).await;
+        eventually("a fourth crash", || rig.records("web"), |records| records[0].crash_count == 4)
+            .await;
         rig.shows("web", "0 CRASHED").await;
 
         rig.cells[0].set_script(Script::default());
@@ -104,7 +113,8 @@ async fn crashes_restart_at_once_then_wait_then_rest() {
         let (cell, guid) = rig.instance(&rig.records("web").await, 0);
         cell.crash(&guid, "Exited with status 2").await.unwrap();
         rig.running("web", 1).await;
-        eventually("a first crash", || rig.records("web"), |records| records[0].crash_count == 1).await;
+        eventually("a first crash", || rig.records("web"), |records| records[0].crash_count == 1)
+            .await;
     }
 }
 
@@ -118,7 +128,10 @@ async fn stopping_one_index_starts_another_in_its_place() {
         let key = LrpKey { process_guid: "web".into(), index: 1, domain: "apps".into() };
         rig.bbs.retire(&key).await.unwrap();
         let replaced = |records: &Vec<diego::ActualLrp>| {
-            records.len() == 2 && records.iter().all(|lrp| lrp.net().is_some() && lrp.instance().unwrap().instance_guid != old)
+            records.len() == 2
+                && records
+                    .iter()
+                    .all(|lrp| lrp.net().is_some() && lrp.instance().unwrap().instance_guid != old)
         };
         eventually("a new instance", || rig.records("web"), replaced).await;
         let nobody = LrpKey { index: 7, ..key };
@@ -132,8 +145,13 @@ async fn a_stale_domain_removes_nothing_and_a_fresh_one_does() {
         let rig = Rig::new(db, 1).await;
         // A container that nobody desires, as after the loss of a database.
         let key = LrpKey { process_guid: "stray".into(), index: 0, domain: "apps".into() };
-        let by = diego::InstanceKey { instance_guid: "stray-instance".into(), cell_id: "cell-0".into() };
-        let net = diego::NetInfo { address: [127, 0, 0, 1].into(), instance_address: [10, 0, 0, 9].into(), ports: Vec::new() };
+        let by =
+            diego::InstanceKey { instance_guid: "stray-instance".into(), cell_id: "cell-0".into() };
+        let net = diego::NetInfo {
+            address: [127, 0, 0, 1].into(),
+            instance_address: [10, 0, 0, 9].into(),
+            ports: Vec::new(),
+        };
         rig.bbs.start(&key, &by, &net, true).await.unwrap();
         rig.advance(Duration::from_secs(300), &[]).await;
         rig.bbs.upsert_domain(&"other".into(), None).await.unwrap();
@@ -151,7 +169,12 @@ async fn a_stale_domain_removes_nothing_and_a_fresh_one_does() {
         };
         eventually("removed", gone, |shown| shown.is_empty()).await;
         rig.advance(Duration::from_secs(121), &[]).await;
-        eventually("one domain is stale", || rig.bbs.domains(), |domains| domains.as_ref().unwrap().len() == 1).await;
+        eventually(
+            "one domain is stale",
+            || rig.bbs.domains(),
+            |domains| domains.as_ref().unwrap().len() == 1,
+        )
+        .await;
     }
 }
 

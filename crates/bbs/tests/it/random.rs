@@ -18,7 +18,10 @@ const CELLS: usize = 4;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_all_comes_to_rest_as_desired() {
     for db in sql::testing::databases().await {
-        let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(|| rand::rng().random());
+        let seed = std::env::var("SEED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| rand::rng().random());
         eprintln!("seed {seed} (repeat with SEED={seed})");
         let rig = Rig::new(db, CELLS).await;
         let mut rng = StdRng::seed_from_u64(seed);
@@ -40,7 +43,12 @@ async fn whatever_happens_all_comes_to_rest_as_desired() {
     }
 }
 
-async fn step(rig: Rig, rng: &mut StdRng, desired: &mut BTreeMap<String, u32>, silent: &mut BTreeSet<usize>) -> Rig {
+async fn step(
+    rig: Rig,
+    rng: &mut StdRng,
+    desired: &mut BTreeMap<String, u32>,
+    silent: &mut BTreeSet<usize>,
+) -> Rig {
     let process = format!("p{}", rng.random_range(0..4));
     let place = rng.random_range(0..CELLS);
     let guid = process.as_str().into();
@@ -48,7 +56,8 @@ async fn step(rig: Rig, rng: &mut StdRng, desired: &mut BTreeMap<String, u32>, s
         0..4 => {
             let instances = rng.random_range(0..5);
             if desired.contains_key(&process) {
-                let update = DesiredLrpUpdate { instances: Some(instances), ..DesiredLrpUpdate::default() };
+                let update =
+                    DesiredLrpUpdate { instances: Some(instances), ..DesiredLrpUpdate::default() };
                 rig.bbs.update_lrp(&guid, update).await.unwrap();
             } else {
                 rig.bbs.desire_lrp(lrp(&process, instances)).await.unwrap();
@@ -69,7 +78,8 @@ async fn step(rig: Rig, rng: &mut StdRng, desired: &mut BTreeMap<String, u32>, s
             }
         }
         7 => {
-            let key = LrpKey { process_guid: guid, index: rng.random_range(0..5), domain: "apps".into() };
+            let key =
+                LrpKey { process_guid: guid, index: rng.random_range(0..5), domain: "apps".into() };
             // There may be none.
             let _ = rig.bbs.retire(&key).await;
         }
@@ -85,7 +95,11 @@ async fn step(rig: Rig, rng: &mut StdRng, desired: &mut BTreeMap<String, u32>, s
         }
         11 => {
             let lrps = if rng.random() { OnLrp::Claim } else { OnLrp::Run };
-            rig.cells[place].set_script(Script { lrps, reachable: !silent.contains(&place), ..Script::default() });
+            rig.cells[place].set_script(Script {
+                lrps,
+                reachable: !silent.contains(&place),
+                ..Script::default()
+            });
         }
         12 => {
             let quiet: Vec<_> = silent.iter().copied().collect();
@@ -116,7 +130,8 @@ async fn settle(rig: &Rig, desired: &BTreeMap<String, u32>) {
 async fn wrong(rig: &Rig, desired: &BTreeMap<String, u32>) -> Vec<String> {
     let mut wrong = Vec::new();
     let records = rig.bbs.actual_lrps(&ActualLrpFilter::default()).await.unwrap();
-    let held: BTreeSet<_> = rig.cells.iter().flat_map(|cell| cell.instances()).map(|(_, guid)| guid).collect();
+    let held: BTreeSet<_> =
+        rig.cells.iter().flat_map(|cell| cell.instances()).map(|(_, guid)| guid).collect();
     let mut seen = BTreeSet::new();
     for lrp in &records {
         let wanted = desired.get(lrp.key.process_guid.as_str()).copied().unwrap_or(0);
@@ -135,7 +150,9 @@ async fn wrong(rig: &Rig, desired: &BTreeMap<String, u32>) -> Vec<String> {
     if seen.len() != want as usize {
         wrong.push(format!("{} of {want} run", seen.len()));
     }
-    wrong.extend(held.difference(&seen).map(|guid| format!("{guid} is held by a cell and nobody knows")));
+    wrong.extend(
+        held.difference(&seen).map(|guid| format!("{guid} is held by a cell and nobody knows")),
+    );
     if rig.routers.entries.lock().len() != seen.len() {
         wrong.push(format!("{:?} is routed", rig.routers.hosts()));
     }

@@ -17,8 +17,8 @@ use diego::desired_lrp::RunInfo;
 use diego::routing::{CF_ROUTER, Endpoint, Routers, TableUpdate};
 use diego::sim::{SimCell, SimDial};
 use diego::{
-    ActualLrp, Bbs, BbsError, Cell, CellPresence, CellState, DesiredLrp, InstanceGuid, Presence, ProcessGuid, TaskGuid,
-    Work,
+    ActualLrp, Bbs, BbsError, Cell, CellPresence, CellState, DesiredLrp, InstanceGuid, Presence,
+    ProcessGuid, TaskGuid, Work,
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -56,7 +56,10 @@ pub struct Table {
 impl Table {
     pub fn hosts(&self) -> Vec<String> {
         let entries = self.entries.lock();
-        let mut hosts: Vec<_> = entries.iter().map(|((host, _), endpoint)| format!("{host} {}", endpoint.key.index)).collect();
+        let mut hosts: Vec<_> = entries
+            .iter()
+            .map(|((host, _), endpoint)| format!("{host} {}", endpoint.key.index))
+            .collect();
         hosts.sort();
         hosts
     }
@@ -76,7 +79,9 @@ impl Routers for Table {
         self.updates.lock().push(update.clone());
         let mut entries = self.entries.lock();
         let hosts: BTreeSet<String> = entries.keys().map(|(host, _)| host.clone()).collect();
-        let put = |(host, endpoint): (String, Endpoint)| ((host, endpoint.instance_guid.clone()), endpoint);
+        let put = |(host, endpoint): (String, Endpoint)| {
+            ((host, endpoint.instance_guid.clone()), endpoint)
+        };
         match update {
             TableUpdate::Snapshot(all) => *entries = all.into_iter().map(put).collect(),
             TableUpdate::Delta { add, remove } => {
@@ -134,23 +139,51 @@ impl Rig {
         let clock = Clock::manual(START);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let config = Config::new(Secret::new("s3cret"));
-        let mut rig = Rig::open(db, clock, SimDial::default(), Arc::default(), config, listener).await;
+        let mut rig =
+            Rig::open(db, clock, SimDial::default(), Arc::default(), config, listener).await;
         for number in 0..cells {
             rig.add_cell(&format!("cell-{number}"), &format!("z{}", number % 2)).await;
         }
         rig
     }
 
-    pub async fn open(db: sql::Db, clock: Clock, dial: SimDial, routers: Arc<Table>, config: Config, listener: TcpListener) -> Rig {
+    pub async fn open(
+        db: sql::Db,
+        clock: Clock,
+        dial: SimDial,
+        routers: Arc<Table>,
+        config: Config,
+        listener: TcpListener,
+    ) -> Rig {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let watched = Arc::new(Watched { dial: dial.clone(), routers: routers.clone() });
-        let opened = BbsServer::open(db.clone(), config.clone(), clock.clone(), watched, routers.clone(), stop.clone(), &tasks);
+        let opened = BbsServer::open(
+            db.clone(),
+            config.clone(),
+            clock.clone(),
+            watched,
+            routers.clone(),
+            stop.clone(),
+            &tasks,
+        );
         let server = opened.await.unwrap();
         let address = listener.local_addr().unwrap();
         let url = format!("http://{}", address);
         tasks.spawn(base::http::serve(listener, server.router(), stop.clone()));
         let bbs = Arc::new(Client::new(url, &config.secret));
-        Rig { db, clock, dial, routers, config, server, bbs, cells: Vec::new(), address, stop, tasks }
+        Rig {
+            db,
+            clock,
+            dial,
+            routers,
+            config,
+            server,
+            bbs,
+            cells: Vec::new(),
+            address,
+            stop,
+            tasks,
+        }
     }
 
     /// The brain ends and another begins at the same address on the same database, among the same cells and routers.
@@ -198,7 +231,10 @@ impl Rig {
     }
 
     pub async fn records(&self, process: &str) -> Vec<ActualLrp> {
-        let filter = ActualLrpFilter { process_guids: Some(vec![process.into()]), ..ActualLrpFilter::default() };
+        let filter = ActualLrpFilter {
+            process_guids: Some(vec![process.into()]),
+            ..ActualLrpFilter::default()
+        };
         self.bbs.actual_lrps(&filter).await.unwrap()
     }
 
@@ -226,7 +262,8 @@ impl Rig {
     #[track_caller]
     pub fn running<'a>(&'a self, process: &'a str, count: usize) -> impl Future<Output = ()> + 'a {
         let runs = move |records: &Vec<ActualLrp>| {
-            records.len() == count && records.iter().all(|lrp| matches!(lrp.state, State::Running { .. }))
+            records.len() == count
+                && records.iter().all(|lrp| matches!(lrp.state, State::Running { .. }))
         };
         eventually("instances run", move || self.records(process), runs)
     }
@@ -238,9 +275,14 @@ impl Rig {
     }
 
     pub fn instance(&self, records: &[ActualLrp], index: u32) -> (Arc<SimCell>, InstanceGuid) {
-        let lrp = records.iter().find(|lrp| lrp.key.index == index && lrp.instance().is_some()).expect("an instance");
+        let lrp = records
+            .iter()
+            .find(|lrp| lrp.key.index == index && lrp.instance().is_some())
+            .expect("an instance");
         let by = lrp.instance().unwrap();
-        let holds = |cell: &&Arc<SimCell>| cell.instances().iter().any(|(_, guid)| *guid == by.instance_guid);
+        let holds = |cell: &&Arc<SimCell>| {
+            cell.instances().iter().any(|(_, guid)| *guid == by.instance_guid)
+        };
         (self.cells.iter().find(holds).expect("a cell holds it").clone(), by.instance_guid.clone())
     }
 }
@@ -253,7 +295,11 @@ impl Drop for Rig {
 
 /// Asks again and again until the answer is right, for at most ten seconds.
 #[track_caller]
-pub fn eventually<T, F>(what: impl std::fmt::Debug, ask: impl Fn() -> F, right: impl Fn(&T) -> bool) -> impl Future<Output = ()>
+pub fn eventually<T, F>(
+    what: impl std::fmt::Debug,
+    ask: impl Fn() -> F,
+    right: impl Fn(&T) -> bool,
+) -> impl Future<Output = ()>
 where
     T: std::fmt::Debug,
     F: Future<Output = T>,
@@ -266,14 +312,21 @@ where
             if right(&answer) {
                 return;
             }
-            assert!(tokio::time::Instant::now() < end, "{caller}: wanted {what:?}, have {answer:?}");
+            assert!(
+                tokio::time::Instant::now() < end,
+                "{caller}: wanted {what:?}, have {answer:?}"
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
 
 pub fn run_info(memory_mb: u64) -> RunInfo {
-    let action = RunAction { path: "/bin/server".to_owned(), user: "vcap".to_owned(), ..RunAction::default() };
+    let action = RunAction {
+        path: "/bin/server".to_owned(),
+        user: "vcap".to_owned(),
+        ..RunAction::default()
+    };
     RunInfo {
         rootfs: "preloaded:base".to_owned(),
         action: Some(Action::Run(action)),

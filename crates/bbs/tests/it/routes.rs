@@ -11,7 +11,10 @@ use serde_json::json;
 use crate::rig::{Rig, lrp};
 
 fn routes(value: serde_json::Value) -> DesiredLrpUpdate {
-    DesiredLrpUpdate { routes: Some(BTreeMap::from([(CF_ROUTER.to_owned(), value)])), ..DesiredLrpUpdate::default() }
+    DesiredLrpUpdate {
+        routes: Some(BTreeMap::from([(CF_ROUTER.to_owned(), value)])),
+        ..DesiredLrpUpdate::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,7 +29,10 @@ async fn changed_routes_are_told_as_differences() {
         let entries = rig.routers.entries.lock();
         let endpoint = entries.values().next().unwrap();
         assert!(endpoint.http2);
-        assert_eq!((endpoint.address.port(), endpoint.address.ip().to_string().starts_with("10.")), (8080, true));
+        assert_eq!(
+            (endpoint.address.port(), endpoint.address.ip().to_string().starts_with("10.")),
+            (8080, true)
+        );
         assert_eq!((&*endpoint.log_guid, endpoint.tags["app_name"].as_str()), ("log", "web"));
     }
     let one = json!([{"hostnames": ["new.example.com/v1"], "port": 8080, "protocol": "http2"}]);
@@ -36,7 +42,10 @@ async fn changed_routes_are_told_as_differences() {
     let TableUpdate::Delta { add, remove } = last else { panic!("{last:?}") };
     assert_eq!((add.len(), remove.len()), (0, 1), "what stayed was not told again");
     // A port that the instance does not have, and routes that nobody can read, lead nowhere.
-    rig.bbs.update_lrp(&"web".into(), routes(json!([{"hostnames": ["a.example.com"], "port": 9}]))).await.unwrap();
+    rig.bbs
+        .update_lrp(&"web".into(), routes(json!([{"hostnames": ["a.example.com"], "port": 9}])))
+        .await
+        .unwrap();
     rig.routed(&[]).await;
     rig.bbs.update_lrp(&"web".into(), routes(json!("nonsense"))).await.unwrap();
     assert!(rig.server.routes().is_empty());

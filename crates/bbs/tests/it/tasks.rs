@@ -34,7 +34,10 @@ fn script(tasks: OnTask) -> Script {
 async fn show(rig: &Rig, guid: &str) -> String {
     match rig.bbs.task(&guid.into()).await {
         Ok(task) => {
-            let end = task.outcome().map(|end| format!(" ({}{})", end.failure_reason, end.result)).unwrap_or_default();
+            let end = task
+                .outcome()
+                .map(|end| format!(" ({}{})", end.failure_reason, end.result))
+                .unwrap_or_default();
             format!("{}{end}", task.state.name())
         }
         Err(error) => error.to_string(),
@@ -56,9 +59,13 @@ struct Receiver {
 impl Receiver {
     async fn new(busy: usize, then: StatusCode) -> Receiver {
         type Shared = (Arc<Mutex<Vec<TaskCallback>>>, Arc<AtomicUsize>, StatusCode);
-        async fn take(State((got, busy, then)): State<Shared>, Json(body): Json<TaskCallback>) -> StatusCode {
+        async fn take(
+            State((got, busy, then)): State<Shared>,
+            Json(body): Json<TaskCallback>,
+        ) -> StatusCode {
             got.lock().push(body);
-            let left = busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |busy| busy.checked_sub(1));
+            let left =
+                busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |busy| busy.checked_sub(1));
             if left.is_ok() { StatusCode::SERVICE_UNAVAILABLE } else { then }
         }
         let (got, stop) = (Arc::default(), CancellationToken::new());
@@ -83,7 +90,8 @@ async fn a_task_runs_once_and_waits_to_be_fetched() {
         let rig = Rig::new(db, 2).await;
         rig.bbs.desire_task(&"t".into(), &"apps".into(), definition("")).await.unwrap();
         shows(&rig, "t", "COMPLETED (done)").await;
-        let again = rig.bbs.desire_task(&"t".into(), &"apps".into(), definition("")).await.unwrap_err();
+        let again =
+            rig.bbs.desire_task(&"t".into(), &"apps".into(), definition("")).await.unwrap_err();
         assert_eq!(again.kind, ErrorKind::ResourceExists);
         assert_eq!(rig.cells.iter().map(|cell| cell.performed()).sum::<usize>(), 1);
 
@@ -107,7 +115,10 @@ async fn a_callback_tells_of_the_end_and_ends_the_task() {
         shows(&rig, "t", "the task t does not exist").await;
         let got = receiver.got.lock().clone();
         assert_eq!(got.len(), 3, "two were answered 503");
-        assert_eq!((got[2].result.as_str(), got[2].annotation.as_str(), got[2].failed), ("done", "note", false));
+        assert_eq!(
+            (got[2].result.as_str(), got[2].annotation.as_str(), got[2].failed),
+            ("done", "note", false)
+        );
 
         // Any other answer counts as taken, a failure too.
         rig.cells[0].set_script(script(OnTask::Fail("Exited with status 1".to_owned())));
@@ -130,7 +141,10 @@ async fn a_callback_that_nobody_takes_is_tried_again_later() {
     assert_eq!(receiver.got.lock().len(), 5);
 
     // Nobody listens at all: in the end the record goes.
-    rig.bbs.desire_task(&"u".into(), &"apps".into(), definition("http://127.0.0.1:1/")).await.unwrap();
+    rig.bbs
+        .desire_task(&"u".into(), &"apps".into(), definition("http://127.0.0.1:1/"))
+        .await
+        .unwrap();
     shows(&rig, "u", "RESOLVING (done)").await;
     rig.advance(Duration::from_secs(121), &[]).await;
     shows(&rig, "u", "the task u does not exist").await;
@@ -143,7 +157,12 @@ async fn a_task_without_room_fails_after_four_rounds() {
         let big = TaskDefinition { run: run_info(5000), ..definition("") };
         rig.bbs.desire_task(&"t".into(), &"apps".into(), big).await.unwrap();
         for round in 1..=3 {
-            eventually(round, || async { rig.bbs.task(&"t".into()).await }, |task| task.as_ref().unwrap().rejection_count == round).await;
+            eventually(
+                round,
+                || async { rig.bbs.task(&"t".into()).await },
+                |task| task.as_ref().unwrap().rejection_count == round,
+            )
+            .await;
             assert_eq!(show(&rig, "t").await, "PENDING");
             rig.advance(Duration::from_secs(31), &[]).await;
         }
@@ -160,7 +179,12 @@ async fn a_container_that_cannot_be_made_is_tried_four_times() {
     rig.cells[0].set_script(script(OnTask::Reject("no container".to_owned())));
     rig.bbs.desire_task(&"t".into(), &"apps".into(), definition("")).await.unwrap();
     for round in 1..=3 {
-        eventually(round, || async { rig.bbs.task(&"t".into()).await }, |task| task.as_ref().unwrap().rejection_count == round).await;
+        eventually(
+            round,
+            || async { rig.bbs.task(&"t".into()).await },
+            |task| task.as_ref().unwrap().rejection_count == round,
+        )
+        .await;
         rig.advance(Duration::from_secs(31), &[]).await;
     }
     shows(&rig, "t", "COMPLETED (no container)").await;
@@ -176,7 +200,12 @@ async fn cancelling_ends_the_task_and_its_container() {
         shows(&rig, "t", "RUNNING").await;
         rig.bbs.cancel_task(&"t".into()).await.unwrap();
         shows(&rig, "t", "COMPLETED (task was cancelled)").await;
-        eventually("no container", || async { rig.cells[0].task_guids() }, |guids| guids.is_empty()).await;
+        eventually(
+            "no container",
+            || async { rig.cells[0].task_guids() },
+            |guids| guids.is_empty(),
+        )
+        .await;
         assert!(rig.bbs.cancel_task(&"t".into()).await.is_err());
     }
 }
@@ -207,7 +236,11 @@ async fn the_run_is_granted_once() {
         let bbs = rig.bbs.clone();
         async move { bbs.start_task(&"t".into(), &format!("cell-{cell}").as_str().into()).await }
     });
-    let granted = futures::future::join_all(starts).await.into_iter().filter(|start| matches!(start, Ok(true))).count();
+    let granted = futures::future::join_all(starts)
+        .await
+        .into_iter()
+        .filter(|start| matches!(start, Ok(true)))
+        .count();
     assert_eq!(granted, 1);
     let stranger = rig.bbs.reject_task(&"t".into(), &"stranger".into(), "late").await.unwrap_err();
     assert_eq!(stranger.kind, ErrorKind::RunningOnDifferentCell);

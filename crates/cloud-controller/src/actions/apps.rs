@@ -10,7 +10,7 @@ use crate::db::apps::{self, App, NewApp, STARTED, STOPPED};
 use crate::db::audit_events::{Actor, Event, record};
 use crate::db::metadata::{self, MetadataPatch};
 use crate::db::processes::{self, NewProcess, Process, WEB};
-use crate::db::{self, Columns as _, blobs, query, usage_events};
+use crate::db::{self, Columns as _, blobs, query, quota_usage, tasks, usage_events};
 use crate::errors::{ApiError, ApiResult, when_taken};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +138,9 @@ pub async fn turn(
                 usage_events::record(connection, now, "STOPPED", &process).await?;
             }
             (_, true) => {
+                let started = Process { app_started: true, ..process.clone() };
+                let before = Process { app_started: was_started, ..process.clone() };
+                quota_usage::check_process(connection, &started, &before).await?;
                 processes::renew(connection, now, &process).await?;
                 usage_events::record(connection, now, "STARTED", &process).await?;
             }
@@ -165,6 +168,9 @@ pub async fn assign_droplet(
             let instances = i64::from(kind == WEB);
             add_process(cc, connection, app, kind, instances, actor.clone()).await?;
         }
+    }
+    for process in processes::of_app(connection, &app.guid).await? {
+        usage_events::record_buildpack(connection, now, &process, droplet).await?;
     }
     sidecars_from(connection, now, app, &droplet.sidecars).await?;
     let data = json!({ "request": { "droplet_guid": droplet.guid } });
@@ -218,6 +224,10 @@ pub async fn delete(
         if app.is_started() {
             usage_events::record(connection, now, "STOPPED", &process).await?;
         }
+    }
+    // The sweep takes them from Diego once their rows are gone.
+    for task in tasks::open_of_app(connection, &app.guid).await? {
+        usage_events::record_task(connection, now, "TASK_STOPPED", &task).await?;
     }
     audit(
         cc,

@@ -40,6 +40,7 @@ pub async fn run(cc: &Cc) -> anyhow::Result<()> {
         ];
         once(&mut tx, now, "security_groups", "name", name, columns).await?;
     }
+    db::isolation_segments::ensure_shared(&mut tx, now).await?;
     register_buildpacks(cc, &mut tx, now).await?;
     tx.commit().await?;
     Ok(())

@@ -1,6 +1,5 @@
 //! The platform's own UAA, asked in the same process.
 
-use anyhow::bail;
 use async_trait::async_trait;
 use uaa::{AccountError, Uaa};
 
@@ -42,11 +41,11 @@ impl Identity for Uaa {
 
     async fn users_by_parts(
         &self,
-        _: &[String],
-        _: &[String],
-        _: usize,
+        parts: &[String],
+        origins: &[String],
+        most: usize,
     ) -> anyhow::Result<Vec<User>> {
-        bail!("accounts cannot be found by parts of their names yet")
+        Ok(Uaa::users_by_parts(self, parts, origins, most).await?.into_iter().map(user).collect())
     }
 
     async fn create_user(&self, username: &str, origin: &str) -> anyhow::Result<User> {

@@ -85,16 +85,6 @@ impl Mirror {
         }
         chosen.into_values().collect()
     }
-
-    /// Every record of every version of a process.
-    pub fn of_process(&self, process: &str) -> Vec<Arc<ActualLrp>> {
-        let lrps = self.lrps.read();
-        let from: Key = (process.into(), 0, Presence::Ordinary);
-        lrps.range(from..)
-            .take_while(|((guid, _, _), _)| guid.starts_with(process))
-            .map(|(_, lrp)| lrp.clone())
-            .collect()
-    }
 }
 
 /// The ordinary record is shown when it runs or crashed; until then the one that is on its way out.
@@ -154,8 +144,8 @@ mod tests {
         assert_eq!(mirror.instances("p-v")[0].state, State::Crashed);
         let other = Arc::new(lrp(0, Presence::Ordinary, State::Crashed));
         mirror.apply(&Event::ActualLrpRemoved { actual_lrp: other });
-        assert_eq!(mirror.of_process("p").len(), 1);
+        assert_eq!(mirror.instances("p-v").len(), 1);
         mirror.apply(&Event::ActualLrpRemoved { actual_lrp: old });
-        assert!(mirror.of_process("p").is_empty());
+        assert!(mirror.instances("p-v").is_empty());
     }
 }

@@ -12,6 +12,7 @@ use super::APPS_DOMAIN;
 use super::environment::{self, Limits, Running};
 use crate::actions::seed::hex;
 use crate::config::Config;
+use crate::db::droplets::Droplet;
 use crate::db::processes::HealthCheck;
 use crate::db::recipes::RunRecipe;
 use crate::db::routing;
@@ -32,15 +33,8 @@ pub fn desired_lrp(recipe: &RunRecipe, config: &Config) -> DesiredLrp {
     let image = recipe.droplet.docker_image.as_deref();
     let user = process.run_as.as_deref().unwrap_or(if image.is_some() { "root" } else { "vcap" });
     let tags = metric_tags(&recipe.view.names, &process.guid, &process.kind);
-    let rootfs = match image {
-        Some(image) => docker_rootfs(image),
-        None => format!(
-            "preloaded:{}",
-            recipe.droplet.stack.as_deref().unwrap_or_else(|| config.default_stack())
-        ),
-    };
-    let mut run = RunInfo {
-        rootfs,
+    let run = RunInfo {
+        rootfs: rootfs(&recipe.droplet, config),
         env: if image.is_some() {
             Vec::new()
         } else {
@@ -61,6 +55,7 @@ pub fn desired_lrp(recipe: &RunRecipe, config: &Config) -> DesiredLrp {
         ports,
         egress_rules: egress_rules(&recipe.security_rules),
         cached_dependencies: vec![lifecycle(config)],
+        image_layers: droplet_layer(&recipe.droplet, config).into_iter().collect(),
         placement_tags: recipe.isolation_segment.iter().cloned().collect(),
         log_guid: recipe.app.guid.clone(),
         log_source: "CELL".to_owned(),
@@ -68,15 +63,6 @@ pub fn desired_lrp(recipe: &RunRecipe, config: &Config) -> DesiredLrp {
         log_rate_limit: process.log_rate,
         ..RunInfo::default()
     };
-    if let (None, Some(sha256)) = (image, &recipe.droplet.sha256) {
-        run.image_layers.push(ImageLayer {
-            name: "droplet".to_owned(),
-            url: address(config, &format!("/internal/droplets/{sha256}")),
-            destination_path: "/home/vcap".to_owned(),
-            digest_algorithm: "sha256".to_owned(),
-            digest_value: sha256.clone(),
-        });
-    }
     DesiredLrp {
         process_guid: process.lrp_guid().into(),
         domain: APPS_DOMAIN.into(),
@@ -87,6 +73,29 @@ pub fn desired_lrp(recipe: &RunRecipe, config: &Config) -> DesiredLrp {
         metric_tags: tags,
         modification_tag: diego::ModificationTag::default(),
     }
+}
+
+/// The image the droplet names, or the stack it was made on.
+pub fn rootfs(droplet: &Droplet, config: &Config) -> String {
+    match droplet.docker_image.as_deref() {
+        Some(image) => docker_rootfs(image),
+        None => {
+            let stack = droplet.stack.as_deref().unwrap_or_else(|| config.default_stack());
+            format!("preloaded:{stack}")
+        }
+    }
+}
+
+/// The droplet's files; an image brings its own.
+pub fn droplet_layer(droplet: &Droplet, config: &Config) -> Option<ImageLayer> {
+    let sha256 = droplet.sha256.as_ref().filter(|_| droplet.docker_image.is_none())?;
+    Some(ImageLayer {
+        name: "droplet".to_owned(),
+        url: address(config, &format!("/internal/droplets/{sha256}")),
+        destination_path: "/home/vcap".to_owned(),
+        digest_algorithm: "sha256".to_owned(),
+        digest_value: sha256.clone(),
+    })
 }
 
 /// Tells whether tags differ without comparing them; kept as the LRP's annotation.
@@ -218,7 +227,7 @@ fn checks(check: &HealthCheck, ports: &[u16]) -> Vec<Check> {
     }
 }
 
-fn cpu_weight(memory_mb: i64) -> u32 {
+pub fn cpu_weight(memory_mb: i64) -> u32 {
     let weight = 100 * memory_mb.clamp(LEAST_WEIGHT_MB, FULL_WEIGHT_MB) / FULL_WEIGHT_MB;
     u32::try_from(weight.max(1)).unwrap_or(1)
 }

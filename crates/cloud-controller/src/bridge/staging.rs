@@ -25,7 +25,7 @@ use crate::db::audit_events::Actor;
 use crate::db::builds::{self, Build, FAILED, STAGED};
 use crate::db::packages::Package;
 use crate::db::recipes::{self, Phase};
-use crate::db::{apps, blobs, buildpack_choice, droplets, packages};
+use crate::db::{apps, blobs, buildpack_choice, droplets, packages, usage_events};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::internal::address;
 use crate::v3::lifecycle;
@@ -303,6 +303,8 @@ async fn succeed(cc: &Cc, build: &Build, result: BuildResult) -> anyhow::Result<
     ];
     droplets::update(&mut tx, now, &droplet.guid, set).await?;
     builds::update(&mut tx, now, &build.guid, vec![("state", STAGED.into())]).await?;
+    let used = used(&result.lifecycle_metadata, &installed);
+    usage_events::record_staging(&mut tx, now, "STAGING_STOPPED", build, &used).await?;
     if let Some(app) = apps::find(&mut tx, &build.app_guid).await? {
         let data = json!({ "build_guid": build.guid, "package_guid": build.package_guid, "droplet_guid": droplet.guid });
         audit_by(&mut tx, now, actor(build), "audit.app.build.staged", &app, data).await?;
@@ -349,6 +351,7 @@ pub async fn fail(cc: &Cc, build: &Build, id: &str, description: &str) -> anyhow
         ("error_description", description.into()),
     ];
     builds::update(&mut tx, now, &build.guid, set).await?;
+    usage_events::record_staging(&mut tx, now, "STAGING_STOPPED", build, &Value::Null).await?;
     if let Some(droplet) = &build.droplet_guid {
         let set =
             vec![("state", "FAILED".into()), ("error", format!("{id} - {description}").into())];

@@ -104,11 +104,8 @@ pub async fn revoke(connection: &mut Connection, guid: &str, org: &str) -> Resul
     query(text, [guid.into(), org.into()]).run(connection).await.map(drop)
 }
 
-/// The segment a space's apps are placed in: its own, else its organization's default; `None` = the shared one.
-pub async fn of_space(connection: &mut Connection, space: &str) -> Result<Option<IsolationSegment>> {
-    let text = "SELECT i.* FROM spaces s JOIN organizations o ON o.guid = s.org_guid \
-                JOIN isolation_segments i ON i.guid = COALESCE(s.isolation_segment_guid, o.default_isolation_segment_guid) \
-                WHERE s.guid = $1";
-    let found = query(text, [space.into()]).optional(connection).await?.as_ref().map(read).transpose()?;
-    Ok(found.filter(|segment| segment.guid != SHARED))
+/// Makes the shared segment when it is not there.
+pub async fn ensure_shared(connection: &mut Connection, now: Timestamp) -> Result<()> {
+    let text = "INSERT INTO isolation_segments (guid, name, created_at, updated_at) VALUES ($1, 'shared', $2, $3) ON CONFLICT DO NOTHING";
+    query(text, [SHARED.into(), now.into(), now.into()]).run(connection).await.map(drop)
 }

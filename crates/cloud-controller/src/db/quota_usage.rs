@@ -18,11 +18,11 @@ pub async fn check_process(
     before: &Process,
 ) -> ApiResult<()> {
     let org = format!(
-        "SELECT {LIMITS}, o.guid AS scope FROM spaces s JOIN organizations o ON o.guid = s.org_guid \
+        "SELECT {LIMITS}, o.guid AS scope, o.name FROM spaces s JOIN organizations o ON o.guid = s.org_guid \
          JOIN organization_quotas q ON q.guid = o.quota_guid WHERE s.guid = $1"
     );
     let space = format!(
-        "SELECT {LIMITS}, s.guid AS scope FROM spaces s JOIN space_quotas q ON q.guid = s.quota_guid WHERE s.guid = $1"
+        "SELECT {LIMITS}, s.guid AS scope, s.name FROM spaces s JOIN space_quotas q ON q.guid = s.quota_guid WHERE s.guid = $1"
     );
     for (text, own, spoken) in [(space, "s.guid", "space"), (org, "s.org_guid", "organization")] {
         let Some(limits) = query(&text, [(&after.space_guid).into()]).optional(connection).await?
@@ -57,7 +57,9 @@ async fn check(
         return Ok(());
     }
     let text = format!(
-        "SELECT CAST(COALESCE(SUM(p.memory_mb * p.instances), 0) AS BIGINT) AS memory, \
+        "SELECT CAST(COALESCE(SUM(p.memory_mb * p.instances), 0) + (SELECT COALESCE(SUM(t.memory_mb), 0) FROM tasks t \
+         JOIN apps ta ON ta.guid = t.app_guid JOIN spaces s ON s.guid = ta.space_guid \
+         WHERE {own} = $1 AND t.state IN ('PENDING', 'RUNNING')) AS BIGINT) AS memory, \
          CAST(COALESCE(SUM(p.instances), 0) AS BIGINT) AS instances, \
          CAST(COALESCE(SUM(CASE WHEN p.log_rate > 0 THEN p.log_rate * p.instances ELSE 0 END), 0) AS BIGINT) AS log_rate \
          FROM processes p JOIN apps a ON a.guid = p.app_guid JOIN spaces s ON s.guid = a.space_guid \
@@ -91,7 +93,7 @@ async fn check(
     let rate = limits.maybe_int("log_rate")?;
     if rate.is_some_and(|rate| rate >= 0) && after.log_rate < 0 && after.instances > 0 {
         let detail =
-            format!("log_rate_limit cannot be unlimited in {spoken} '{}'.", limits.text("scope")?);
+            format!("log_rate_limit cannot be unlimited in {spoken} '{}'.", limits.text("name")?);
         return Err(ApiError::unprocessable(detail));
     }
     if over(rate, used.int("log_rate")?, after.log_rate.max(0) * after.instances) {

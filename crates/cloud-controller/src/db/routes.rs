@@ -116,6 +116,16 @@ pub async fn find_visible(connection: &mut Connection, caller: &Caller, guid: &s
     sql.optional(connection).await?.as_ref().map(read).transpose()
 }
 
+pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<Vec<Route>> {
+    if guids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::default();
+    let list = sql.list(guids);
+    sql.push(&format!("SELECT {COLUMNS} FROM {FROM} WHERE routes.guid IN ({list}) ORDER BY routes.id"));
+    sql.all(connection).await?.iter().map(read).collect()
+}
+
 pub async fn find_by_address(
     connection: &mut Connection,
     domain: &str,

@@ -115,22 +115,6 @@ pub async fn visible_spaces(connection: &mut Connection, caller: &Caller, guids:
     sql.all(connection).await
 }
 
-/// The rules that hold in a space, of groups enabled everywhere and of those bound to it.
-pub async fn rules(connection: &mut Connection, space: &str, phase: Phase) -> Result<Vec<Value>> {
-    let name = phase.name();
-    let text = format!(
-        "SELECT rules FROM security_groups WHERE {name}_default = 1 OR guid IN (SELECT b.security_group_guid \
-         FROM security_group_spaces b WHERE b.phase = '{name}' AND b.space_guid = $1) ORDER BY id"
-    );
-    let mut all = Vec::new();
-    for row in query(&text, [space.into()]).all(connection).await? {
-        if let Value::Array(rules) = row.json("rules")? {
-            all.extend(rules);
-        }
-    }
-    Ok(all)
-}
-
 /// Notes for the bridge about the started apps of a space.
 pub async fn apps_in_changed(connection: &mut Connection, space: &str) -> Result<()> {
     let text = "INSERT INTO lrp_changes (process_guid, version) SELECT p.guid, p.version FROM processes p \

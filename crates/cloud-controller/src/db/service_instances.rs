@@ -92,3 +92,24 @@ pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
     super::metadata::remove(connection, "service_instance", guid).await?;
     super::delete(connection, "service_instances", "guid", guid).await.map(drop)
 }
+
+/// Gives the instance's present credentials and addresses to its bindings; apps get them when they start anew, routes
+/// at once.
+pub async fn refresh_bindings(connection: &mut Connection, guid: &str) -> Result<()> {
+    let Some(instance) = find(connection, guid).await? else { return Ok(()) };
+    let text = "UPDATE service_credential_bindings SET sealed_credentials = $2, syslog_drain_url = $3 WHERE service_instance_guid = $1";
+    let args = [guid.into(), (&instance.sealed_credentials).into(), (&instance.syslog_drain_url).into()];
+    query(text, args).run(connection).await?;
+    let text = "UPDATE service_route_bindings SET route_service_url = $2 WHERE service_instance_guid = $1";
+    query(text, [guid.into(), (&instance.route_service_url).into()]).run(connection).await?;
+    routes_changed(connection, guid).await
+}
+
+/// Notes for the bridge about the apps behind routes that are bound to the instance.
+pub async fn routes_changed(connection: &mut Connection, guid: &str) -> Result<()> {
+    let text = "SELECT route_guid FROM service_route_bindings WHERE service_instance_guid = $1";
+    for row in query(text, [guid.into()]).all(connection).await? {
+        super::routes::apps_changed(connection, &row.text("route_guid")?).await?;
+    }
+    Ok(())
+}

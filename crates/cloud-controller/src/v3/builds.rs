@@ -17,6 +17,7 @@ use crate::db::builds::{self, Build, STAGING};
 use crate::db::droplets;
 use crate::db::metadata::{self, Metadata};
 use crate::db::packages::READY;
+use crate::db::usage_events;
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::{Body, Change};
 use crate::query::{Filter, List, Listing, Params};
@@ -176,6 +177,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         updated_at: now,
     };
     builds::insert(&mut tx, &build).await?;
+    usage_events::record_staging(&mut tx, now, "STAGING_STARTED", &build, &Value::Null).await?;
     droplets::update(&mut tx, now, &droplet, vec![("build_guid", (&build.guid).into())]).await?;
     metadata::apply(&mut tx, KIND, &build.guid, &metadata).await?;
     let recipe = staging::recipe(&cc, &mut tx, build.clone()).await?;

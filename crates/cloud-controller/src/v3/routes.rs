@@ -279,6 +279,12 @@ async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiRe
     Ok(present_all(connection, urls, &[route]).await?.remove(0))
 }
 
+/// For `include=route`.
+pub async fn by_guids(connection: &mut Connection, guids: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+    let found = routes::find_many(connection, guids).await?;
+    present_all(connection, urls, &found).await
+}
+
 /// With metadata and destinations, each loaded at once.
 async fn present_all(connection: &mut Connection, urls: &Urls, found: &[Route]) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = found.iter().map(|route| route.guid.clone()).collect();

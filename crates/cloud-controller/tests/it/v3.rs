@@ -2,5 +2,17 @@
 
 mod app_env;
 mod apps;
+mod domains;
+mod manifests;
+mod organizations;
 mod packages;
+mod platform;
 mod processes;
+mod quotas;
+mod roles;
+mod routes;
+mod security_groups;
+mod services;
+mod shape;
+mod spaces;
+mod tasks;

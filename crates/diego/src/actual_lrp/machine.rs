@@ -12,10 +12,19 @@ pub enum Event {
     /// A cell makes the container.
     Claim(InstanceKey),
     /// The container is healthy, or what is known of it has changed.
-    Start { by: InstanceKey, net: NetInfo, routable: bool },
-    Crash { by: InstanceKey, reason: String },
+    Start {
+        by: InstanceKey,
+        net: NetInfo,
+        routable: bool,
+    },
+    Crash {
+        by: InstanceKey,
+        reason: String,
+    },
     /// An auction found no place.
-    Fail { placement_error: String },
+    Fail {
+        placement_error: String,
+    },
     /// A new cell is to be found, whatever was.
     Unclaim,
     /// Its cell is missing.
@@ -73,7 +82,9 @@ impl ActualLrp {
         match (&self.state, event) {
             (S::Unclaimed { .. }, E::Claim(by)) => Ok(self.enter(S::Claimed { by }, now)),
             (S::Claimed { by: held }, E::Claim(by)) if *held == by => Ok(self),
-            (S::Running { by: held, .. }, E::Claim(by)) if *held == by => Ok(self.enter(S::Claimed { by }, now)),
+            (S::Running { by: held, .. }, E::Claim(by)) if *held == by => {
+                Ok(self.enter(S::Claimed { by }, now))
+            }
 
             (S::Unclaimed { .. } | S::Claimed { .. }, E::Start { by, net, routable }) => {
                 Ok(self.enter(S::Running { by, net, routable }, now))
@@ -82,7 +93,9 @@ impl ActualLrp {
                 Ok(self.amend(S::Running { by, net, routable }))
             }
 
-            (S::Claimed { by: held } | S::Running { by: held, .. }, E::Crash { by, reason }) if *held == by => {
+            (S::Claimed { by: held } | S::Running { by: held, .. }, E::Crash { by, reason })
+                if *held == by =>
+            {
                 Ok(self.crash(&reason, now))
             }
             (S::Unclaimed { .. }, E::Fail { placement_error }) => {
@@ -94,10 +107,14 @@ impl ActualLrp {
                 Ok(self.enter(S::Unclaimed { placement_error: String::new() }, now))
             }
 
-            (S::Claimed { .. } | S::Running { .. }, E::Lose) if self.presence == Presence::Ordinary => {
+            (S::Claimed { .. } | S::Running { .. }, E::Lose)
+                if self.presence == Presence::Ordinary =>
+            {
                 Ok(self.turn(Presence::Suspect))
             }
-            (S::Claimed { .. } | S::Running { .. }, E::Recover) if self.presence == Presence::Suspect => {
+            (S::Claimed { .. } | S::Running { .. }, E::Recover)
+                if self.presence == Presence::Suspect =>
+            {
                 Ok(self.turn(Presence::Ordinary))
             }
             _ => Err(refused),
@@ -106,7 +123,11 @@ impl ActualLrp {
 
     /// Whether `by` may end this record: only whoever holds it.
     pub fn may_remove(&self, by: &InstanceKey) -> Result<(), Refused> {
-        if self.instance() == Some(by) { Ok(()) } else { Err(Refused { state: self.state.name(), event: "remove" }) }
+        if self.instance() == Some(by) {
+            Ok(())
+        } else {
+            Err(Refused { state: self.state.name(), event: "remove" })
+        }
     }
 
     fn enter(self, state: State, now: Timestamp) -> ActualLrp {
@@ -132,7 +153,11 @@ impl ActualLrp {
             Restart::AtOnce => State::Unclaimed { placement_error: String::new() },
             Restart::After(_) | Restart::Never => State::Crashed,
         };
-        ActualLrp { crash_count, crash_reason: text::reason(reason).into_owned(), ..self.enter(state, now) }
+        ActualLrp {
+            crash_count,
+            crash_reason: text::reason(reason).into_owned(),
+            ..self.enter(state, now)
+        }
     }
 }
 
@@ -170,13 +195,20 @@ mod tests {
     }
 
     fn lrp() -> ActualLrp {
-        ActualLrp::unclaimed(LrpKey { process_guid: "p".into(), index: 0, domain: "d".into() }, START)
+        ActualLrp::unclaimed(
+            LrpKey { process_guid: "p".into(), index: 0, domain: "d".into() },
+            START,
+        )
     }
 
     fn show(lrp: &ActualLrp) -> String {
         let by = lrp.instance().map(|by| format!(" {}", by.instance_guid)).unwrap_or_default();
         let presence = if lrp.presence == Presence::Ordinary { "" } else { " suspect" };
-        let crashes = if lrp.crash_count == 0 { String::new() } else { format!(" crashes={}", lrp.crash_count) };
+        let crashes = if lrp.crash_count == 0 {
+            String::new()
+        } else {
+            format!(" crashes={}", lrp.crash_count)
+        };
         format!("{}{by}{presence}{crashes}", lrp.state.name())
     }
 
@@ -196,15 +228,32 @@ mod tests {
 
     #[test]
     fn the_usual_life() {
-        check([claim("a"), start("a"), crash("a"), start("b")], expect!["UNCLAIMED > CLAIMED a > RUNNING a > UNCLAIMED crashes=1 > RUNNING b crashes=1"]);
+        check(
+            [claim("a"), start("a"), crash("a"), start("b")],
+            expect![
+                "UNCLAIMED > CLAIMED a > RUNNING a > UNCLAIMED crashes=1 > RUNNING b crashes=1"
+            ],
+        );
     }
 
     #[test]
     fn strangers_are_refused() {
-        check([claim("a"), claim("b")], expect!["UNCLAIMED > CLAIMED a > refused: cannot claim while CLAIMED"]);
-        check([claim("a"), crash("b")], expect!["UNCLAIMED > CLAIMED a > refused: cannot crash while CLAIMED"]);
-        check([start("a"), start("b")], expect!["UNCLAIMED > RUNNING a > refused: cannot start while RUNNING"]);
-        check([start("a"), claim("b")], expect!["UNCLAIMED > RUNNING a > refused: cannot claim while RUNNING"]);
+        check(
+            [claim("a"), claim("b")],
+            expect!["UNCLAIMED > CLAIMED a > refused: cannot claim while CLAIMED"],
+        );
+        check(
+            [claim("a"), crash("b")],
+            expect!["UNCLAIMED > CLAIMED a > refused: cannot crash while CLAIMED"],
+        );
+        check(
+            [start("a"), start("b")],
+            expect!["UNCLAIMED > RUNNING a > refused: cannot start while RUNNING"],
+        );
+        check(
+            [start("a"), claim("b")],
+            expect!["UNCLAIMED > RUNNING a > refused: cannot claim while RUNNING"],
+        );
     }
 
     #[test]
@@ -214,13 +263,22 @@ mod tests {
 
     #[test]
     fn the_third_crash_waits_and_lets_nobody_in() {
-        let crashes = [start("a"), crash("a"), start("b"), crash("b"), start("c"), crash("c"), claim("d")];
-        check(crashes, expect!["UNCLAIMED > RUNNING a > UNCLAIMED crashes=1 > RUNNING b crashes=1 > UNCLAIMED crashes=2 > RUNNING c crashes=2 > CRASHED crashes=3 > refused: cannot claim while CRASHED"]);
+        let crashes =
+            [start("a"), crash("a"), start("b"), crash("b"), start("c"), crash("c"), claim("d")];
+        check(
+            crashes,
+            expect![
+                "UNCLAIMED > RUNNING a > UNCLAIMED crashes=1 > RUNNING b crashes=1 > UNCLAIMED crashes=2 > RUNNING c crashes=2 > CRASHED crashes=3 > refused: cannot claim while CRASHED"
+            ],
+        );
     }
 
     #[test]
     fn a_lost_cell_makes_suspects_until_it_is_back() {
-        check([start("a"), Event::Lose, Event::Recover], expect!["UNCLAIMED > RUNNING a > RUNNING a suspect > RUNNING a"]);
+        check(
+            [start("a"), Event::Lose, Event::Recover],
+            expect!["UNCLAIMED > RUNNING a > RUNNING a suspect > RUNNING a"],
+        );
         check([Event::Lose], expect!["UNCLAIMED > refused: cannot lose while UNCLAIMED"]);
     }
 

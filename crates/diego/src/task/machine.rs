@@ -14,11 +14,20 @@ pub const MAX_REJECTIONS: u32 = 3;
 pub enum Event {
     /// A cell asks for the run.
     Start(CellId),
-    Complete { by: CellId, failure: Option<String>, result: String },
+    Complete {
+        by: CellId,
+        failure: Option<String>,
+        result: String,
+    },
     Cancel,
-    Fail { reason: String },
+    Fail {
+        reason: String,
+    },
     /// The container was not made. `by` is the cell that tried, or nobody when no cell had room.
-    Reject { by: Option<CellId>, reason: String },
+    Reject {
+        by: Option<CellId>,
+        reason: String,
+    },
     /// Somebody takes it on to deal with the outcome.
     Resolve,
     /// Whoever took it on was not heard of again.
@@ -42,7 +51,9 @@ impl Event {
     fn aim(&self) -> &'static str {
         match self {
             Event::Start(_) => "RUNNING",
-            Event::Complete { .. } | Event::Cancel | Event::Fail { .. } | Event::Unresolve => "COMPLETED",
+            Event::Complete { .. } | Event::Cancel | Event::Fail { .. } | Event::Unresolve => {
+                "COMPLETED"
+            }
             Event::Reject { .. } => "PENDING",
             Event::Resolve => "RESOLVING",
         }
@@ -80,7 +91,12 @@ impl State {
 }
 
 impl Task {
-    pub fn pending(task_guid: TaskGuid, domain: Domain, definition: TaskDefinition, now: Timestamp) -> Task {
+    pub fn pending(
+        task_guid: TaskGuid,
+        domain: Domain,
+        definition: TaskDefinition,
+        now: Timestamp,
+    ) -> Task {
         Task {
             task_guid,
             domain,
@@ -101,15 +117,24 @@ impl Task {
             (S::Pending, E::Start(cell_id)) => Ok(self.enter(S::Running { cell_id }, now)),
             (S::Running { cell_id }, E::Start(by)) if *cell_id == by => Ok(self),
 
-            (S::Running { cell_id }, E::Complete { by, .. } | E::Reject { by: Some(by), .. }) if *cell_id != by => {
+            (S::Running { cell_id }, E::Complete { by, .. } | E::Reject { by: Some(by), .. })
+                if *cell_id != by =>
+            {
                 Err(Refused::WrongCell { running_on: cell_id.clone(), asked_by: by })
             }
-            (S::Running { .. }, E::Complete { failure, result, .. }) => Ok(self.complete(failure.as_deref(), result, now)),
+            (S::Running { .. }, E::Complete { failure, result, .. }) => {
+                Ok(self.complete(failure.as_deref(), result, now))
+            }
 
-            (S::Pending | S::Running { .. }, E::Cancel) => Ok(self.complete(Some("task was cancelled"), String::new(), now)),
-            (S::Pending | S::Running { .. }, E::Fail { reason }) => Ok(self.complete(Some(&reason), String::new(), now)),
+            (S::Pending | S::Running { .. }, E::Cancel) => {
+                Ok(self.complete(Some("task was cancelled"), String::new(), now))
+            }
+            (S::Pending | S::Running { .. }, E::Fail { reason }) => {
+                Ok(self.complete(Some(&reason), String::new(), now))
+            }
 
-            (S::Pending, E::Reject { reason, .. }) | (S::Running { .. }, E::Reject { by: Some(_), reason }) => {
+            (S::Pending, E::Reject { reason, .. })
+            | (S::Running { .. }, E::Reject { by: Some(_), reason }) => {
                 Ok(self.reject(&reason, now))
             }
 
@@ -155,8 +180,10 @@ impl Task {
     }
 
     fn complete(self, failure: Option<&str>, result: String, now: Timestamp) -> Task {
-        let failure_reason = failure.map(|reason| text::reason(reason).into_owned()).unwrap_or_default();
-        let outcome = Outcome { first_completed_at: now, failed: failure.is_some(), failure_reason, result };
+        let failure_reason =
+            failure.map(|reason| text::reason(reason).into_owned()).unwrap_or_default();
+        let outcome =
+            Outcome { first_completed_at: now, failed: failure.is_some(), failure_reason, result };
         self.enter(State::Completed { outcome }, now)
     }
 
@@ -199,8 +226,15 @@ mod tests {
 
     fn show(task: &Task) -> String {
         let cell = task.cell_id().map(|cell| format!(" on {cell}")).unwrap_or_default();
-        let outcome = task.outcome().map(|end| format!(" ({}{})", end.failure_reason, end.result)).unwrap_or_default();
-        let rejections = if task.rejection_count == 0 { String::new() } else { format!(" rejected={}", task.rejection_count) };
+        let outcome = task
+            .outcome()
+            .map(|end| format!(" ({}{})", end.failure_reason, end.result))
+            .unwrap_or_default();
+        let rejections = if task.rejection_count == 0 {
+            String::new()
+        } else {
+            format!(" rejected={}", task.rejection_count)
+        };
         format!("{}{cell}{outcome}{rejections}", task.state.name())
     }
 
@@ -221,34 +255,68 @@ mod tests {
     #[test]
     fn the_usual_life() {
         let life = [start("a"), start("a"), complete("a"), Event::Resolve];
-        check(life, expect!["PENDING > RUNNING on a > RUNNING on a > COMPLETED (42) > RESOLVING (42)"]);
+        check(
+            life,
+            expect!["PENDING > RUNNING on a > RUNNING on a > COMPLETED (42) > RESOLVING (42)"],
+        );
     }
 
     #[test]
     fn one_cell_gets_the_run() {
-        check([start("a"), start("b")], expect!["PENDING > RUNNING on a > refused: Cannot transition from RUNNING to RUNNING"]);
-        check([start("a"), complete("b")], expect!["PENDING > RUNNING on a > refused: Running on cell a not b"]);
-        check([complete("a")], expect!["PENDING > refused: Cannot transition from PENDING to COMPLETED"]);
+        check(
+            [start("a"), start("b")],
+            expect!["PENDING > RUNNING on a > refused: Cannot transition from RUNNING to RUNNING"],
+        );
+        check(
+            [start("a"), complete("b")],
+            expect!["PENDING > RUNNING on a > refused: Running on cell a not b"],
+        );
+        check(
+            [complete("a")],
+            expect!["PENDING > refused: Cannot transition from PENDING to COMPLETED"],
+        );
     }
 
     #[test]
     fn a_late_rejection_does_not_free_a_task_that_runs_elsewhere() {
-        check([start("a"), reject(Some("b"))], expect!["PENDING > RUNNING on a > refused: Running on cell a not b"]);
-        check([start("a"), reject(None)], expect!["PENDING > RUNNING on a > refused: Cannot transition from RUNNING to PENDING"]);
-        check([start("a"), reject(Some("a"))], expect!["PENDING > RUNNING on a > PENDING rejected=1"]);
+        check(
+            [start("a"), reject(Some("b"))],
+            expect!["PENDING > RUNNING on a > refused: Running on cell a not b"],
+        );
+        check(
+            [start("a"), reject(None)],
+            expect!["PENDING > RUNNING on a > refused: Cannot transition from RUNNING to PENDING"],
+        );
+        check(
+            [start("a"), reject(Some("a"))],
+            expect!["PENDING > RUNNING on a > PENDING rejected=1"],
+        );
     }
 
     #[test]
     fn the_fourth_rejection_fails_it() {
         let rejections = [reject(None), reject(None), reject(Some("a")), reject(None), start("a")];
-        check(rejections, expect!["PENDING > PENDING rejected=1 > PENDING rejected=2 > PENDING rejected=3 > COMPLETED (no container) rejected=3 > refused: Cannot transition from COMPLETED to RUNNING"]);
+        check(
+            rejections,
+            expect![
+                "PENDING > PENDING rejected=1 > PENDING rejected=2 > PENDING rejected=3 > COMPLETED (no container) rejected=3 > refused: Cannot transition from COMPLETED to RUNNING"
+            ],
+        );
     }
 
     #[test]
     fn cancelled_and_failed_tasks_are_complete() {
-        check([Event::Cancel, Event::Cancel], expect!["PENDING > COMPLETED (task was cancelled) > refused: Cannot transition from COMPLETED to COMPLETED"]);
+        check(
+            [Event::Cancel, Event::Cancel],
+            expect![
+                "PENDING > COMPLETED (task was cancelled) > refused: Cannot transition from COMPLETED to COMPLETED"
+            ],
+        );
         let fail = Event::Fail { reason: "cell disappeared before completion".to_owned() };
-        check([start("a"), fail], expect!["PENDING > RUNNING on a > COMPLETED (cell disappeared before completion)"]);
+        check(
+            [start("a"), fail],
+            expect!["PENDING > RUNNING on a > COMPLETED (cell disappeared before completion)"],
+        );
     }
 
     #[test]
@@ -258,7 +326,8 @@ mod tests {
         let resolving = done.apply(Event::Resolve, START + Duration::from_secs(1)).unwrap();
         assert!(resolving.may_delete().is_ok());
         assert!(resolving.clone().apply(Event::Resolve, START).is_err());
-        let back = resolving.clone().apply(Event::Unresolve, START + Duration::from_secs(60)).unwrap();
+        let back =
+            resolving.clone().apply(Event::Unresolve, START + Duration::from_secs(60)).unwrap();
         assert_eq!((back.state.name(), back.updated_at), ("COMPLETED", resolving.updated_at));
     }
 

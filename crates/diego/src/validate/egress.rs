@@ -33,7 +33,9 @@ fn is_range(rule: &Value) -> bool {
 }
 
 fn are_destinations(rule: &Value) -> bool {
-    let Some(destinations) = rule.get("destinations").and_then(Value::as_array) else { return false };
+    let Some(destinations) = rule.get("destinations").and_then(Value::as_array) else {
+        return false;
+    };
     let texts = || destinations.iter().map(|each| each.as_str().unwrap_or_default());
     !destinations.is_empty() && texts().all(|text| text.split(',').all(is_destination))
 }
@@ -63,13 +65,28 @@ mod tests {
     fn rules_are_told_right_from_wrong() {
         let cases = [
             (json!({"protocol": "all", "destinations": ["0.0.0.0/0"]}), true),
-            (json!({"protocol": "tcp", "destinations": ["10.0.0.1-10.0.0.9"], "ports": [80, 443]}), true),
-            (json!({"protocol": "udp", "destinations": ["10.0.0.1"], "port_range": {"start": 1, "end": 9}}), true),
-            (json!({"protocol": "icmp", "destinations": ["::1"], "icmp_info": {"type": 0, "code": 0}}), true),
+            (
+                json!({"protocol": "tcp", "destinations": ["10.0.0.1-10.0.0.9"], "ports": [80, 443]}),
+                true,
+            ),
+            (
+                json!({"protocol": "udp", "destinations": ["10.0.0.1"], "port_range": {"start": 1, "end": 9}}),
+                true,
+            ),
+            (
+                json!({"protocol": "icmp", "destinations": ["::1"], "icmp_info": {"type": 0, "code": 0}}),
+                true,
+            ),
             (json!({"protocol": "tcp", "destinations": ["10.0.0.1"]}), false),
             (json!({"protocol": "tcp", "destinations": ["10.0.0.1"], "ports": [0]}), false),
-            (json!({"protocol": "tcp", "destinations": ["10.0.0.1"], "ports": [1], "port_range": {"start": 1, "end": 2}}), false),
-            (json!({"protocol": "udp", "destinations": ["10.0.0.1"], "port_range": {"start": 9, "end": 1}}), false),
+            (
+                json!({"protocol": "tcp", "destinations": ["10.0.0.1"], "ports": [1], "port_range": {"start": 1, "end": 2}}),
+                false,
+            ),
+            (
+                json!({"protocol": "udp", "destinations": ["10.0.0.1"], "port_range": {"start": 9, "end": 1}}),
+                false,
+            ),
             (json!({"protocol": "all", "destinations": []}), false),
             (json!({"protocol": "all", "destinations": ["10.0.0.9-10.0.0.1"]}), false),
             (json!({"protocol": "all", "destinations": ["10.0.0.0/33"]}), false),

@@ -25,7 +25,11 @@ fn key(name: &str) -> InstanceKey {
 }
 
 fn net() -> NetInfo {
-    NetInfo { address: [127, 0, 0, 1].into(), instance_address: [10, 0, 0, 1].into(), ports: Vec::new() }
+    NetInfo {
+        address: [127, 0, 0, 1].into(),
+        instance_address: [10, 0, 0, 1].into(),
+        ports: Vec::new(),
+    }
 }
 
 fn table<S: Clone, E: Clone>(
@@ -53,11 +57,15 @@ fn table<S: Clone, E: Clone>(
 
 fn lrps() -> String {
     use actual_lrp::Event;
-    let unclaimed = ActualLrp::unclaimed(LrpKey { process_guid: "p".into(), index: 0, domain: "d".into() }, NOW);
+    let unclaimed = ActualLrp::unclaimed(
+        LrpKey { process_guid: "p".into(), index: 0, domain: "d".into() },
+        NOW,
+    );
     let go = |lrp: &ActualLrp, event| lrp.clone().apply(event, NOW).unwrap();
     let start = |name| Event::Start { by: key(name), net: net(), routable: true };
     let crash = |name| Event::Crash { by: key(name), reason: "why".to_owned() };
-    let crashed = go(&go(&ActualLrp { crash_count: 2, ..unclaimed.clone() }, start("A")), crash("A"));
+    let crashed =
+        go(&go(&ActualLrp { crash_count: 2, ..unclaimed.clone() }, start("A")), crash("A"));
     let claimed = go(&unclaimed, Event::Claim(key("A")));
     let running = go(&unclaimed, start("A"));
     let suspect = go(&running, Event::Lose);
@@ -84,7 +92,11 @@ fn lrps() -> String {
         let next = lrp.clone().apply(event, NOW).ok()?;
         let by = next.instance().map(|by| format!(" by {}", by.instance_guid)).unwrap_or_default();
         let suspect = if next.presence == Presence::Suspect { ", suspect" } else { "" };
-        Some(if next == lrp { "=".to_owned() } else { format!("{}{by}{suspect}", next.state.name()) })
+        Some(if next == lrp {
+            "=".to_owned()
+        } else {
+            format!("{}{by}{suspect}", next.state.name())
+        })
     })
 }
 
@@ -100,8 +112,10 @@ fn tasks() -> String {
         ("COMPLETED", with(State::Completed { outcome: outcome.clone() })),
         ("RESOLVING", with(State::Resolving { outcome })),
     ];
-    let complete = |cell: &str| Event::Complete { by: cell.into(), failure: None, result: String::new() };
-    let reject = |cell: Option<&str>| Event::Reject { by: cell.map(Into::into), reason: "why".to_owned() };
+    let complete =
+        |cell: &str| Event::Complete { by: cell.into(), failure: None, result: String::new() };
+    let reject =
+        |cell: Option<&str>| Event::Reject { by: cell.map(Into::into), reason: "why".to_owned() };
     let events = [
         ("start A", Event::Start("A".into())),
         ("start B", Event::Start("B".into())),
@@ -119,7 +133,11 @@ fn tasks() -> String {
         let next = task.clone().apply(event, NOW).ok()?;
         let on = next.cell_id().map(|cell| format!(" on {cell}")).unwrap_or_default();
         let failed = if next.outcome().is_some_and(|end| end.failed) { ", failed" } else { "" };
-        Some(if next == task { "=".to_owned() } else { format!("{}{on}{failed}", next.state.name()) })
+        Some(if next == task {
+            "=".to_owned()
+        } else {
+            format!("{}{on}{failed}", next.state.name())
+        })
     })
 }
 

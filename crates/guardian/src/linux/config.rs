@@ -63,6 +63,11 @@ impl Network {
         (8..=29).contains(&prefix).then(|| Network { first: u32::from(address) & (u32::MAX << (32 - prefix)), prefix })
     }
 
+    /// In the kernel's form.
+    pub fn parts(&self) -> (Ipv4Addr, u8) {
+        (self.at(0), self.prefix)
+    }
+
     /// The host's own address in here.
     pub fn gateway(&self) -> Ipv4Addr {
         self.at(1)

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::containers::remove_tree;
+
 /// One folder per container, by whichever means it is limited.
 #[derive(Debug)]
 pub enum Disk {
@@ -68,7 +70,7 @@ impl Disk {
 }
 
 /// Bytes on disk below `path`, links not followed.
-fn count(path: &Path) -> u64 {
+pub fn count(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(entries) = fs::read_dir(path) else { return 0 };
     let sizes = entries.flatten().map(|entry| {
@@ -77,11 +79,4 @@ fn count(path: &Path) -> u64 {
         if about.is_dir() { own + count(&entry.path()) } else { own }
     });
     sizes.sum()
-}
-
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
 }

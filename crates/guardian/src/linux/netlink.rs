@@ -151,7 +151,7 @@ impl Batch {
     /// To one address, on the link itself.
     pub fn route_to(mut self, index: u32, to: Ipv4Addr, from: Option<Ipv4Addr>) -> Batch {
         self.message(libc::RTM_NEWROUTE, REPLACE, |message| {
-            route(message, 32, libc::RT_SCOPE_LINK);
+            route(message, 32, libc::RT_SCOPE_LINK, libc::RTN_UNICAST);
             attribute(message, RTA_DST, &to.octets());
             attribute(message, RTA_OIF, &index.to_ne_bytes());
             if let Some(from) = from {
@@ -163,10 +163,21 @@ impl Batch {
 
     pub fn default_route(mut self, index: u32, gateway: Ipv4Addr) -> Batch {
         self.message(libc::RTM_NEWROUTE, REPLACE, |message| {
-            route(message, 0, libc::RT_SCOPE_UNIVERSE);
+            route(message, 0, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
             attribute(message, RTA_GATEWAY, &gateway.octets());
             attribute(message, RTA_OIF, &index.to_ne_bytes());
         });
+        self
+    }
+
+    /// Addresses without a more exact route are nowhere.
+    pub fn unreachable(mut self, first: Ipv4Addr, prefix: u8) -> Batch {
+        self.message(libc::RTM_NEWROUTE, REPLACE, |message| no_route(message, first, prefix));
+        self
+    }
+
+    pub fn delete_unreachable(mut self, first: Ipv4Addr, prefix: u8) -> Batch {
+        self.message(libc::RTM_DELROUTE, 0, |message| no_route(message, first, prefix));
         self
     }
 
@@ -212,9 +223,14 @@ fn host_address(message: &mut Vec<u8>, index: u32, address: Ipv4Addr) {
     attribute(message, IFA_ADDRESS, &address.octets());
 }
 
-fn route(message: &mut Vec<u8>, prefix: u8, scope: u8) {
-    let (table, protocol, unicast) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RTN_UNICAST);
-    message.extend_from_slice(&[libc::AF_INET as u8, prefix, 0, 0, table, protocol, scope, unicast, 0, 0, 0, 0]);
+fn route(message: &mut Vec<u8>, prefix: u8, scope: u8, kind: u8) {
+    let (table, protocol) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC);
+    message.extend_from_slice(&[libc::AF_INET as u8, prefix, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]);
+}
+
+fn no_route(message: &mut Vec<u8>, first: Ipv4Addr, prefix: u8) {
+    route(message, prefix, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNREACHABLE);
+    attribute(message, RTA_DST, &first.octets());
 }
 
 fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {

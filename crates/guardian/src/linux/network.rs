@@ -21,15 +21,20 @@ pub struct Wiring {
 }
 
 impl Wiring {
-    /// Gives the host its address among the containers, and lets it forward.
+    /// Gives the host its address among the containers, and lets it forward. What is sent to an address no container has
+    /// (any more) fails at once, instead of going out into the world.
     pub fn prepare_host(&self) -> io::Result<()> {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-        Netlink::open()?.send(&Batch::default().address(LOOPBACK, self.network.gateway()))
+        let (first, prefix) = self.network.parts();
+        let batch = Batch::default().address(LOOPBACK, self.network.gateway()).unreachable(first, prefix);
+        Netlink::open()?.send(&batch)
     }
 
     pub fn clear_host(&self) -> io::Result<()> {
-        match Netlink::open()?.send(&Batch::default().delete_address(LOOPBACK, self.network.gateway())) {
-            Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+        let (first, prefix) = self.network.parts();
+        let batch = Batch::default().delete_unreachable(first, prefix).delete_address(LOOPBACK, self.network.gateway());
+        match Netlink::open()?.send(&batch) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ESRCH)) => Ok(()),
             result => result,
         }
     }

@@ -178,13 +178,17 @@ table inet {table} {{
   map egress {{ type ipv4_addr : verdict; }}
   map host {{ type ipv4_addr : verdict; }}
   map ports {{ type inet_service : ipv4_addr . inet_service; }}
+  chain refused {{
+    meta l4proto tcp reject with tcp reset
+    reject
+  }}
   chain from_container {{
     ct state established,related accept
     ct state invalid drop
-    oifname {wires} reject
-    ip daddr {network} reject
+    oifname {wires} goto refused
+    ip daddr {network} goto refused
     ip saddr vmap @egress
-    reject
+    goto refused
   }}
   chain to_container {{
     ct state established,related accept
@@ -205,7 +209,7 @@ table inet {table} {{
     ip daddr {gateway} udp dport 53 accept
     ip daddr {gateway} tcp dport 53 accept
 {allowed}    ip saddr vmap @host
-    reject
+    goto refused
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;

@@ -46,6 +46,8 @@ impl Bed {
         let network = format!("10.{}.{}.0/24", 230 + process % 20, (process / 20 + number * 37) % 250);
         config.network = Network::parse(&network).unwrap();
         config.spares = 1;
+        let ports = 15_000 + (process % 150 * 100 + number * 10) as u16;
+        config.host_ports = ports..=ports + 9;
         config.nameservers = Some(Vec::new());
         // Each range of ids is used by one container of this machine at a time, whatever else runs beside.
         config.first_id = 1_000_000_000 + (process % 1000) * 2_000_000 + number * 50_000;
@@ -82,7 +84,10 @@ impl Bed {
         let nft = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
         assert!(!String::from_utf8_lossy(&nft.stdout).contains(&name), "the packet filter's table is left");
         let addresses = fs::read_to_string("/proc/net/fib_trie").unwrap();
-        assert!(!addresses.contains(&format!("{} ", self.config.network.gateway())), "the host's address is left");
+        for address in [self.config.network.gateway(), self.config.network.parts().0] {
+            let left = addresses.lines().any(|line| line.contains(&format!("-- {address}")));
+            assert!(!left, "{address} is left");
+        }
     }
 }
 

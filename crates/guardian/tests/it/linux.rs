@@ -24,10 +24,10 @@ async fn containers_outlive_their_platform() {
     let info = garden.create(spec).await.unwrap();
     let (waits, ended) = (ProcessId::from("waits"), ProcessId::from("ended"));
     let run = |id: &ProcessId, script: &str| ProcessSpec { id: Some(id.clone()), ..sh("vcap", script) };
-    let mut process = garden.run(&info.handle, run(&waits, "echo early; read -r x < /tmp/go; echo late $x; exit 5")).await.unwrap();
+    let mut process = garden.run(&info.handle, run(&waits, "mkfifo /tmp/go; echo early; read -r x < /tmp/go; echo late $x; exit 5")).await.unwrap();
     let early = process.output.recv().await.unwrap();
     assert_eq!(&early.data[..], b"early\n");
-    garden.run(&info.handle, run(&ended, "mkfifo /tmp/go; echo done; exit 3")).await.unwrap().wait().await.unwrap();
+    garden.run(&info.handle, run(&ended, "echo done; exit 3")).await.unwrap().wait().await.unwrap();
     garden.shutdown(false).await.unwrap();
     drop(garden);
 

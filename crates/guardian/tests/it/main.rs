@@ -1,4 +1,8 @@
 //! Containers of both kinds on this very host.
 
 mod bed;
+mod escapes;
 mod linux;
+mod network;
+mod process;
+mod world;

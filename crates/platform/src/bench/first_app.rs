@@ -57,7 +57,15 @@ async fn once() -> anyhow::Result<Phases> {
     platform.log_in().await?;
     let login = begun.elapsed().as_secs_f64() - start;
     let folder = platform.app("hello", &HELLO)?;
-    platform.cf(&["push", "-f", &folder.join("manifest.yml").display().to_string(), "-p", &folder.display().to_string()]).await?;
+    platform
+        .cf(&[
+            "push",
+            "-f",
+            &folder.join("manifest.yml").display().to_string(),
+            "-p",
+            &folder.display().to_string(),
+        ])
+        .await?;
     let push = begun.elapsed().as_secs_f64() - start - login;
     platform.wait_for("hello", "Hello from Cupola").await?;
     let answer = begun.elapsed().as_secs_f64() - start - login - push;

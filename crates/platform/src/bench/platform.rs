@@ -28,7 +28,16 @@ impl Platform {
         let data = folder.path().join("data");
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["up", "--listen", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--data"])
+            .args([
+                "up",
+                "--listen",
+                "127.0.0.1",
+                "--http-port",
+                "0",
+                "--https-port",
+                "0",
+                "--data",
+            ])
             .arg(&data)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -70,10 +79,17 @@ impl Platform {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(PATIENCE, run).await.with_context(|| format!("cf {} hangs", args.join(" ")))??;
+        let output = tokio::time::timeout(PATIENCE, run)
+            .await
+            .with_context(|| format!("cf {} hangs", args.join(" ")))??;
         if !output.status.success() {
             let text = [output.stdout, output.stderr].concat();
-            bail!("cf {} ended with {}:\n{}", args.join(" "), output.status, String::from_utf8_lossy(&text));
+            bail!(
+                "cf {} ended with {}:\n{}",
+                args.join(" "),
+                output.status,
+                String::from_utf8_lossy(&text)
+            );
         }
         Ok(())
     }
@@ -113,12 +129,22 @@ impl Platform {
 
     /// Ctrl-C, and waits until nothing is left.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let pid = self
+            .child
+            .id()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
         }
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("the platform does not stop")??;
-        ensure!(status.success(), "the platform ended with {status}: {}", tail(&self.folder.path().join("log")));
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .context("the platform does not stop")??;
+        ensure!(
+            status.success(),
+            "the platform ended with {status}: {}",
+            tail(&self.folder.path().join("log"))
+        );
         Ok(())
     }
 }

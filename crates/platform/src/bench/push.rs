@@ -20,12 +20,18 @@ async fn measure(platform: &Platform, rounds: u32, report: &Report) -> anyhow::R
     // The first push fills the caches and does not count.
     for round in 0..=rounds {
         let version = format!("version {round}");
-        let files = [("server.py", SERVER.replace("Hello from Cupola", &version)), ("requirements.txt", String::new())];
-        let folder = platform.app("app", &files.each_ref().map(|(name, text)| (*name, text.as_str())))?;
+        let files = [
+            ("server.py", SERVER.replace("Hello from Cupola", &version)),
+            ("requirements.txt", String::new()),
+        ];
+        let folder =
+            platform.app("app", &files.each_ref().map(|(name, text)| (*name, text.as_str())))?;
         let folder = folder.display().to_string();
         let begun = Instant::now();
         let push = async {
-            platform.cf(&["push", "app", "-p", &folder, "-c", "python3 server.py", "-m", "64M"]).await?;
+            platform
+                .cf(&["push", "app", "-p", &folder, "-c", "python3 server.py", "-m", "64M"])
+                .await?;
             anyhow::Ok(begun.elapsed().as_secs_f64())
         };
         let answer = async {

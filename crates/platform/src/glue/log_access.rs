@@ -20,8 +20,12 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: usize = 10_000;
 /// Source ids asked for at once; they travel in an address.
 const AT_ONCE: usize = 100;
-const OPERATORS: [&str; 4] =
-    ["doppler.firehose", "logs.admin", "cloud_controller.admin", "cloud_controller.admin_read_only"];
+const OPERATORS: [&str; 4] = [
+    "doppler.firehose",
+    "logs.admin",
+    "cloud_controller.admin",
+    "cloud_controller.admin_read_only",
+];
 
 pub struct LogAccess {
     pub identity: Arc<dyn Identity>,
@@ -52,7 +56,8 @@ impl Access for LogAccess {
             if remembered.len() + seen.len() > MAX_REMEMBERED {
                 remembered.clear();
             }
-            remembered.extend(seen.iter().map(|id| ((token.to_owned(), id.clone()), now + REMEMBERED)));
+            remembered
+                .extend(seen.iter().map(|id| ((token.to_owned(), id.clone()), now + REMEMBERED)));
             readable.extend(seen);
         }
         readable
@@ -66,12 +71,20 @@ impl LogAccess {
         let mut seen = Vec::new();
         for resource in ["apps", "service_instances"] {
             let uri = format!("/v3/{resource}?per_page={AT_ONCE}&guids={}", guids.join(","));
-            let Ok(request) = Request::get(uri).header(AUTHORIZATION, token).body(Body::empty()) else { continue };
-            let response = self.api.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-            let Ok(bytes) = axum::body::to_bytes(response.into_body(), 16 << 20).await else { continue };
+            let Ok(request) = Request::get(uri).header(AUTHORIZATION, token).body(Body::empty())
+            else {
+                continue;
+            };
+            let response =
+                self.api.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+            let Ok(bytes) = axum::body::to_bytes(response.into_body(), 16 << 20).await else {
+                continue;
+            };
             let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             let resources = body["resources"].as_array().into_iter().flatten();
-            seen.extend(resources.filter_map(|resource| resource["guid"].as_str()).map(str::to_owned));
+            seen.extend(
+                resources.filter_map(|resource| resource["guid"].as_str()).map(str::to_owned),
+            );
         }
         seen
     }
@@ -79,5 +92,7 @@ impl LogAccess {
 
 /// Ids of apps and service instances are guids; whatever is not cannot be one, and must not end up in an address.
 fn is_plain(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    !id.is_empty()
+        && id.len() <= 64
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }

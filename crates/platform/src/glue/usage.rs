@@ -21,7 +21,11 @@ impl ContainerMetrics for FromLogs {
             return None;
         }
         let gauge = |name: &str| latest.gauges.get(name).copied().unwrap_or(0.0).max(0.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes, and never negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "bytes, and never negative"
+        )]
         let bytes = |name: &str| gauge(name) as u64;
         Some(Usage {
             at: latest.at,

@@ -12,9 +12,10 @@ use envelope::Sink;
 use executor::Executor;
 use garden::Garden;
 use guardian::linux::{LinuxGarden, Network};
+use guardian::process::ProcessGarden;
 use rep::Rep;
 use tokio::net::TcpListener;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::data_dir::DataDir;
 use crate::door::Door;
@@ -29,6 +30,7 @@ pub(super) struct Cell {
 
 enum Containers {
     Linux(Arc<LinuxGarden>),
+    Process(Arc<ProcessGarden>),
 }
 
 impl Cell {
@@ -55,8 +57,13 @@ impl Cell {
             ..executor::Config::default()
         };
         let executor = Executor::new(garden, Arc::new(store), sink, config, clock.clone())?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listening for the brain")?;
-        let mut config = rep::Config::new(CELL.into(), format!("http://{}", listener.local_addr()?), secret.clone());
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listening for the brain")?;
+        let mut config = rep::Config::new(
+            CELL.into(),
+            format!("http://{}", listener.local_addr()?),
+            secret.clone(),
+        );
         config.stacks = settings.stacks.clone();
         // Images need a registry client, which this cell has not.
         config.images = false;
@@ -87,6 +94,7 @@ impl Cell {
         self.tasks.wait().await;
         match self.containers {
             Containers::Linux(garden) => garden.shutdown(remove).await,
+            Containers::Process(garden) => garden.shutdown(remove).await,
         }
     }
 }
@@ -94,7 +102,12 @@ impl Cell {
 /// The only cell of this platform.
 const CELL: &str = "cell-0";
 
-async fn containers(settings: &Settings, data: &DataDir, clock: &Clock, door: &Door) -> anyhow::Result<(Containers, Arc<dyn Garden>)> {
+async fn containers(
+    settings: &Settings,
+    data: &DataDir,
+    clock: &Clock,
+    door: &Door,
+) -> anyhow::Result<(Containers, Arc<dyn Garden>)> {
     let dir = data.folder("containers")?;
     match settings.backend {
         Backend::Linux => {
@@ -104,18 +117,35 @@ async fn containers(settings: &Settings, data: &DataDir, clock: &Clock, door: &D
             config.disk_mb = settings.disk_mb;
             if let Some(network) = &settings.container_network {
                 let range = Network::parse(network);
-                config.network = range.with_context(|| format!("container_network: {network:?} is no range such as 10.254.0.0/16"))?;
+                config.network = range.with_context(|| {
+                    format!("container_network: {network:?} is no range such as 10.254.0.0/16")
+                })?;
             } else {
                 config.network = free_network(data)?;
             }
             // Apps reach the platform and each other by the same names as the world does.
             let gateway = config.network.gateway();
             config.dns_overrides = vec![(settings.domain.clone(), gateway)];
-            config.allow_host = vec![(gateway, vec![door.http.local_addr()?.port(), door.https.local_addr()?.port()])];
-            let garden = Arc::new(LinuxGarden::open(config).await.context("preparing for containers")?);
+            config.allow_host = vec![(
+                gateway,
+                vec![door.http.local_addr()?.port(), door.https.local_addr()?.port()],
+            )];
+            let garden =
+                Arc::new(LinuxGarden::open(config).await.context("preparing for containers")?);
             Ok((Containers::Linux(garden.clone()), garden))
         }
-        Backend::Process => anyhow::bail!("not yet"),
+        Backend::Process => {
+            let config = guardian::process::Config {
+                clock: clock.clone(),
+                memory_mb: settings.memory_mb,
+                disk_mb: settings.disk_mb,
+                ..guardian::process::Config::new(dir)
+            };
+            let garden = ProcessGarden::open(config).await.context("preparing for processes")?;
+            let garden = Arc::new(garden);
+            warn!("{}", garden.isolation());
+            Ok((Containers::Process(garden.clone()), garden))
+        }
     }
 }
 
@@ -126,9 +156,13 @@ fn instance(data: &DataDir) -> anyhow::Result<String> {
 
 /// Chosen once, for containers outlive us: the first /16 from 10.254 downwards that no route of this machine leads to.
 fn free_network(data: &DataDir) -> anyhow::Result<Network> {
-    let routes = std::fs::read_to_string("/proc/net/route").context("reading this machine's routes")?;
-    let kept = data.kept("container-network", || free(&routes).unwrap_or_else(|| "10.254.0.0/16".to_owned()))?;
-    Network::parse(&kept).with_context(|| format!("{} holds no range", data.file("container-network").display()))
+    let routes =
+        std::fs::read_to_string("/proc/net/route").context("reading this machine's routes")?;
+    let kept = data.kept("container-network", || {
+        free(&routes).unwrap_or_else(|| "10.254.0.0/16".to_owned())
+    })?;
+    Network::parse(&kept)
+        .with_context(|| format!("{} holds no range", data.file("container-network").display()))
 }
 
 /// `routes` as `/proc/net/route` has them: hexadecimal, in the byte order of this machine.
@@ -140,7 +174,10 @@ fn free(routes: &str) -> Option<String> {
         .map(|destination| destination.to_ne_bytes())
         .map(|[first, second, ..]| [first, second])
         .collect();
-    (0..=254).rev().find(|second| !taken.contains(&[10, *second])).map(|second| format!("10.{second}.0.0/16"))
+    (0..=254)
+        .rev()
+        .find(|second| !taken.contains(&[10, *second]))
+        .map(|second| format!("10.{second}.0.0/16"))
 }
 
 #[cfg(test)]
@@ -149,10 +186,16 @@ mod tests {
 
     #[test]
     fn a_network_in_use_is_passed_over() {
-        let route = |address: [u8; 4]| format!("eth0\t{:08X}\t00000000\n", u32::from_ne_bytes(address));
+        let route =
+            |address: [u8; 4]| format!("eth0\t{:08X}\t00000000\n", u32::from_ne_bytes(address));
         let header = "Iface\tDestination\tGateway\n";
         assert_eq!(free(header).as_deref(), Some("10.254.0.0/16"));
-        let routes = format!("{header}{}{}{}", route([10, 254, 3, 0]), route([10, 253, 0, 0]), route([192, 168, 0, 0]));
+        let routes = format!(
+            "{header}{}{}{}",
+            route([10, 254, 3, 0]),
+            route([10, 253, 0, 0]),
+            route([192, 168, 0, 0])
+        );
         assert_eq!(free(&routes).as_deref(), Some("10.252.0.0/16"));
     }
 }

@@ -69,9 +69,25 @@ impl Cupola {
 
     /// Starts it (again) on the same data.
     pub fn up(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_cupola"))
-            .args(["up", "--listen", "127.0.0.1", "--http-port", "0", "--https-port", "0", "--log", "info", "--backend", self.backend.flag()])
+            .args([
+                "up",
+                "--listen",
+                "127.0.0.1",
+                "--http-port",
+                "0",
+                "--https-port",
+                "0",
+                "--log",
+                "info",
+                "--backend",
+                self.backend.flag(),
+            ])
             .arg("--data")
             .arg(self.data())
             .stdin(Stdio::null())
@@ -116,7 +132,14 @@ impl Cupola {
     #[track_caller]
     pub fn cf(&self, args: &[&str]) -> String {
         let ran = self.try_cf(args);
-        assert!(ran.status.success(), "cf {}: {}\n{}\n--- platform:\n{}", args.join(" "), ran.status, ran.text, self.log());
+        assert!(
+            ran.status.success(),
+            "cf {}: {}\n{}\n--- platform:\n{}",
+            args.join(" "),
+            ran.status,
+            ran.text,
+            self.log()
+        );
         ran.text
     }
 
@@ -147,7 +170,16 @@ impl Cupola {
     pub fn get(&self, app: &str, path: &str) -> (u16, String) {
         let host = format!("{app}.localhost");
         let url = format!("{}{path}", self.running("http"));
-        let ran = self.run(Command::new("curl").args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--header", &format!("Host: {host}"), &url]));
+        let ran = self.run(Command::new("curl").args([
+            "--silent",
+            "--max-time",
+            "20",
+            "--write-out",
+            "\n%{http_code}",
+            "--header",
+            &format!("Host: {host}"),
+            &url,
+        ]));
         let (body, status) = ran.text.rsplit_once('\n').expect("curl writes the status");
         (status.trim().parse().unwrap_or(0), body.to_owned())
     }
@@ -160,7 +192,11 @@ impl Cupola {
             if let Some(value) = ready(self) {
                 return value;
             }
-            assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}\n--- platform:\n{}", self.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "waited in vain for {what}\n--- platform:\n{}",
+                self.log()
+            );
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }

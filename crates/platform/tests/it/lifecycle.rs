@@ -3,7 +3,9 @@
 use crate::harness::{Backend, Cupola};
 
 fn on_both(test: impl Fn(&mut Cupola)) {
-    for backend in [Backend::Process, Backend::Linux].into_iter().filter(|backend| backend.is_possible()) {
+    for backend in
+        [Backend::Process, Backend::Linux].into_iter().filter(|backend| backend.is_possible())
+    {
         eprintln!("over {backend:?}");
         test(&mut Cupola::with_space(backend));
     }
@@ -12,7 +14,10 @@ fn on_both(test: impl Fn(&mut Cupola)) {
 #[test]
 fn a_static_site() {
     on_both(|cupola| {
-        let site = cupola.app("site", &[("Staticfile", "root: public\n"), ("public/index.html", "<h1>hi</h1>\n")]);
+        let site = cupola.app(
+            "site",
+            &[("Staticfile", "root: public\n"), ("public/index.html", "<h1>hi</h1>\n")],
+        );
         let text = cupola.cf(&["push", "site", "-p", &site, "-m", "32M"]);
         assert!(text.contains("running"), "{text}");
         assert_eq!(cupola.get("site", "/"), (200, "<h1>hi</h1>\n".to_owned()));
@@ -32,7 +37,14 @@ fn a_static_site() {
 #[test]
 fn python_with_a_dependency_from_pypi() {
     on_both(|cupola| {
-        let app = cupola.app("flask", &[("requirements.txt", "flask==3.1.2\n"), ("app.py", FLASK), ("Procfile", "web: python app.py\n")]);
+        let app = cupola.app(
+            "flask",
+            &[
+                ("requirements.txt", "flask==3.1.2\n"),
+                ("app.py", FLASK),
+                ("Procfile", "web: python app.py\n"),
+            ],
+        );
         cupola.cf(&["push", "flask", "-p", &app, "-m", "256M"]);
         assert_eq!(cupola.get("flask", "/"), (200, "flask 3.1.2".to_owned()));
     });
@@ -53,10 +65,25 @@ fn a_binary_scales_crashes_and_restarts() {
     on_both(|cupola| {
         // Any program will do; this one is the system's own interpreter, named by the start command.
         let app = cupola.app("tool", &[("serve.py", TOOL)]);
-        cupola.cf(&["push", "tool", "-p", &app, "-m", "64M", "-b", "binary_buildpack", "-c", "python3 serve.py", "-i", "2"]);
+        cupola.cf(&[
+            "push",
+            "tool",
+            "-p",
+            &app,
+            "-m",
+            "64M",
+            "-b",
+            "binary_buildpack",
+            "-c",
+            "python3 serve.py",
+            "-i",
+            "2",
+        ]);
         cupola.wait("both instances to answer", |cupola| {
             let answers: Vec<String> = (0..6).map(|_| cupola.get("tool", "/").1).collect();
-            (answers.iter().any(|text| text.starts_with("0 ")) && answers.iter().any(|text| text.starts_with("1 "))).then_some(())
+            (answers.iter().any(|text| text.starts_with("0 "))
+                && answers.iter().any(|text| text.starts_with("1 ")))
+            .then_some(())
         });
         cupola.cf(&["scale", "tool", "-i", "1"]);
         let first = cupola.wait("one instance to be left", |cupola| {
@@ -68,7 +95,9 @@ fn a_binary_scales_crashes_and_restarts() {
             let (status, text) = cupola.get("tool", "/");
             (status == 200 && text != first).then_some(())
         });
-        cupola.wait("the crash to be told", |cupola| cupola.cf(&["events", "tool"]).contains("app.crash").then_some(()));
+        cupola.wait("the crash to be told", |cupola| {
+            cupola.cf(&["events", "tool"]).contains("app.crash").then_some(())
+        });
         cupola.cf(&["set-env", "tool", "GREETING", "again"]);
         cupola.cf(&["restart", "tool"]);
         assert!(cupola.get("tool", "/").1.ends_with("again"));
@@ -86,9 +115,22 @@ fn an_app_over_its_memory_limit_is_killed_and_says_so() {
     }
     let mut cupola = Cupola::with_space(Backend::Linux);
     let app = cupola.app("tool", &[("serve.py", TOOL)]);
-    cupola.cf(&["push", "tool", "-p", &app, "-m", "64M", "-b", "binary_buildpack", "-c", "python3 serve.py"]);
+    cupola.cf(&[
+        "push",
+        "tool",
+        "-p",
+        &app,
+        "-m",
+        "64M",
+        "-b",
+        "binary_buildpack",
+        "-c",
+        "python3 serve.py",
+    ]);
     cupola.get("tool", "/eat");
-    cupola.wait("the reason in the events", |cupola| cupola.cf(&["events", "tool"]).contains("out of memory").then_some(()));
+    cupola.wait("the reason in the events", |cupola| {
+        cupola.cf(&["events", "tool"]).contains("out of memory").then_some(())
+    });
 }
 
 #[test]
@@ -97,9 +139,25 @@ fn a_push_that_fails_says_why() {
     let nothing = cupola.app("nothing", &[("notes.txt", "no app\n")]);
     let ran = cupola.try_cf(&["push", "nothing", "-p", &nothing, "-m", "32M"]);
     assert!(!ran.status.success(), "{}", ran.text);
-    assert!(ran.text.contains("NoAppDetectedError") || ran.text.contains("None of the buildpacks detected a compatible application"), "{}", ran.text);
+    assert!(
+        ran.text.contains("NoAppDetectedError")
+            || ran.text.contains("None of the buildpacks detected a compatible application"),
+        "{}",
+        ran.text
+    );
     let ends = cupola.app("ends", &[("serve.py", "print('bye')\n")]);
-    let ran = cupola.try_cf(&["push", "ends", "-p", &ends, "-m", "32M", "-b", "binary_buildpack", "-c", "python3 serve.py"]);
+    let ran = cupola.try_cf(&[
+        "push",
+        "ends",
+        "-p",
+        &ends,
+        "-m",
+        "32M",
+        "-b",
+        "binary_buildpack",
+        "-c",
+        "python3 serve.py",
+    ]);
     assert!(!ran.status.success(), "{}", ran.text);
     assert!(ran.text.contains("cf logs ends --recent"), "{}", ran.text);
 }

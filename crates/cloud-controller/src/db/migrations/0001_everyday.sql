@@ -224,3 +224,6 @@ CREATE TABLE blob_candidates (id $ID, kind TEXT NOT NULL, digest TEXT NOT NULL, 
 CREATE INDEX packages_by_digest ON packages (sha256);
 CREATE INDEX droplets_by_digest ON droplets (sha256);
 CREATE INDEX apps_by_cache ON apps (buildpack_cache);
+CREATE INDEX tasks_by_state ON tasks (state);
+CREATE INDEX deployments_by_status ON deployments (status_value);
+CREATE INDEX app_usage_events_by_process ON app_usage_events (process_guid);

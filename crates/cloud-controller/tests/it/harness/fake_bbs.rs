@@ -62,6 +62,11 @@ impl FakeBbs {
         self.when(|state| state.tasks.get(guid).cloned()).await
     }
 
+    /// Waits until there is no such task any more.
+    pub async fn no_task_when(&self, guid: &str) {
+        self.when(|state| (!state.tasks.contains_key(guid)).then_some(())).await;
+    }
+
     async fn when<T>(&self, look: impl Fn(&State) -> Option<T>) -> T {
         let wait = async {
             loop {

@@ -78,5 +78,10 @@ async fn a_quota_limits_what_runs() {
         expect!["422 CF-UnprocessableEntity: memory quota_exceeded"]
             .assert_eq(&admin.post(&scale, json!({ "instances": 3 })).await.error());
         admin.post(&scale, json!({ "instances": 1 })).await.expect(202);
+        admin.post(&format!("/v3/apps/{app}/actions/stop"), json!({})).await.expect(200);
+        harness.sql("UPDATE organization_quotas SET total_memory_in_mb = 1000").await;
+        let refused = admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.error();
+        assert_eq!(refused, "422 CF-UnprocessableEntity: memory quota_exceeded");
+        assert_eq!(admin.get(&format!("/v3/apps/{app}")).await.expect(200)["state"], "STOPPED");
     }
 }

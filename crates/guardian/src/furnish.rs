@@ -12,40 +12,41 @@ const VCAP: u32 = 2000;
 /// Names and addresses a container begins with.
 pub struct Identity<'a> {
     pub hostname: &'a str,
-    pub address: Ipv4Addr,
-    pub nameserver: Ipv4Addr,
-    /// The host's id for the container's root.
-    pub owner: u32,
+    pub hosts: String,
+    pub resolv_conf: String,
+    /// The host's id for the container's root; without one everything stays this program's own user's.
+    pub owner: Option<u32>,
 }
 
 /// Fills a new layer, which is empty and of this program alone, so that no link in it leads anywhere.
 pub fn furnish(upper: &Path, identity: &Identity) -> io::Result<()> {
-    let owner = identity.owner;
-    own(upper, owner, 0o755)?;
-    for (folder, user, mode) in
-        [("etc", 0, 0o755), ("home", 0, 0o755), ("home/vcap", VCAP, 0o755), ("tmp", 0, 0o1777)]
+    own(upper, identity.owner, 0, 0o755)?;
+    for (folder, user, mode) in [("etc", 0, 0o755), ("home", 0, 0o755), ("home/vcap", VCAP, 0o755), ("tmp", 0, 0o1777)]
     {
         let path = upper.join(folder);
         fs::create_dir(&path)?;
-        own(&path, owner + user, mode)?;
+        own(&path, identity.owner, user, mode)?;
     }
-    let Identity { hostname, address, nameserver, .. } = identity;
-    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {hostname}\n");
-    let files = [
-        ("etc/hostname", format!("{hostname}\n")),
-        ("etc/hosts", hosts),
-        ("etc/resolv.conf", format!("nameserver {nameserver}\n")),
-    ];
-    for (file, content) in files {
+    let hostname = format!("{}\n", identity.hostname);
+    for (file, content) in
+        [("etc/hostname", &hostname), ("etc/hosts", &identity.hosts), ("etc/resolv.conf", &identity.resolv_conf)]
+    {
         let path = upper.join(file);
         fs::write(&path, content)?;
-        own(&path, owner, 0o644)?;
+        own(&path, identity.owner, 0, 0o644)?;
     }
     Ok(())
 }
 
-fn own(path: &Path, user: u32, mode: u32) -> io::Result<()> {
-    chown(path, Some(user), Some(user))?;
+/// What `/etc/hosts` says in a container.
+pub fn hosts(address: Ipv4Addr, hostname: &str) -> String {
+    format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {hostname}\n")
+}
+
+fn own(path: &Path, owner: Option<u32>, user: u32, mode: u32) -> io::Result<()> {
+    if let Some(owner) = owner {
+        chown(path, Some(owner + user), Some(owner + user))?;
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
