@@ -100,9 +100,11 @@ fn a_binary_scales_crashes_and_restarts() {
         });
         cupola.cf(&["set-env", "tool", "GREETING", "again"]);
         cupola.cf(&["restart", "tool"]);
-        assert!(cupola.get("tool", "/").1.ends_with("again"));
+        cupola.wait("the new variable", |cupola| {
+            cupola.get("tool", "/").1.ends_with("again").then_some(())
+        });
         cupola.cf(&["stop", "tool"]);
-        assert_eq!(cupola.get("tool", "/").0, 404);
+        cupola.wait("the route to go", |cupola| (cupola.get("tool", "/").0 == 404).then_some(()));
         cupola.cf(&["start", "tool"]);
         assert_eq!(cupola.get("tool", "/").0, 200);
     });
