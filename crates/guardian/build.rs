@@ -12,7 +12,9 @@ fn main() {
         println!("cargo::rerun-if-changed={}", watched.display());
     }
     let target = env::var("TARGET").expect("cargo sets it");
-    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("static");
+    let folder = env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), PathBuf::from)
+        .join("static");
     build(&root, &target, &folder);
     let built = folder.join(&target).join("static/shim");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("shim");
@@ -22,11 +24,25 @@ fn main() {
 /// Only with an explicit target do the flags keep away from build scripts and macros.
 fn build(root: &Path, target: &str, folder: &Path) {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
-    cargo.args(["build", "--quiet", "--profile", "static", "--package", "shim", "--bin", "shim", "--target", target]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--profile",
+        "static",
+        "--package",
+        "shim",
+        "--bin",
+        "shim",
+        "--target",
+        target,
+    ]);
     cargo.current_dir(root);
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("CARGO_") && !matches!(name.as_str(), "CARGO_HOME") && !name.starts_with("CARGO_NET") {
+        if name.starts_with("CARGO_")
+            && !matches!(name.as_str(), "CARGO_HOME")
+            && !name.starts_with("CARGO_NET")
+        {
             cargo.env_remove(name);
         }
     }

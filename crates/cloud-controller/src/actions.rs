@@ -5,6 +5,8 @@ pub mod apps;
 pub mod bindings;
 pub mod bits;
 pub mod delete_org;
+pub mod deployments;
+pub mod revisions;
 pub mod routes;
 pub mod scale;
 pub mod seed;

@@ -1,9 +1,11 @@
 //! The way to Diego and back: what should run (nsync), what does run (TPS), how it is made (stager).
 
+pub mod deployer;
 pub mod environment;
 pub mod metrics;
 pub mod mirror;
 pub mod recipe;
+pub mod rollout;
 pub mod staging;
 pub mod tasks;
 
@@ -49,4 +51,5 @@ pub fn start(cc: &Cc) {
         lane("tidy", TIDY, Poke::default()).drive(async move || actions::tidy::run(&own).await),
     );
     cc.tasks.spawn(tps::follow(cc.clone()));
+    cc.tasks.spawn(deployer::follow(cc.clone()));
 }

@@ -25,6 +25,11 @@ impl Changes {
         let _ = self.0.send(guid.into());
     }
 
+    /// Everything that is told from now on; a reader that is too slow is told so.
+    pub fn listen(&self) -> Receiver<Arc<str>> {
+        self.0.subscribe()
+    }
+
     /// Answers `read` as soon as it is `done`, or as it stands after `at_most`. Looks again only when `guid` changed.
     pub async fn hold<T, F: Future<Output = ApiResult<T>>>(
         &self,

@@ -56,6 +56,8 @@ pub struct Inner {
     /// Wakes the bridge after a change to what should run.
     pub(crate) nsync: Poke,
     pub(crate) mirror: Mirror,
+    /// Wakes what carries deployments out.
+    pub(crate) rollouts: Poke,
     /// Held for reading from the storing of a blob until a row names it; for writing while blobs are thrown away.
     pub(crate) blob_gate: RwLock<()>,
 }
@@ -93,6 +95,7 @@ impl CloudController {
             changes: Changes::default(),
             nsync: Poke::default(),
             mirror: Mirror::default(),
+            rollouts: Poke::default(),
             blob_gate: RwLock::default(),
         }));
         actions::seed::run(&cc).await.context("filling the Cloud Controller's tables")?;

@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod random_route;
 pub mod read;
+pub mod read_process;
 pub mod route;
 pub mod units;
 
@@ -82,7 +83,8 @@ pub fn applications(text: &str) -> ApiResult<Vec<Value>> {
         let detail = "Unsupported manifest schema version. Currently supported versions: [1].";
         return Err(ApiError::unprocessable(detail));
     }
-    let applications = document.get("applications").and_then(Value::as_array).filter(|list| !list.is_empty());
+    let applications =
+        document.get("applications").and_then(Value::as_array).filter(|list| !list.is_empty());
     let applications = applications.ok_or_else(|| {
         ApiError::unprocessable("Cannot parse manifest with no 'applications' field.")
     })?;
@@ -119,7 +121,10 @@ mod tests {
     #[test]
     fn what_stands_above_the_applications_is_checked() {
         let told = |text: &str| applications(text).unwrap_err().to_string();
-        assert!(told("version: 2\napplications: [{name: a}]").starts_with("Unsupported manifest schema version"));
+        assert!(
+            told("version: 2\napplications: [{name: a}]")
+                .starts_with("Unsupported manifest schema version")
+        );
         assert_eq!(told("applications: []"), "Cannot parse manifest with no 'applications' field.");
         assert_eq!(told("a: [").split(':').next().unwrap(), "Request invalid due to parse error");
     }
@@ -140,19 +145,30 @@ mod tests {
 
     #[test]
     fn top_level_keys_are_the_web_process_unless_it_has_its_own() {
-        let text = "applications:\n- name: a\n  memory: 1G\n  processes: [{type: worker, instances: 2}]";
+        let text =
+            "applications:\n- name: a\n  memory: 1G\n  processes: [{type: worker, instances: 2}]";
         let apps = parse(&applications(text).unwrap()).unwrap();
-        let shown: Vec<_> = apps[0].processes.iter().map(|p| (p.kind.as_str(), p.scale.memory_mb, p.scale.instances)).collect();
+        let shown: Vec<_> = apps[0]
+            .processes
+            .iter()
+            .map(|p| (p.kind.as_str(), p.scale.memory_mb, p.scale.instances))
+            .collect();
         assert_eq!(shown, [("web", Some(1024), None), ("worker", None, Some(2))]);
-        let text = "applications:\n- name: a\n  memory: 1G\n  processes: [{type: web, memory: 64M}]";
+        let text =
+            "applications:\n- name: a\n  memory: 1G\n  processes: [{type: web, memory: 64M}]";
         let apps = parse(&applications(text).unwrap()).unwrap();
         assert_eq!(apps[0].processes[0].scale.memory_mb, Some(64));
     }
 
     #[test]
     fn values_of_variables_become_texts() {
-        let apps = parse(&applications("applications:\n- name: a\n  env: {A: 1, B: true, C: x, D: 1.5}").unwrap()).unwrap();
-        let shown: Vec<_> = apps[0].env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let apps = parse(
+            &applications("applications:\n- name: a\n  env: {A: 1, B: true, C: x, D: 1.5}")
+                .unwrap(),
+        )
+        .unwrap();
+        let shown: Vec<_> =
+            apps[0].env.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(shown, ["A=1", "B=true", "C=x", "D=1.5"]);
     }
 }

@@ -111,6 +111,8 @@ impl FromRequestParts<Cc> for Params {
 pub enum Filter {
     /// This column is one of the values.
     Text(&'static str),
+    /// This column, which holds lower case, is one of the values in whatever case.
+    Lower(&'static str),
     /// This column is one of the numbers.
     Int(&'static str),
     /// This column is the truth (`true` or `false`).
@@ -179,6 +181,7 @@ impl List {
         for (name, filter) in self.filters {
             match filter {
                 Filter::Text(column) => listing.filter(&format!("{column} IN ({{}})"), name)?,
+                Filter::Lower(column) => listing.filter_lower(column, name),
                 Filter::Sql(condition) => listing.filter(condition, name)?,
                 Filter::Int(column) => listing.filter_numbers(column, name)?,
                 Filter::Flag(column) => listing.filter_flag(column, name)?,
@@ -273,6 +276,13 @@ impl Listing {
             self.conditions.push(condition.replace("{}", &list));
         }
         Ok(())
+    }
+
+    fn filter_lower(&mut self, column: &str, name: &str) {
+        if let Some(values) = self.params.list(name) {
+            let list = self.sql.list(values.into_iter().map(|value| value.to_lowercase()));
+            self.conditions.push(format!("{column} IN ({list})"));
+        }
     }
 
     fn filter_numbers(&mut self, column: &str, name: &str) -> ApiResult<()> {

@@ -8,6 +8,7 @@ pub mod buildpacks;
 pub mod builds;
 pub mod common;
 pub mod deployments;
+pub mod domain_shares;
 pub mod domains;
 pub mod droplets;
 pub mod environment_variable_groups;
@@ -79,6 +80,7 @@ fn shared_resources() -> Router<Cc> {
     Router::new()
         .merge(audit_events::routes())
         .merge(buildpacks::routes())
+        .merge(domain_shares::routes())
         .merge(domains::routes())
         .merge(environment_variable_groups::routes())
         .merge(feature_flags::routes())

@@ -48,6 +48,7 @@ pub(crate) struct Cache {
 /// What is known of a kept file; lies beside it as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kept {
+    /// The digest of the key, and the file's name.
     key: String,
     size: u64,
     sha256: String,
@@ -68,7 +69,13 @@ impl Kept {
 }
 
 impl Cache {
-    pub fn open(dir: &Path, most_bytes: u64, at_once: usize, fetcher: Fetcher, clock: Clock) -> anyhow::Result<Cache> {
+    pub fn open(
+        dir: &Path,
+        most_bytes: u64,
+        at_once: usize,
+        fetcher: Fetcher,
+        clock: Clock,
+    ) -> anyhow::Result<Cache> {
         std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
         let mut kept = HashMap::new();
         for entry in std::fs::read_dir(dir)? {
@@ -86,10 +93,17 @@ impl Cache {
     }
 
     /// The archive at `url`; kept under `key` unless that is empty.
-    pub async fn fetch(&self, url: &str, key: &str, checksum: Option<&Checksum>) -> anyhow::Result<Archive> {
+    pub async fn fetch(
+        &self,
+        url: &str,
+        key: &str,
+        checksum: Option<&Checksum>,
+    ) -> anyhow::Result<Archive> {
         if key.is_empty() {
             return self.once(url, checksum).await;
         }
+        // A key may hold secrets, as URLs do; what is written down does not tell it.
+        let key = &hex(&Sha256::digest(key));
         let _turn = self.flights.turn(key).await;
         let held = self.held(key);
         if let (Some((kept, archive)), Some(checksum)) = (&held, checksum)
@@ -121,7 +135,15 @@ impl Cache {
                 let path = self.path(key);
                 temp.persist(&path).with_context(|| format!("keeping {}", path.display()))?;
                 let (key, used_at) = (key.to_owned(), self.clock.now());
-                self.keep(Kept { key, size, sha256: sha256.clone(), version, checked, used_at, holders })?;
+                self.keep(Kept {
+                    key,
+                    size,
+                    sha256: sha256.clone(),
+                    version,
+                    checked,
+                    used_at,
+                    holders,
+                })?;
                 Ok(Archive { path, size, sha256, _hold: hold })
             }
         }
@@ -130,7 +152,9 @@ impl Cache {
     async fn once(&self, url: &str, checksum: Option<&Checksum>) -> anyhow::Result<Archive> {
         let temp = self.temp()?;
         let _slot = self.slots.acquire().await.context("waiting for a download slot")?;
-        let Fetched::File { size, sha256, .. } = self.fetcher.fetch(url, &Version::default(), &temp).await? else {
+        let Fetched::File { size, sha256, .. } =
+            self.fetcher.fetch(url, &Version::default(), &temp).await?
+        else {
             anyhow::bail!("the server sent nothing");
         };
         if let Some(checksum) = checksum {
@@ -148,7 +172,12 @@ impl Cache {
             return None;
         }
         kept.used_at = self.clock.now();
-        let archive = Archive { path, size: kept.size, sha256: kept.sha256.clone(), _hold: Hold::Kept(kept.holders.clone()) };
+        let archive = Archive {
+            path,
+            size: kept.size,
+            sha256: kept.sha256.clone(),
+            _hold: Hold::Kept(kept.holders.clone()),
+        };
         Some((kept.clone(), archive))
     }
 
@@ -163,14 +192,16 @@ impl Cache {
         for key in surplus(&kept, size, self.most_bytes) {
             kept.remove(&key);
             let path = self.path(&key);
-            if let Err(error) = std::fs::remove_file(path.with_extension("json")).and(std::fs::remove_file(&path)) {
+            if let Err(error) =
+                std::fs::remove_file(path.with_extension("json")).and(std::fs::remove_file(&path))
+            {
                 warn!(file = %path.display(), %error, "an old download could not be removed");
             }
         }
     }
 
     fn path(&self, key: &str) -> PathBuf {
-        self.dir.join(hex(&Sha256::digest(key)))
+        self.dir.join(key)
     }
 
     fn temp(&self) -> anyhow::Result<TempPath> {
@@ -225,7 +256,8 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_go_first_and_held_ones_stay() {
-        let all: HashMap<_, _> = [kept("old", 40, 1), kept("held", 40, 2), kept("new", 40, 3)].into();
+        let all: HashMap<_, _> =
+            [kept("old", 40, 1), kept("held", 40, 2), kept("new", 40, 3)].into();
         let _holder = all["held"].holders.clone();
         assert_eq!(surplus(&all, 0, 120), Vec::<String>::new());
         assert_eq!(surplus(&all, 10, 120), ["old"]);

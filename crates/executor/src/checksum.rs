@@ -32,7 +32,10 @@ impl Checksum {
             "sha256" => (Algorithm::Sha256, 64),
             other => bail!("checksum algorithm {other:?} is not known"),
         };
-        ensure!(value.len() == digits && value.bytes().all(|digit| digit.is_ascii_hexdigit()), "checksum is no digest");
+        ensure!(
+            value.len() == digits && value.bytes().all(|digit| digit.is_ascii_hexdigit()),
+            "checksum is no digest"
+        );
         Ok(Some(Checksum { algorithm, value: value.to_ascii_lowercase() }))
     }
 
@@ -46,12 +49,18 @@ impl Checksum {
         format!("{algorithm}-{}", self.value)
     }
 
+    /// The digest, when it is one by which content is known.
+    pub fn sha256(&self) -> Option<&str> {
+        (self.algorithm == Algorithm::Sha256).then_some(&self.value)
+    }
+
     pub fn is_sha256(&self, digest: &str) -> bool {
         self.algorithm == Algorithm::Sha256 && self.value == digest
     }
 
     pub fn verify(&self, path: &Path) -> anyhow::Result<()> {
-        let file = std::fs::File::open(path).with_context(|| format!("reading {}", path.display()))?;
+        let file =
+            std::fs::File::open(path).with_context(|| format!("reading {}", path.display()))?;
         let found = match self.algorithm {
             Algorithm::Md5 => hex(&md5_of(file)?),
             Algorithm::Sha1 => digest::<Sha1>(file)?,
@@ -113,12 +122,17 @@ mod tests {
     fn a_file_keeps_its_promise_or_not() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hello").unwrap();
-        let promise = |algorithm, value| Checksum::parse(algorithm, value).unwrap().unwrap().verify(file.path());
+        let promise = |algorithm, value| {
+            Checksum::parse(algorithm, value).unwrap().unwrap().verify(file.path())
+        };
         promise("md5", "5d41402abc4b2a76b9719d911017c592").unwrap();
         promise("sha1", "AAF4C61DDCC5E8A2DABEDE0F3B482CD9AEA9434D").unwrap();
-        promise("sha256", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824").unwrap();
+        promise("sha256", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
+            .unwrap();
         assert!(promise("md5", "00000000000000000000000000000000").is_err());
         assert_eq!(Checksum::parse("", "").unwrap(), None);
-        assert!(Checksum::parse("crc", "1").is_err() && Checksum::parse("md5", "../../etc").is_err());
+        assert!(
+            Checksum::parse("crc", "1").is_err() && Checksum::parse("md5", "../../etc").is_err()
+        );
     }
 }

@@ -157,7 +157,11 @@ mod tests {
     use super::*;
 
     fn net() -> NetInfo {
-        NetInfo { address: [10, 0, 0, 1].into(), instance_address: [10, 0, 0, 2].into(), ports: vec![] }
+        NetInfo {
+            address: [10, 0, 0, 1].into(),
+            instance_address: [10, 0, 0, 2].into(),
+            ports: vec![],
+        }
     }
 
     #[track_caller]
@@ -188,6 +192,9 @@ mod tests {
         );
         check(vec![Complete(Outcome::default()), Initialize], "reserved > completed > refused");
         check(vec![Initialize, run()], "reserved > initializing > refused");
-        check(vec![Initialize, Create, run(), Routable(true)], "reserved > initializing > created > running > refused");
+        check(
+            vec![Initialize, Create, run(), Routable(true)],
+            "reserved > initializing > created > running > refused",
+        );
     }
 }

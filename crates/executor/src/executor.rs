@@ -76,18 +76,24 @@ impl Executor {
         clock: Clock,
     ) -> anyhow::Result<Arc<Executor>> {
         let (downloads, temp_dir) = folders(&config.dir);
-        std::fs::create_dir_all(&temp_dir).with_context(|| format!("making {}", temp_dir.display()))?;
+        std::fs::create_dir_all(&temp_dir)
+            .with_context(|| format!("making {}", temp_dir.display()))?;
         let (client, timings) = (base::http::client(None), config.timings.clone());
         let most_bytes = config.download_mb * MEGABYTE;
         let fetcher = Fetcher { client: client.clone(), timings: timings.clone(), most_bytes };
         let most_kept = config.cache_mb * MEGABYTE;
-        let cache = Cache::open(&downloads, most_kept, config.downloads_at_once, fetcher, clock.clone())?;
+        let cache =
+            Cache::open(&downloads, most_kept, config.downloads_at_once, fetcher, clock.clone())?;
         let uploads = Semaphore::new(config.uploads_at_once.max(1));
         let transfers = Arc::new(Transfers { cache, client, uploads, timings, temp_dir });
         Ok(Arc::new(Executor {
             supplies: Supplies::new(Images(store), transfers.clone(), config.layers_mb * MEGABYTE),
             transfers,
-            prober: Arc::new(Prober::new(config.checks_at_once, config.timings.check_timeout, clock.clone())),
+            prober: Arc::new(Prober::new(
+                config.checks_at_once,
+                config.timings.check_timeout,
+                clock.clone(),
+            )),
             creates: Semaphore::new(config.creates_at_once.max(1)),
             deletes: Semaphore::new(config.deletes_at_once.max(1)),
             garden,
@@ -131,7 +137,10 @@ impl Executor {
         if members.contains_key(guid) {
             return Err(ExecutorError::Exists(guid.clone()));
         }
-        if !fits(remaining(*self.total.lock(), members.values().map(|member| member.resources)), resources) {
+        if !fits(
+            remaining(*self.total.lock(), members.values().map(|member| member.resources)),
+            resources,
+        ) {
             return Err(ExecutorError::Full);
         }
         let resources = Resources { containers: 1, ..resources };
@@ -145,13 +154,17 @@ impl Executor {
 
     /// Begins the recipe of a reserved container. What comes of it is told by [`Executor::subscribe`].
     pub fn run(self: &Arc<Self>, request: ContainerRequest) -> Result<()> {
-        let member = self.member(&request.guid).ok_or_else(|| ExecutorError::Unknown(request.guid.clone()))?;
+        let member = self
+            .member(&request.guid)
+            .ok_or_else(|| ExecutorError::Unknown(request.guid.clone()))?;
         let State::Reserved = member.container().state else {
             return Err(ExecutorError::InvalidTransition(request.guid));
         };
         let journal = Arc::new(Journal::begin(&self.recipes(), &request)?);
         let traces = Traces { journal, log: self.logger(&request) };
         if !member.begin(traces.clone()) {
+            // It was stopped or deleted meanwhile, and must not come back at the next start.
+            traces.journal.remove().context("removing a recipe that did not begin")?;
             return Err(ExecutorError::InvalidTransition(request.guid));
         }
         self.tasks.spawn(self.clone().live(member, request, traces, None));
@@ -175,14 +188,21 @@ impl Executor {
         match member.traces() {
             Some(traces) => {
                 traces.journal.note(Entry::StopAsked);
-                traces.log.say(Stream::Stdout, format!("Cell {} stopping instance {guid}", self.config.cell_id));
+                traces.log.say(
+                    Stream::Stdout,
+                    format!("Cell {} stopping instance {guid}", self.config.cell_id),
+                );
                 member.stop.cancel();
             }
             None => {
                 member.stop.cancel();
                 member.mark_deleted();
-                let outcome =
-                    Outcome { failed: true, reason: "stopped-before-running".to_owned(), stopped: true, retryable: false };
+                let outcome = Outcome {
+                    failed: true,
+                    reason: "stopped-before-running".to_owned(),
+                    stopped: true,
+                    retryable: false,
+                };
                 member.advance(Event::Complete(outcome), self.clock.now());
             }
         }
@@ -201,16 +221,23 @@ impl Executor {
             if tokio::time::timeout(self.patience(), member.ended.cancelled()).await.is_err() {
                 warn!(container.guid = %guid, "a recipe did not end in time");
             }
-            let text = format!("Cell {} destroying container for instance {guid}", self.config.cell_id);
+            let text =
+                format!("Cell {} destroying container for instance {guid}", self.config.cell_id);
             traces.log.say(Stream::Stdout, text);
         }
         {
             let _slot = self.deletes.acquire().await.context("waiting to delete")?;
-            self.garden.destroy(guid).await.with_context(|| format!("destroying container {guid}"))?;
+            self.garden
+                .destroy(guid)
+                .await
+                .with_context(|| format!("destroying container {guid}"))?;
         }
         if let Some(traces) = &traces {
             traces.journal.remove().with_context(|| format!("removing the recipe of {guid}"))?;
-            let text = format!("Cell {} successfully destroyed container for instance {guid}", self.config.cell_id);
+            let text = format!(
+                "Cell {} successfully destroyed container for instance {guid}",
+                self.config.cell_id
+            );
             traces.log.say(Stream::Stdout, text);
         }
         self.members.lock().remove(guid);
@@ -221,7 +248,11 @@ impl Executor {
 
     /// A small file of a container, also of a completed one.
     pub async fn read_file(&self, guid: &Handle, path: &str, most: usize) -> Result<Vec<u8>> {
-        let tar = self.garden.stream_out(guid, path, "root").await.with_context(|| format!("reading {path}"))?;
+        let tar = self
+            .garden
+            .stream_out(guid, path, "root")
+            .await
+            .with_context(|| format!("reading {path}"))?;
         Ok(small_file(tar, most).await?)
     }
 
@@ -269,7 +300,13 @@ impl Executor {
         self.members.lock().values().cloned().collect()
     }
 
-    pub(crate) fn new_member(&self, guid: Handle, resources: Resources, owner: OwnerTags, state: State) -> Member {
+    pub(crate) fn new_member(
+        &self,
+        guid: Handle,
+        resources: Resources,
+        owner: OwnerTags,
+        state: State,
+    ) -> Member {
         Member::new(guid, resources, owner, state, self.clock.now(), self.events.clone())
     }
 

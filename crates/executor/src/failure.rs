@@ -29,13 +29,17 @@ impl Failure {
 
     /// One failure out of many: the texts of all that are causes.
     pub fn joined(failures: &[Failure]) -> Result<(), Failure> {
-        let causes: Vec<String> =
-            failures.iter().filter(|failure| !failure.is_consequence()).map(ToString::to_string).collect();
+        let causes: Vec<String> = failures
+            .iter()
+            .filter(|failure| !failure.is_consequence())
+            .map(ToString::to_string)
+            .collect();
         if !causes.is_empty() {
             return Err(Failure::Told(causes.join("; ")));
         }
         // The graver consequence is the one to tell.
-        match failures.iter().find(|failure| **failure == Failure::Overstayed).or(failures.first()) {
+        match failures.iter().find(|failure| **failure == Failure::Overstayed).or(failures.first())
+        {
             None => Ok(()),
             Some(first) => Err(first.clone()),
         }
@@ -50,7 +54,10 @@ mod tests {
     fn consequences_are_not_named() {
         assert_eq!(Failure::joined(&[]), Ok(()));
         assert_eq!(Failure::joined(&[Failure::Cancelled]), Err(Failure::Cancelled));
-        assert_eq!(Failure::joined(&[Failure::Cancelled, Failure::Overstayed]), Err(Failure::Overstayed));
+        assert_eq!(
+            Failure::joined(&[Failure::Cancelled, Failure::Overstayed]),
+            Err(Failure::Overstayed)
+        );
         let many = [Failure::told("a"), Failure::Cancelled, Failure::Stuck];
         assert_eq!(Failure::joined(&many), Err(Failure::told("a; process did not exit")));
     }

@@ -28,7 +28,8 @@ pub(crate) struct Version {
 
 impl Version {
     fn of(headers: &HeaderMap) -> Version {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let text =
+            |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Version { etag: text(ETAG), last_modified: text(LAST_MODIFIED) }
     }
 
@@ -66,7 +67,9 @@ impl Fetcher {
                 Ok(Ok(fetched)) => return Ok(fetched),
                 Ok(Err(Miss::Final(error))) => return Err(error),
                 Ok(Err(Miss::Again(error))) => error,
-                Err(_) => anyhow::anyhow!("took longer than {}", crate::text::span(self.timings.download)),
+                Err(_) => {
+                    anyhow::anyhow!("took longer than {}", crate::text::span(self.timings.download))
+                }
             };
             if attempt == ATTEMPTS {
                 return Err(missed);
@@ -93,7 +96,10 @@ impl Fetcher {
             status => {
                 let error = anyhow::anyhow!("the server answered {status}");
                 let passing = status.is_server_error()
-                    || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+                    || matches!(
+                        status,
+                        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+                    );
                 return Err(if passing { Miss::Again(error) } else { Miss::Final(error) });
             }
         }
@@ -102,14 +108,24 @@ impl Fetcher {
         Ok(Fetched::File { size, sha256, version })
     }
 
-    async fn save(&self, mut response: Response, to: &Path, idle: Duration) -> Result<(u64, String), Miss> {
-        let local = |error: std::io::Error| Miss::Final(anyhow::Error::new(error).context("keeping a download"));
+    async fn save(
+        &self,
+        mut response: Response,
+        to: &Path,
+        idle: Duration,
+    ) -> Result<(u64, String), Miss> {
+        let local = |error: std::io::Error| {
+            Miss::Final(anyhow::Error::new(error).context("keeping a download"))
+        };
         let mut file = tokio::fs::File::create(to).await.map_err(local)?;
         let (mut size, mut digest) = (0, Sha256::new());
         while let Some(chunk) = in_time(idle, response.chunk()).await? {
             size += chunk.len() as u64;
             if size > self.most_bytes {
-                return Err(Miss::Final(anyhow::anyhow!("larger than {}", crate::text::size(self.most_bytes))));
+                return Err(Miss::Final(anyhow::anyhow!(
+                    "larger than {}",
+                    crate::text::size(self.most_bytes)
+                )));
             }
             digest.update(&chunk);
             file.write_all(&chunk).await.map_err(local)?;
@@ -119,8 +135,14 @@ impl Fetcher {
     }
 }
 
-async fn in_time<T>(idle: Duration, step: impl Future<Output = reqwest::Result<T>>) -> Result<T, Miss> {
-    let result = timeout(idle, step).await.context("the server sent nothing for too long").map_err(Miss::Again)?;
+async fn in_time<T>(
+    idle: Duration,
+    step: impl Future<Output = reqwest::Result<T>>,
+) -> Result<T, Miss> {
+    let result = timeout(idle, step)
+        .await
+        .context("the server sent nothing for too long")
+        .map_err(Miss::Again)?;
     result.map_err(|error| {
         let unusable = error.is_builder();
         let error = anyhow::Error::new(error.without_url());

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use base::Backoff;
 use diego::Action;
 use diego::desired_lrp::Check;
 use futures::FutureExt;
 use futures::future::{join_all, select_all};
 use garden::Stream;
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 use crate::logger::Logger;
@@ -45,12 +44,14 @@ impl Examination<'_> {
 
     /// Ends when every answer was good once.
     async fn pass(&self, scene: &Scene, attempts: &Attempts) {
-        join_all(self.questions().into_iter().map(|question| question.until_good(scene, attempts))).await;
+        join_all(self.questions().into_iter().map(|question| question.until_good(scene, attempts)))
+            .await;
     }
 
     /// Ends with the first answer that is not good.
     async fn fail(&self, scene: &Scene) -> String {
-        let questions = self.questions().into_iter().map(|question| question.until_bad(scene).boxed());
+        let questions =
+            self.questions().into_iter().map(|question| question.until_bad(scene).boxed());
         select_all(questions).await.0
     }
 }
@@ -73,17 +74,18 @@ impl Question<'_> {
     /// process waits for this.
     async fn until_good(self, scene: &Scene, attempts: &Attempts) {
         let timings = &scene.timings;
-        let mut waits = match self {
-            Question::Check(_) => Backoff::new(timings.first_check, timings.unhealthy_check),
-            Question::Monitor(..) => Backoff::new(timings.first_monitor, timings.unhealthy_monitor),
+        let (first, most) = match self {
+            Question::Check(_) => (timings.first_check, timings.unhealthy_check),
+            Question::Monitor(..) => (timings.first_monitor, timings.unhealthy_monitor),
         };
+        let began = Instant::now();
         if let Question::Monitor(..) = self {
-            sleep(waits.step()).await;
+            sleep(first).await;
         }
         while let Err(text) = self.ask(scene).await {
             attempts.count.fetch_add(1, Ordering::Relaxed);
             *attempts.last.lock() = text;
-            sleep(waits.step()).await;
+            sleep(next_wait(began.elapsed(), first, most)).await;
         }
     }
 
@@ -101,9 +103,18 @@ impl Question<'_> {
     }
 }
 
+/// A tenth of the wait so far: whoever was slow to come up is found out at most that much later.
+fn next_wait(so_far: Duration, first: Duration, most: Duration) -> Duration {
+    (so_far / 10).clamp(first.min(most), most)
+}
+
 async fn monitor(scene: &Scene, place: &Place, action: &Action) -> Result<(), String> {
     let said = Arc::new(Mutex::new(Vec::new()));
-    let place = Place { kind: Kind::Probe(said.clone()), cancel: place.cancel.child_token(), ..place.clone() };
+    let place = Place {
+        kind: Kind::Probe(said.clone()),
+        cancel: place.cancel.child_token(),
+        ..place.clone()
+    };
     let result = perform(scene, place, action).await;
     let said = String::from_utf8_lossy(&said.lock()).trim().to_owned();
     match result {
@@ -141,20 +152,30 @@ pub(crate) async fn healthy(
     let why = match examination {
         Examination::Checks(_) => {
             let limit = text::span(limit);
-            format!("Timed out after {limit} ({attempts} attempts) waiting for startup check to succeed: {last}")
+            format!(
+                "Timed out after {limit} ({attempts} attempts) waiting for startup check to succeed: {last}"
+            )
         }
         Examination::Monitor(..) => last,
     };
     let took = text::span(scene.clock.now().since(began));
     health.say(Stream::Stderr, &why);
-    scene.log.say(Stream::Stderr, format!("Failed after {took}: startup health check never passed."));
+    scene
+        .log
+        .say(Stream::Stderr, format!("Failed after {took}: startup health check never passed."));
     Err(Failure::Told(format!("Instance never healthy after {took}: {why}")))
 }
 
 /// Ends when the container is healthy no more.
-pub(crate) async fn unhealthy(scene: &Scene, examination: &Examination<'_>, health: &Logger) -> Failure {
+pub(crate) async fn unhealthy(
+    scene: &Scene,
+    examination: &Examination<'_>,
+    health: &Logger,
+) -> Failure {
     let why = match examination {
-        Examination::Checks(_) => format!("Liveness check unsuccessful: {}", examination.fail(scene).await),
+        Examination::Checks(_) => {
+            format!("Liveness check unsuccessful: {}", examination.fail(scene).await)
+        }
         Examination::Monitor(..) => examination.fail(scene).await,
     };
     health.say(Stream::Stderr, &why);
@@ -188,5 +209,18 @@ pub(crate) async fn readiness(
         }
         ready = !ready;
         tell(ready);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_with_the_time_already_spent() {
+        let ms = Duration::from_millis;
+        let wait = |so_far| next_wait(ms(so_far), ms(5), ms(500)).as_millis();
+        assert_eq!([0, 49, 300, 2000, 60_000].map(wait), [5, 5, 30, 200, 500]);
+        assert_eq!(next_wait(ms(0), ms(5), ms(1)), ms(1));
     }
 }

@@ -13,7 +13,9 @@ pub(crate) struct Images(pub Arc<image::Store>);
 impl Images {
     /// `preloaded:STACK`.
     pub async fn rootfs(&self, name: &str) -> anyhow::Result<Rootfs> {
-        let stack = name.strip_prefix("preloaded:").with_context(|| format!("{name} is no root file system of this cell"))?;
+        let stack = name
+            .strip_prefix("preloaded:")
+            .with_context(|| format!("{name} is no root file system of this cell"))?;
         self.0.stack(stack).await
     }
 

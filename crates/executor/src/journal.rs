@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -29,16 +29,23 @@ impl Journal {
     /// Begins the folder of a new container.
     pub fn begin(root: &Path, request: &ContainerRequest) -> anyhow::Result<Journal> {
         let dir = root.join(folder(&request.guid)?);
-        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        make_folder(&dir)?;
         let recipe = serde_json::to_vec(request)?;
-        fs::write(dir.join(RECIPE), recipe).with_context(|| format!("writing the recipe of {}", request.guid))?;
+        let whole = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(dir.join(RECIPE))
+            .and_then(|mut file| file.write_all(&recipe));
+        whole.with_context(|| format!("writing the recipe of {}", request.guid))?;
         let file = OpenOptions::new().create(true).append(true).open(dir.join(JOURNAL))?;
         Ok(Journal { dir, file: Mutex::new(file), progress: Mutex::default() })
     }
 
     /// Every container that has a folder, with how far it got. Folders that cannot be read are removed.
     pub fn open_all(root: &Path) -> anyhow::Result<Vec<(ContainerRequest, Journal)>> {
-        fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
+        make_folder(root)?;
         let mut found = Vec::new();
         for folder in fs::read_dir(root)? {
             let dir = folder?.path();
@@ -105,6 +112,12 @@ impl Journal {
     }
 }
 
+/// Recipes hold secrets.
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("making {}", path.display()))
+}
+
 /// A handle is chosen by others; it must not lead out of the folder.
 fn folder(guid: &Handle) -> anyhow::Result<&str> {
     let name = guid.as_str();
@@ -121,7 +134,13 @@ pub(crate) struct PositionFile(File);
 
 impl PositionFile {
     fn open(path: &Path) -> io::Result<PositionFile> {
-        OpenOptions::new().create(true).read(true).write(true).truncate(false).open(path).map(PositionFile)
+        OpenOptions::new()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .open(path)
+            .map(PositionFile)
     }
 
     pub fn read(&self) -> Position {

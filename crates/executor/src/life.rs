@@ -68,7 +68,12 @@ impl Executor {
             never = measure(&scene, container.created_at, quotas, &request.metrics_guid, keep) => match never {},
         };
         let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        Outcome { failed: result.is_err(), reason, stopped: member.stop.is_cancelled(), retryable: false }
+        Outcome {
+            failed: result.is_err(),
+            reason,
+            stopped: member.stop.is_cancelled(),
+            retryable: false,
+        }
     }
 
     async fn make(
@@ -84,17 +89,27 @@ impl Executor {
             spec = self.spec(request, traces) => spec?,
         };
         let say = |stream, what: &str| {
-            traces.log.say(stream, format!("Cell {} {what} for instance {}", self.config.cell_id, member.guid));
+            traces.log.say(
+                stream,
+                format!("Cell {} {what} for instance {}", self.config.cell_id, member.guid),
+            );
         };
         say(Stream::Stdout, "creating container");
         let created = {
-            let _slot = self.creates.acquire().await.map_err(|closed| Outcome::never_ran(closed.to_string()))?;
+            let _slot = self
+                .creates
+                .acquire()
+                .await
+                .map_err(|closed| Outcome::never_ran(closed.to_string()))?;
             self.garden.create(spec).await
         };
         let container = created.map_err(|error| {
             let error = format!("{:#}", anyhow::Error::new(error));
             warn!(container.guid = %member.guid, %error, "container could not be created");
-            let text = format!("Cell {} failed to create container for instance {}: {error}", self.config.cell_id, member.guid);
+            let text = format!(
+                "Cell {} failed to create container for instance {}: {error}",
+                self.config.cell_id, member.guid
+            );
             traces.log.say(Stream::Stderr, text);
             Outcome::never_ran(format!("failed to create container: {error}"))
         })?;
@@ -104,7 +119,11 @@ impl Executor {
         if member.stop.is_cancelled() { Err(stopped_early()) } else { Ok(container) }
     }
 
-    async fn spec(&self, request: &ContainerRequest, traces: &Traces) -> Result<ContainerSpec, Outcome> {
+    async fn spec(
+        &self,
+        request: &ContainerRequest,
+        traces: &Traces,
+    ) -> Result<ContainerSpec, Outcome> {
         let rootfs = self.supplies.rootfs(&request.rootfs).await.map_err(|error| {
             warn!(container.guid = %request.guid, error = %format!("{error:#}"), "no root file system");
             Outcome::never_ran(format!("failed to create container: {error:#}"))
@@ -119,7 +138,12 @@ impl Executor {
         Ok(spec(request, rootfs, paths, &self.config.cell_id))
     }
 
-    fn scene(&self, request: &ContainerRequest, traces: &Traces, container: &ContainerInfo) -> Scene {
+    fn scene(
+        &self,
+        request: &ContainerRequest,
+        traces: &Traces,
+        container: &ContainerInfo,
+    ) -> Scene {
         let net = self.net(container);
         Scene {
             garden: self.garden.clone(),
@@ -168,12 +192,21 @@ impl Executor {
         };
         #[expect(clippy::cast_precision_loss, reason = "a share")]
         let entitled_cores = share * cores as f64;
-        Quotas { memory_bytes: memory_mb * MEGABYTE, disk_bytes: disk_mb * MEGABYTE, entitled_cores }
+        Quotas {
+            memory_bytes: memory_mb * MEGABYTE,
+            disk_bytes: disk_mb * MEGABYTE,
+            entitled_cores,
+        }
     }
 }
 
 fn stopped_early() -> Outcome {
-    Outcome { failed: true, reason: "stopped-before-running".to_owned(), stopped: true, retryable: false }
+    Outcome {
+        failed: true,
+        reason: "stopped-before-running".to_owned(),
+        stopped: true,
+        retryable: false,
+    }
 }
 
 fn spec(

@@ -16,7 +16,8 @@ pub(crate) struct Position {
 
 impl Position {
     pub fn from_bytes(bytes: [u8; 24]) -> Position {
-        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let word =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         Position { from: word(0), done: [word(8), word(16)] }
     }
 
@@ -60,11 +61,15 @@ impl Lines {
         let data_at = piece.end.saturating_sub(piece.data.len() as u64);
         if piece.lost > 0 {
             self.finish(lines);
-            lines.push((Stream::Stderr, Bytes::from(format!("{} bytes of output were lost", piece.lost))));
+            lines.push((
+                Stream::Stderr,
+                Bytes::from(format!("{} bytes of output were lost", piece.lost)),
+            ));
         }
         let half = &mut self.streams[index(piece.stream)];
         let known = half.done.saturating_sub(data_at).min(piece.data.len() as u64);
-        let fresh = piece.data.slice(usize::try_from(known).expect("not more than the piece holds")..);
+        let fresh =
+            piece.data.slice(usize::try_from(known).expect("not more than the piece holds")..);
         half.take(fresh, data_at + known, piece_at, |line| lines.push((piece.stream, line)));
     }
 
@@ -78,9 +83,17 @@ impl Lines {
     }
 
     pub fn position(&self) -> Position {
-        let from = self.streams.iter().filter(|half| !half.begun.is_empty()).map(|half| half.piece_at).min();
+        let from = self
+            .streams
+            .iter()
+            .filter(|half| !half.begun.is_empty())
+            .map(|half| half.piece_at)
+            .min();
         let done = |half: &Half| if half.begun.is_empty() { self.end } else { half.begun_at };
-        Position { from: from.unwrap_or(self.end), done: [done(&self.streams[0]), done(&self.streams[1])] }
+        Position {
+            from: from.unwrap_or(self.end),
+            done: [done(&self.streams[0]), done(&self.streams[1])],
+        }
     }
 }
 
@@ -159,7 +172,10 @@ mod tests {
         let text = format!("x{}", "ä".repeat(LONGEST));
         lines.take(piece(Stream::Stdout, text.len() as u64, text.as_bytes()), &mut out);
         lines.finish(&mut out);
-        assert_eq!(out.iter().map(|(_, line)| line.len()).collect::<Vec<_>>(), [LONGEST - 1, LONGEST, 2]);
+        assert_eq!(
+            out.iter().map(|(_, line)| line.len()).collect::<Vec<_>>(),
+            [LONGEST - 1, LONGEST, 2]
+        );
         assert!(out.iter().all(|(_, line)| std::str::from_utf8(line).is_ok()));
         assert_eq!(texts(&out).concat(), text);
     }

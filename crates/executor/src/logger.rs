@@ -120,7 +120,11 @@ impl Logger {
             source_id: "executor".into(),
             instance_id: "".into(),
             tags: Arc::default(),
-            message: Message::Counter { name: "AppInstanceExceededLogRateLimitCount".to_owned(), delta: 1, total },
+            message: Message::Counter {
+                name: "AppInstanceExceededLogRateLimitCount".to_owned(),
+                delta: 1,
+                total,
+            },
         });
     }
 

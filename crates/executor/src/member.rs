@@ -64,7 +64,17 @@ impl Member {
         let inner = Inner { state, since: now, usage: None, life: Life::None };
         let (stop, ended, lost) = Default::default();
         let deleting = tokio::sync::Mutex::new(());
-        Member { guid, resources, owner, inner: Mutex::new(inner), stop, ended, lost, deleting, events }
+        Member {
+            guid,
+            resources,
+            owner,
+            inner: Mutex::new(inner),
+            stop,
+            ended,
+            lost,
+            deleting,
+            events,
+        }
     }
 
     pub fn container(&self) -> Container {

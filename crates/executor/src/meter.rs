@@ -38,7 +38,7 @@ pub(crate) async fn measure(
     guid: &str,
     keep: impl Fn(Usage),
 ) -> Infallible {
-    let mut last: Option<Sample> = None;
+    let (mut last, mut spike): (Option<Sample>, Option<Spike>) = (None, None);
     loop {
         let wait = if last.is_none() { scene.timings.second_sample } else { scene.timings.metrics };
         match scene.garden.metrics(&scene.handle).await {
@@ -46,12 +46,15 @@ pub(crate) async fn measure(
                 let at = scene.clock.now();
                 let sample = Sample { at, age: at.since(created_at), metrics };
                 keep(usage(&sample, last.as_ref()));
+                spike = spiking(spike, at, over(&sample, quotas));
                 if !guid.is_empty() {
-                    send(scene, &scene.log.source(guid), &sample, last.as_ref(), quotas);
+                    send(scene, &scene.log.source(guid), &sample, last.as_ref(), quotas, spike);
                 }
                 last = Some(sample);
             }
-            Err(error) => debug!(container.guid = %scene.handle, %error, "a container could not be measured"),
+            Err(error) => {
+                debug!(container.guid = %scene.handle, %error, "a container could not be measured")
+            }
         }
         sleep(wait).await;
     }
@@ -67,8 +70,33 @@ pub(crate) fn usage(now: &Sample, before: Option<&Sample>) -> Usage {
 }
 
 /// 100 = one core all the time since the last sample.
+fn over(now: &Sample, quotas: Quotas) -> bool {
+    as_f64(now.metrics.cpu_nanos) > entitlement(now, quotas)
+}
+
+/// Nanoseconds of CPU time that the container has been entitled to since it was made.
+fn entitlement(now: &Sample, quotas: Quotas) -> f64 {
+    now.age.as_secs_f64() * 1e9 * quotas.entitled_cores
+}
+
+/// A time in which a container has used more than it was entitled to; the last one is told again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spike {
+    began: Timestamp,
+    ended: Option<Timestamp>,
+}
+
+fn spiking(last: Option<Spike>, now: Timestamp, over: bool) -> Option<Spike> {
+    match (last, over) {
+        (None | Some(Spike { ended: Some(_), .. }), true) => Some(Spike { began: now, ended: None }),
+        (Some(Spike { began, ended: None }), false) => Some(Spike { began, ended: Some(now) }),
+        (same, _) => same,
+    }
+}
+
 fn cpu_percent(now: &Sample, before: Option<&Sample>) -> f64 {
-    before.map_or(0.0, |before| 100.0 * ratio(spent(now, before), now.at.since(before.at).as_nanos()))
+    before
+        .map_or(0.0, |before| 100.0 * ratio(spent(now, before), now.at.since(before.at).as_nanos()))
 }
 
 fn spent(now: &Sample, before: &Sample) -> u128 {
@@ -91,6 +119,10 @@ fn send(scene: &Scene, source: &Source, now: &Sample, before: Option<&Sample>, q
     };
     sink.emit(envelope(Message::Gauge(first_gauge(now, before, quotas))));
     sink.emit(envelope(Message::Gauge(second_gauge(now, before, quotas))));
+    if let Some(Spike { began, ended }) = spike {
+        let (name, stop) = ("spike".to_owned(), ended.unwrap_or(Timestamp::ZERO));
+        sink.emit(envelope(Message::Timer { name, start: began, stop }));
+    }
     let (passed, limit) = scene.log.drain_passed();
     if let Some(before) = before {
         let span = now.at.since(before.at).as_millis();
@@ -106,7 +138,11 @@ fn send(scene: &Scene, source: &Source, now: &Sample, before: Option<&Sample>, q
 }
 
 /// Exactly these five: older readers take them together as one container metric.
-fn first_gauge(now: &Sample, before: Option<&Sample>, quotas: Quotas) -> BTreeMap<String, GaugeValue> {
+fn first_gauge(
+    now: &Sample,
+    before: Option<&Sample>,
+    quotas: Quotas,
+) -> BTreeMap<String, GaugeValue> {
     gauge([
         ("cpu", "percentage", cpu_percent(now, before)),
         ("memory", "bytes", as_f64(now.metrics.memory_bytes)),
@@ -116,11 +152,14 @@ fn first_gauge(now: &Sample, before: Option<&Sample>, quotas: Quotas) -> BTreeMa
     ])
 }
 
-fn second_gauge(now: &Sample, before: Option<&Sample>, quotas: Quotas) -> BTreeMap<String, GaugeValue> {
-    let entitlement = now.age.as_secs_f64() * 1e9 * quotas.entitled_cores;
+fn second_gauge(
+    now: &Sample,
+    before: Option<&Sample>,
+    quotas: Quotas,
+) -> BTreeMap<String, GaugeValue> {
     let mut values = gauge([
         ("absolute_usage", "nanoseconds", as_f64(now.metrics.cpu_nanos)),
-        ("absolute_entitlement", "nanoseconds", entitlement.round()),
+        ("absolute_entitlement", "nanoseconds", entitlement(now, quotas).round()),
         ("container_age", "nanoseconds", (now.age.as_secs_f64() * 1e9).round()),
     ]);
     if before.is_some() && quotas.entitled_cores > 0.0 {
@@ -136,7 +175,10 @@ fn rate_gauge(rate: f64, limit: i64) -> BTreeMap<String, GaugeValue> {
 }
 
 fn gauge<const N: usize>(values: [(&str, &str, f64); N]) -> BTreeMap<String, GaugeValue> {
-    values.into_iter().map(|(name, unit, value)| (name.to_owned(), GaugeValue { unit: unit.to_owned(), value })).collect()
+    values
+        .into_iter()
+        .map(|(name, unit, value)| (name.to_owned(), GaugeValue { unit: unit.to_owned(), value }))
+        .collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -144,26 +186,59 @@ fn as_f64(bytes: u64) -> f64 {
     bytes as f64
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sample(secs: i64, cpu_secs: u64) -> Sample {
-        let metrics = Metrics { cpu_nanos: cpu_secs * 1_000_000_000, memory_bytes: 5, ..Metrics::default() };
-        Sample { at: Timestamp::from_secs(secs), age: Duration::from_secs(secs.unsigned_abs()), metrics }
+        let metrics =
+            Metrics { cpu_nanos: cpu_secs * 1_000_000_000, memory_bytes: 5, ..Metrics::default() };
+        Sample {
+            at: Timestamp::from_secs(secs),
+            age: Duration::from_secs(secs.unsigned_abs()),
+            metrics,
+        }
+    }
+
+    #[test]
+    fn a_spike_lasts_from_the_first_excess_to_its_end() {
+        let at = Timestamp::from_secs;
+        let mut spike = None;
+        let mut told = vec![];
+        for (secs, over) in [(1, false), (2, true), (3, true), (4, false), (5, false), (6, true)] {
+            spike = spiking(spike, at(secs), over);
+            told.push(spike.map(|one: Spike| (one.began.as_secs(), one.ended.map(Timestamp::as_secs))));
+        }
+        let first = Some((2, None));
+        assert_eq!(told, [None, first, first, Some((2, Some(4))), Some((2, Some(4))), Some((6, None))]);
+        let quotas = Quotas { memory_bytes: 0, disk_bytes: 0, entitled_cores: 0.5 };
+        assert!(over(&sample(10, 6), quotas) && !over(&sample(10, 4), quotas));
     }
 
     #[test]
     fn rates_need_two_samples() {
         let quotas = Quotas { memory_bytes: 10, disk_bytes: 20, entitled_cores: 0.5 };
         let (first, second) = (sample(10, 1), sample(25, 16));
-        let names = |gauge: &BTreeMap<String, GaugeValue>| gauge.keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(names(&first_gauge(&first, None, quotas)), "cpu disk disk_quota memory memory_quota");
-        assert_eq!(names(&second_gauge(&first, None, quotas)), "absolute_entitlement absolute_usage container_age");
+        let names = |gauge: &BTreeMap<String, GaugeValue>| {
+            gauge.keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            names(&first_gauge(&first, None, quotas)),
+            "cpu disk disk_quota memory memory_quota"
+        );
+        assert_eq!(
+            names(&second_gauge(&first, None, quotas)),
+            "absolute_entitlement absolute_usage container_age"
+        );
         assert!((first_gauge(&first, None, quotas)["cpu"].value).abs() < 1e-9);
         assert!((first_gauge(&second, Some(&first), quotas)["cpu"].value - 100.0).abs() < 1e-9);
-        assert!((second_gauge(&second, Some(&first), quotas)["cpu_entitlement"].value - 200.0).abs() < 1e-9);
-        assert!((second_gauge(&second, None, quotas)["absolute_entitlement"].value - 12.5e9).abs() < 1.0);
+        assert!(
+            (second_gauge(&second, Some(&first), quotas)["cpu_entitlement"].value - 200.0).abs()
+                < 1e-9
+        );
+        assert!(
+            (second_gauge(&second, None, quotas)["absolute_entitlement"].value - 12.5e9).abs()
+                < 1.0
+        );
     }
 }

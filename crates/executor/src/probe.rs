@@ -37,13 +37,15 @@ impl Prober {
         let _slot = self.slots.acquire().await.map_err(|closed| closed.to_string())?;
         match check {
             Check::Tcp { port, connect_timeout_ms, .. } => {
-                let address = SocketAddr::from((net.instance_address, listen_port(&net.ports, *port)));
+                let address =
+                    SocketAddr::from((net.instance_address, listen_port(&net.ports, *port)));
                 tcp(address, self.limit(*connect_timeout_ms)).await
             }
             Check::Http { port, path, request_timeout_ms, .. } => {
                 let limit = self.limit(*request_timeout_ms);
                 let path = if path.is_empty() { "/" } else { path };
-                self.http(net.instance_address, listen_port(&net.ports, *port), *port, path, limit).await
+                self.http(net.instance_address, listen_port(&net.ports, *port), *port, path, limit)
+                    .await
             }
         }
     }
@@ -52,7 +54,14 @@ impl Prober {
         if wanted_ms == 0 { self.default_timeout } else { Duration::from_millis(wanted_ms) }
     }
 
-    async fn http(&self, ip: Ipv4Addr, listen: u16, port: u16, path: &str, limit: Duration) -> Result<(), String> {
+    async fn http(
+        &self,
+        ip: Ipv4Addr,
+        listen: u16,
+        port: u16,
+        path: &str,
+        limit: Duration,
+    ) -> Result<(), String> {
         let began = self.clock.now();
         let request = self
             .client

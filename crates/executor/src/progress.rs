@@ -14,18 +14,30 @@ use crate::failure::Failure;
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Entry {
     /// The read-only layers it is made from.
-    Layers { paths: Vec<PathBuf> },
+    Layers {
+        paths: Vec<PathBuf>,
+    },
     /// The container exists.
     Created,
     /// A step with a time limit has begun.
-    Began { step: String, at: Timestamp },
+    Began {
+        step: String,
+        at: Timestamp,
+    },
     /// A step has ended and is never done again.
-    Ended { step: String, failure: Option<Failure> },
+    Ended {
+        step: String,
+        failure: Option<Failure>,
+    },
     Healthy,
     Routable(bool),
     StopAsked,
-    Retagged { tags: BTreeMap<String, String> },
-    Completed { outcome: Outcome },
+    Retagged {
+        tags: BTreeMap<String, String>,
+    },
+    Completed {
+        outcome: Outcome,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,7 +77,9 @@ impl Progress {
     /// Reads a journal's text. The last line may be torn: it was never acted upon.
     pub fn replay(text: &str) -> Progress {
         let mut progress = Progress::default();
-        text.lines().map_while(|line| serde_json::from_str(line).ok()).for_each(|entry| progress.note(entry));
+        text.lines()
+            .map_while(|line| serde_json::from_str(line).ok())
+            .for_each(|entry| progress.note(entry));
         progress
     }
 }
@@ -81,7 +95,8 @@ mod tests {
             Entry::Ended { step: "setup".into(), failure: None },
             Entry::Ended { step: "action.0".into(), failure: Some(Failure::Told("no".into())) },
         ];
-        let mut text: String = entries.iter().map(|entry| serde_json::to_string(entry).unwrap() + "\n").collect();
+        let mut text: String =
+            entries.iter().map(|entry| serde_json::to_string(entry).unwrap() + "\n").collect();
         text.push_str(r#"{"ended":{"step":"act"#);
         let progress = Progress::replay(&text);
         assert!(progress.created && !progress.healthy);

@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn a_second_of_silence_follows_an_excess() {
         let mut rate = Rate::new(100, at(0));
-        let verdicts = [(60, 0), (60, 0), (1, 500), (60, 1100), (60, 1100)].map(|(bytes, ms)| rate.judge(bytes, at(ms)));
+        let verdicts = [(60, 0), (60, 0), (1, 500), (60, 1100), (60, 1100)]
+            .map(|(bytes, ms)| rate.judge(bytes, at(ms)));
         use Verdict::*;
         assert_eq!(verdicts, [Pass, DropAndTell, Drop, Pass, DropAndTell]);
     }

@@ -55,7 +55,10 @@ pub(crate) async fn run(
     codependent(vec![parts.boxed(), watch], &cancel, end).await
 }
 
-fn until<'a>(cancel: &CancellationToken, watch: impl Future<Output = Failure> + Send + 'a) -> BoxFuture<'a, Outcome> {
+fn until<'a>(
+    cancel: &CancellationToken,
+    watch: impl Future<Output = Failure> + Send + 'a,
+) -> BoxFuture<'a, Outcome> {
     let cancel = cancel.clone();
     async move {
         tokio::select! {
@@ -134,7 +137,9 @@ fn examination<'a>(
     cancel: &CancellationToken,
 ) -> Option<Examination<'a>> {
     match (&request.checks, &request.monitor) {
-        (Some(definition), _) if !definition.checks.is_empty() => Some(Examination::Checks(&definition.checks)),
+        (Some(definition), _) if !definition.checks.is_empty() => {
+            Some(Examination::Checks(&definition.checks))
+        }
         (_, Some(monitor)) => {
             let place = Place::new("monitor", &scene.log, cancel, Kind::Once);
             Some(Examination::Monitor(monitor, place))

@@ -55,15 +55,23 @@ impl Executor {
         }
         for stranger in containers.keys() {
             warn!(container.guid = %stranger, "destroying a container without a recipe");
-            self.garden.destroy(stranger).await?;
+            if let Err(error) = self.garden.destroy(stranger).await {
+                warn!(container.guid = %stranger, %error, "left for housekeeping");
+            }
         }
         Ok(())
     }
 
     async fn own_containers(&self) -> anyhow::Result<HashMap<Handle, ContainerInfo>> {
         let all = self.garden.containers().await.context("listing containers")?;
-        let own = |container: &ContainerInfo| container.properties.get(OWNER) == Some(&self.config.cell_id);
-        Ok(all.into_iter().filter(own).map(|container| (container.handle.clone(), container)).collect())
+        let own = |container: &ContainerInfo| {
+            container.properties.get(OWNER) == Some(&self.config.cell_id)
+        };
+        Ok(all
+            .into_iter()
+            .filter(own)
+            .map(|container| (container.handle.clone(), container))
+            .collect())
     }
 
     async fn resume(
@@ -80,7 +88,8 @@ impl Executor {
         let what = resumption(&progress, found.is_some());
         info!(container.guid = %request.guid, ?what, "taking up a container");
         let member = |state| {
-            let (guid, resources, owner) = (request.guid.clone(), request.resources, request.owner.clone());
+            let (guid, resources, owner) =
+                (request.guid.clone(), request.resources, request.owner.clone());
             Arc::new(self.new_member(guid, Resources { containers: 1, ..resources }, owner, state))
         };
         let (state, found) = match what {
@@ -118,7 +127,9 @@ impl Executor {
     pub(crate) async fn keep_house(&self) {
         let now = self.clock.now();
         for member in self.members() {
-            if is_expired(&member, now, self.config.timings.reservation) && member.traces().is_none() {
+            if is_expired(&member, now, self.config.timings.reservation)
+                && member.traces().is_none()
+            {
                 member.mark_deleted();
                 member.advance(Event::Complete(Outcome::failed("expired container")), now);
             }
@@ -130,13 +141,19 @@ impl Executor {
         if let Err(error) = self.supplies.evict(in_use).await {
             warn!(error = %format!("{error:#}"), "layers could not be looked through");
         }
-        let made: Vec<_> = self.members().into_iter().filter(|member| has_container(member)).collect();
+        let made: Vec<_> =
+            self.members().into_iter().filter(|member| has_container(member)).collect();
         // What is made after this listing is known already, so nothing new is taken for a stranger.
         let containers = match self.own_containers().await {
             Ok(containers) => containers,
-            Err(error) => return warn!(error = %format!("{error:#}"), "containers could not be looked through"),
+            Err(error) => {
+                return warn!(error = %format!("{error:#}"), "containers could not be looked through");
+            }
         };
-        for member in made.iter().filter(|member| !containers.contains_key(&member.guid) && has_container(member)) {
+        for member in made
+            .iter()
+            .filter(|member| !containers.contains_key(&member.guid) && has_container(member))
+        {
             warn!(container.guid = %member.guid, "a container has gone missing");
             member.lost.cancel();
         }
@@ -170,7 +187,8 @@ mod tests {
     #[test]
     fn every_past_has_a_future() {
         let done = Outcome::failed("done");
-        let completed = Progress { created: true, outcome: Some(done.clone()), ..Progress::default() };
+        let completed =
+            Progress { created: true, outcome: Some(done.clone()), ..Progress::default() };
         check(&completed, false, &Resumption::Completed(done));
         let created = Progress { created: true, ..Progress::default() };
         check(&created, true, &Resumption::GoOn { running: false });

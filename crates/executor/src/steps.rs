@@ -90,7 +90,11 @@ fn keep(kept: &mut Vec<u8>, lines: &[(Stream, Bytes)]) {
     }
 }
 
-pub(crate) fn perform<'a>(scene: &'a Scene, place: Place, action: &'a Action) -> BoxFuture<'a, Outcome> {
+pub(crate) fn perform<'a>(
+    scene: &'a Scene,
+    place: Place,
+    action: &'a Action,
+) -> BoxFuture<'a, Outcome> {
     Box::pin(async move {
         match action {
             Action::Run(run) => {
@@ -122,17 +126,28 @@ pub(crate) fn perform<'a>(scene: &'a Scene, place: Place, action: &'a Action) ->
                 codependent(steps, &cancel, End::Failure).await
             }
             Action::Timeout(timeout) => in_time(scene, place, timeout).await,
-            Action::Try(attempt) => match perform(scene, place.inner(&attempt.log_source), &attempt.action).await {
-                Err(Failure::Told(_)) | Ok(()) => Ok(()),
-                Err(cancelled) => Err(cancelled),
-            },
+            Action::Try(attempt) => {
+                match perform(scene, place.inner(&attempt.log_source), &attempt.action).await {
+                    Err(Failure::Told(_)) | Ok(()) => Ok(()),
+                    Err(cancelled) => Err(cancelled),
+                }
+            }
             Action::EmitProgress(emit) => with_messages(scene, place, emit).await,
         }
     })
 }
 
-fn children<'a>(scene: &'a Scene, place: &Place, actions: &'a [Action], source: &str) -> Vec<BoxFuture<'a, Outcome>> {
-    actions.iter().enumerate().map(|(nth, action)| perform(scene, place.child(nth, source), action)).collect()
+fn children<'a>(
+    scene: &'a Scene,
+    place: &Place,
+    actions: &'a [Action],
+    source: &str,
+) -> Vec<BoxFuture<'a, Outcome>> {
+    actions
+        .iter()
+        .enumerate()
+        .map(|(nth, action)| perform(scene, place.child(nth, source), action))
+        .collect()
 }
 
 /// A step that ended in an earlier life ends the same way again, at once.
@@ -190,7 +205,9 @@ async fn with_messages(scene: &Scene, place: Place, emit: &EmitProgressAction) -
     }
     let result = perform(scene, place.clone(), &emit.action).await;
     match &result {
-        Ok(()) if !emit.success_message.is_empty() => place.say(Stream::Stdout, &emit.success_message),
+        Ok(()) if !emit.success_message.is_empty() => {
+            place.say(Stream::Stdout, &emit.success_message)
+        }
         Err(Failure::Told(text)) if !emit.failure_message_prefix.is_empty() => {
             place.say(Stream::Stderr, format!("{}: {text}", emit.failure_message_prefix));
         }

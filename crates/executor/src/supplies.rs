@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use diego::desired_lrp::{CachedDependency, ImageLayer};
 use futures::future::try_join_all;
 use garden::Rootfs;
@@ -39,7 +39,8 @@ pub(crate) struct Layers<'a> {
 
 impl Supplies {
     pub fn new(images: Images, transfers: Arc<Transfers>, most_bytes: u64) -> Supplies {
-        let (flights, evicting, grown) = (Flights::default(), RwLock::new(()), AtomicBool::new(true));
+        let (flights, evicting, grown) =
+            (Flights::default(), RwLock::new(()), AtomicBool::new(true));
         Supplies { images, transfers, flights, evicting, grown, most_bytes }
     }
 
@@ -50,7 +51,9 @@ impl Supplies {
     /// Dependencies below, image layers above, each in the order it was named.
     pub async fn layers(&self, request: &ContainerRequest) -> anyhow::Result<Layers<'_>> {
         let stay = self.evicting.read().await;
-        let dependencies = try_join_all(request.cached_dependencies.iter().map(|dependency| self.dependency(dependency)));
+        let dependencies = try_join_all(
+            request.cached_dependencies.iter().map(|dependency| self.dependency(dependency)),
+        );
         let layers = try_join_all(request.image_layers.iter().map(|layer| self.layer(layer)));
         let (mut below, above) = tokio::try_join!(dependencies, layers)?;
         below.extend(above);
@@ -59,9 +62,13 @@ impl Supplies {
 
     async fn dependency(&self, wanted: &CachedDependency) -> anyhow::Result<PathBuf> {
         let checksum = Checksum::parse(&wanted.checksum_algorithm, &wanted.checksum_value)?;
+        if let Some(layer) = checksum.as_ref().and_then(|checksum| self.held(checksum, &wanted.to)) {
+            return Ok(layer);
+        }
         let key = if wanted.cache_key.is_empty() { &wanted.from } else { &wanted.cache_key };
         let archive = self.transfers.cache.fetch(&wanted.from, key, checksum.as_ref()).await;
-        let archive = archive.with_context(|| format!("downloading {}", title(&wanted.name, key)))?;
+        let archive =
+            archive.with_context(|| format!("downloading {}", title(&wanted.name, "a dependency")))?;
         let _turn = self.flights.turn(&format!("{} {}", archive.sha256, wanted.to)).await;
         match self.images.held(&archive.sha256, &wanted.to) {
             Some(layer) => Ok(layer),
@@ -69,19 +76,22 @@ impl Supplies {
         }
     }
 
-    /// A layer is known by its digest, so one that is here needs no server.
+    /// What is promised by its content and lies here needs no server.
+    fn held(&self, checksum: &Checksum, to: &str) -> Option<PathBuf> {
+        self.images.held(checksum.sha256()?, to)
+    }
+
     async fn layer(&self, wanted: &ImageLayer) -> anyhow::Result<PathBuf> {
         let name = title(&wanted.name, &wanted.digest_value);
         let checksum = Checksum::parse(&wanted.digest_algorithm, &wanted.digest_value)?;
-        let checksum = checksum.with_context(|| format!("layer {name} has no digest"))?;
-        ensure!(checksum.is_sha256(&wanted.digest_value.to_ascii_lowercase()), "layer {name} needs a sha256 digest");
-        let digest = wanted.digest_value.to_ascii_lowercase();
+        let digest = checksum.as_ref().and_then(Checksum::sha256);
+        let digest = digest.with_context(|| format!("layer {name} needs a sha256 digest"))?;
         let to = if wanted.destination_path.is_empty() { "/" } else { &wanted.destination_path };
         let _turn = self.flights.turn(&format!("{digest} {to}")).await;
-        if let Some(layer) = self.images.held(&digest, to) {
+        if let Some(layer) = self.images.held(digest, to) {
             return Ok(layer);
         }
-        let archive = self.transfers.cache.fetch(&wanted.url, "", Some(&checksum)).await;
+        let archive = self.transfers.cache.fetch(&wanted.url, "", checksum.as_ref()).await;
         let archive = archive.with_context(|| format!("downloading {name}"))?;
         self.unpack(&archive, to).await
     }

@@ -7,7 +7,9 @@ use serde_json::json;
 
 /// The process a run action asks for: `env`, then the action's environment, then the network's.
 pub(crate) fn process(env: &[(String, String)], action: &RunAction, net: &NetInfo) -> ProcessSpec {
-    let own = action.env.iter().map(|var| (var.name.clone(), ported(var, &net.ports).unwrap_or_else(|| var.value.clone())));
+    let own = action.env.iter().map(|var| {
+        (var.name.clone(), ported(var, &net.ports).unwrap_or_else(|| var.value.clone()))
+    });
     let env = env.iter().cloned().chain(own).chain(network(net)).collect();
     ProcessSpec {
         id: None,
@@ -48,7 +50,9 @@ fn moved(ports: &[PortMapping]) -> impl Iterator<Item = &PortMapping> {
 
 fn network(net: &NetInfo) -> Vec<(String, String)> {
     let (port, address) = match net.ports.first() {
-        Some(first) => (first.host_port.to_string(), format!("{}:{}", net.address, first.host_port)),
+        Some(first) => {
+            (first.host_port.to_string(), format!("{}:{}", net.address, first.host_port))
+        }
         None => (String::new(), String::new()),
     };
     let ports: Vec<_> = net
@@ -77,18 +81,27 @@ mod tests {
             listen_port,
             host_port,
         });
-        NetInfo { address: [10, 0, 0, 1].into(), instance_address: [10, 255, 0, 2].into(), ports: ports.collect() }
+        NetInfo {
+            address: [10, 0, 0, 1].into(),
+            instance_address: [10, 255, 0, 2].into(),
+            ports: ports.collect(),
+        }
     }
 
     #[test]
     fn the_network_comes_last_and_wins() {
-        let env = vec![EnvVar::new("A", "1"), EnvVar::new("PORT", "8080"), EnvVar::new("CF_INSTANCE_IP", "mine")];
+        let env = vec![
+            EnvVar::new("A", "1"),
+            EnvVar::new("PORT", "8080"),
+            EnvVar::new("CF_INSTANCE_IP", "mine"),
+        ];
         let action = RunAction { env, ..RunAction::default() };
-        let lines: Vec<_> = process(&[], &action, &net(&[(8080, 8080, 61001), (2222, 2222, 61002)]))
-            .env
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let lines: Vec<_> =
+            process(&[], &action, &net(&[(8080, 8080, 61001), (2222, 2222, 61002)]))
+                .env
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
         assert_eq!(
             lines,
             [
@@ -107,8 +120,11 @@ mod tests {
     #[test]
     fn without_ports_the_variables_are_empty() {
         let env = network(&net(&[]));
-        assert_eq!(env[2..], [("CF_INSTANCE_PORT", ""), ("CF_INSTANCE_ADDR", ""), ("CF_INSTANCE_PORTS", "[]")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            env[2..],
+            [("CF_INSTANCE_PORT", ""), ("CF_INSTANCE_ADDR", ""), ("CF_INSTANCE_PORTS", "[]")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]
@@ -119,9 +135,14 @@ mod tests {
             env: vec![EnvVar::new("PORT", "8080"), EnvVar::new("OTHER", "8080")],
             ..RunAction::default()
         };
-        let process = process(&amended(&[EnvVar::new("VCAP_APP_PORT", "8080"), EnvVar::new("X", "8080")], &net.ports), &action, &net);
+        let process = process(
+            &amended(&[EnvVar::new("VCAP_APP_PORT", "8080"), EnvVar::new("X", "8080")], &net.ports),
+            &action,
+            &net,
+        );
         assert_eq!(process.args, ["-address=0.0.0.0:40002", "8080"]);
-        let told: Vec<_> = process.env[..3].iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let told: Vec<_> =
+            process.env[..3].iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(told, ["VCAP_APP_PORT=40001", "PORT=40001", "OTHER=8080"]);
     }
 }

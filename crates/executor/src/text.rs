@@ -22,9 +22,12 @@ pub(crate) fn span(span: Duration) -> String {
 
 /// `812B`, `1.2K`, `10M`: one decimal, and none when it is zero.
 pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+    const UNITS: [(u64, &str); 4] =
+        [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
     match UNITS.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, letter)) => format!("{}{letter}", decimal(bytes / (unit / 1024).max(1), 1024, 1)),
+        Some((unit, letter)) => {
+            format!("{}{letter}", decimal(bytes / (unit / 1024).max(1), 1024, 1))
+        }
         None => format!("{bytes}B"),
     }
 }
@@ -54,14 +57,18 @@ mod tests {
 
     #[test]
     fn spans_read_as_in_go() {
-        let texts: Vec<_> =
-            [0, 250, 1500, 60_000, 60_002, 3_600_000].map(|ms| span(Duration::from_millis(ms))).into();
+        let texts: Vec<_> = [0, 250, 1500, 60_000, 60_002, 3_600_000]
+            .map(|ms| span(Duration::from_millis(ms)))
+            .into();
         assert_eq!(texts, ["0s", "250ms", "1.5s", "1m0s", "1m0.002s", "1h0m0s"]);
     }
 
     #[test]
     fn sizes_have_one_decimal_at_most() {
-        assert_eq!([0, 812, 1024, 1229, 10 << 20, 3 << 30].map(size), ["0B", "812B", "1K", "1.2K", "10M", "3G"]);
+        assert_eq!(
+            [0, 812, 1024, 1229, 10 << 20, 3 << 30].map(size),
+            ["0B", "812B", "1K", "1.2K", "10M", "3G"]
+        );
     }
 
     #[test]

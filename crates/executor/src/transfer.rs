@@ -39,7 +39,9 @@ impl Transfers {
         .await??;
         let mut last = None;
         for attempt in 1..=ATTEMPTS {
-            let body = tokio::fs::File::open(file.path()).await.context("reading what is to be uploaded")?;
+            let body = tokio::fs::File::open(file.path())
+                .await
+                .context("reading what is to be uploaded")?;
             let request = self
                 .client
                 .post(url)
@@ -64,7 +66,8 @@ impl Transfers {
         let bridge = SyncIoBridge::new(tar);
         let dir = self.temp_dir.clone();
         tokio::task::spawn_blocking(move || {
-            let mut file = tempfile::NamedTempFile::new_in(dir).context("making a temporary file")?;
+            let mut file =
+                tempfile::NamedTempFile::new_in(dir).context("making a temporary file")?;
             with_first(bridge, |entry| std::io::copy(entry, &mut file).map(|_| ()))?;
             Ok(file)
         })
@@ -74,7 +77,11 @@ impl Transfers {
 
 async fn post(request: reqwest::RequestBuilder, limit: Duration) -> anyhow::Result<()> {
     let response = request.timeout(limit).send().await.map_err(reqwest::Error::without_url)?;
-    ensure!(response.status().as_u16() < 400, "Upload failed: Status code {}", response.status().as_u16());
+    ensure!(
+        response.status().as_u16() < 400,
+        "Upload failed: Status code {}",
+        response.status().as_u16()
+    );
     Ok(())
 }
 
@@ -83,14 +90,23 @@ pub(crate) async fn small_file(tar: Tar, most: usize) -> anyhow::Result<Vec<u8>>
     let bridge = SyncIoBridge::new(tar);
     tokio::task::spawn_blocking(move || {
         let mut content = Vec::new();
-        with_first(bridge, |entry| entry.take(most as u64 + 1).read_to_end(&mut content).map(|_| ()))?;
-        ensure!(content.len() <= most, "the file is larger than {}", crate::text::size(most as u64));
+        with_first(bridge, |entry| {
+            entry.take(most as u64 + 1).read_to_end(&mut content).map(|_| ())
+        })?;
+        ensure!(
+            content.len() <= most,
+            "the file is larger than {}",
+            crate::text::size(most as u64)
+        );
         Ok(content)
     })
     .await?
 }
 
-fn with_first(tar: impl Read, take: impl FnOnce(&mut dyn Read) -> std::io::Result<()>) -> anyhow::Result<()> {
+fn with_first(
+    tar: impl Read,
+    take: impl FnOnce(&mut dyn Read) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
     let mut archive = tar::Archive::new(tar);
     for entry in archive.entries()? {
         let mut entry = entry?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::{
-    BindMount, ContainerSpec, Exit, Garden, GardenError, Handle, Process, ProcessId, ProcessSignal, ProcessSpec, Rootfs, Stream,
-    Tar,
+    BindMount, ContainerSpec, Exit, Garden, GardenError, Handle, Process, ProcessId, ProcessSignal,
+    ProcessSpec, Rootfs, Stream, Tar,
 };
 
 /// Says three lines, two on one stream and one on the other, and ends with 7.
@@ -31,7 +31,12 @@ pub struct Fixture {
 impl Fixture {
     pub fn spec(&self) -> ContainerSpec {
         let handle = Some(Handle::random());
-        ContainerSpec { handle, rootfs: self.rootfs.clone(), mounts: self.mounts.clone(), ..ContainerSpec::default() }
+        ContainerSpec {
+            handle,
+            rootfs: self.rootfs.clone(),
+            mounts: self.mounts.clone(),
+            ..ContainerSpec::default()
+        }
     }
 }
 
@@ -44,7 +49,9 @@ pub fn sh(user: &str, script: &str) -> ProcessSpec {
 /// All output of a process to its end; `!` stands before each piece of standard error.
 pub async fn text(process: &mut Process) -> String {
     let mut all = String::new();
-    while let Some(piece) = timeout(PATIENCE, process.output.recv()).await.expect("output ends in time") {
+    while let Some(piece) =
+        timeout(PATIENCE, process.output.recv()).await.expect("output ends in time")
+    {
         if piece.lost > 0 {
             all += &format!("({} lost)", piece.lost);
         }
@@ -57,14 +64,25 @@ pub async fn text(process: &mut Process) -> String {
 }
 
 /// Runs a script to its end: output and exit.
-pub async fn outcome(garden: &dyn Garden, handle: &Handle, user: &str, script: &str) -> (String, Exit) {
+pub async fn outcome(
+    garden: &dyn Garden,
+    handle: &Handle,
+    user: &str,
+    script: &str,
+) -> (String, Exit) {
     let mut process = garden.run(handle, sh(user, script)).await.expect("a shell starts");
     let said = text(&mut process).await;
-    (said, timeout(PATIENCE, process.wait()).await.expect("it ends in time").expect("it has an exit"))
+    (
+        said,
+        timeout(PATIENCE, process.wait()).await.expect("it ends in time").expect("it has an exit"),
+    )
 }
 
 async fn ready(process: &mut Process) -> u64 {
-    let piece = timeout(PATIENCE, process.output.recv()).await.expect("it speaks in time").expect("it speaks");
+    let piece = timeout(PATIENCE, process.output.recv())
+        .await
+        .expect("it speaks in time")
+        .expect("it speaks");
     assert_eq!(&piece.data[..], b"ready\n");
     piece.end
 }
@@ -109,7 +127,14 @@ async fn handles(garden: &dyn Garden, fixture: &Fixture) {
     assert_eq!(garden.info(&info.handle).await.expect("it is there"), info);
     assert!(garden.containers().await.expect("they are listed").contains(&info));
     gone(garden, &info.handle).await;
-    assert!(!garden.containers().await.expect("they are listed").iter().any(|one| one.handle == info.handle));
+    assert!(
+        !garden
+            .containers()
+            .await
+            .expect("they are listed")
+            .iter()
+            .any(|one| one.handle == info.handle)
+    );
 }
 
 async fn properties(garden: &dyn Garden, fixture: &Fixture) {
@@ -119,13 +144,19 @@ async fn properties(garden: &dyn Garden, fixture: &Fixture) {
     garden.set_property(&handle, "b", "2").await.expect("a property can be set");
     garden.set_property(&handle, "a", "3").await.expect("a property can be changed");
     let properties = garden.info(&handle).await.expect("it is there").properties;
-    assert_eq!(properties.into_iter().collect::<Vec<_>>(), [("a".into(), "3".into()), ("b".into(), "2".into())]);
+    assert_eq!(
+        properties.into_iter().collect::<Vec<_>>(),
+        [("a".into(), "3".into()), ("b".into(), "2".into())]
+    );
     gone(garden, &handle).await;
 }
 
 async fn output_and_exit(garden: &dyn Garden, fixture: &Fixture) {
     let handle = made(garden, fixture).await;
-    assert_eq!(outcome(garden, &handle, &fixture.user, SPEAK).await, ("one\n!two\nthree\n".into(), Exit::Status(7)));
+    assert_eq!(
+        outcome(garden, &handle, &fixture.user, SPEAK).await,
+        ("one\n!two\nthree\n".into(), Exit::Status(7))
+    );
     gone(garden, &handle).await;
 }
 
@@ -151,12 +182,19 @@ async fn taking_up_again(garden: &dyn Garden, fixture: &Fixture) {
 async fn signals(garden: &dyn Garden, fixture: &Fixture) {
     let handle = made(garden, fixture).await;
     for (signal, number) in [(ProcessSignal::Terminate, 15), (ProcessSignal::Kill, 9)] {
-        let mut process = garden.run(&handle, sh(&fixture.user, WAIT)).await.expect("a shell starts");
+        let mut process =
+            garden.run(&handle, sh(&fixture.user, WAIT)).await.expect("a shell starts");
         ready(&mut process).await;
         garden.signal(&handle, &process.id, signal).await.expect("it can be signalled");
-        let exit = timeout(PATIENCE, process.wait()).await.expect("it ends in time").expect("it has an exit");
+        let exit = timeout(PATIENCE, process.wait())
+            .await
+            .expect("it ends in time")
+            .expect("it has an exit");
         assert_eq!((&exit, exit.status()), (&Exit::Signal(number), 128 + number));
-        garden.signal(&handle, &process.id, signal).await.expect("signalling what has ended is no error");
+        garden
+            .signal(&handle, &process.id, signal)
+            .await
+            .expect("signalling what has ended is no error");
     }
     gone(garden, &handle).await;
 }
@@ -171,7 +209,10 @@ async fn stopping(garden: &dyn Garden, fixture: &Fixture) {
         );
         ready(&mut one).await;
         ready(&mut other).await;
-        timeout(PATIENCE, garden.stop(&handle, kill)).await.expect("it stops in time").expect("it can be stopped");
+        timeout(PATIENCE, garden.stop(&handle, kill))
+            .await
+            .expect("it stops in time")
+            .expect("it can be stopped");
         for process in [&mut one, &mut other] {
             let exit = timeout(PATIENCE, process.wait()).await.expect("it ends in time");
             assert_eq!(exit, Some(Exit::Signal(if kill { 9 } else { 15 })));
@@ -182,7 +223,8 @@ async fn stopping(garden: &dyn Garden, fixture: &Fixture) {
 
 async fn destroying(garden: &dyn Garden, fixture: &Fixture) {
     let handle = made(garden, fixture).await;
-    let mut process = garden.run(&handle, sh(&fixture.user, STUBBORN)).await.expect("a shell starts");
+    let mut process =
+        garden.run(&handle, sh(&fixture.user, STUBBORN)).await.expect("a shell starts");
     ready(&mut process).await;
     gone(garden, &handle).await;
     assert_eq!(timeout(PATIENCE, process.wait()).await.expect("waiting ends"), None);
@@ -192,14 +234,24 @@ async fn destroying(garden: &dyn Garden, fixture: &Fixture) {
 
 async fn unknown_things(garden: &dyn Garden, fixture: &Fixture) {
     let (nobody, process) = (Handle::random(), ProcessId::random());
-    assert!(matches!(garden.run(&nobody, sh("", SPEAK)).await, Err(GardenError::UnknownContainer(_))));
+    assert!(matches!(
+        garden.run(&nobody, sh("", SPEAK)).await,
+        Err(GardenError::UnknownContainer(_))
+    ));
     assert!(matches!(garden.metrics(&nobody).await, Err(GardenError::UnknownContainer(_))));
     assert!(matches!(garden.stop(&nobody, true).await, Err(GardenError::UnknownContainer(_))));
     let handle = made(garden, fixture).await;
-    assert!(matches!(garden.attach(&handle, &process, 0).await, Err(GardenError::UnknownProcess(..))));
+    assert!(matches!(
+        garden.attach(&handle, &process, 0).await,
+        Err(GardenError::UnknownProcess(..))
+    ));
     let signalled = garden.signal(&handle, &process, ProcessSignal::Kill).await;
     assert!(matches!(signalled, Err(GardenError::UnknownProcess(..))));
-    let missing = ProcessSpec { path: "no-such-program".into(), user: fixture.user.clone(), ..ProcessSpec::default() };
+    let missing = ProcessSpec {
+        path: "no-such-program".into(),
+        user: fixture.user.clone(),
+        ..ProcessSpec::default()
+    };
     let missing = garden.run(&handle, missing).await;
     assert!(matches!(&missing, Err(GardenError::ExecutableNotFound(_))), "{missing:?}");
     let out = garden.stream_out(&handle, "/tmp/nothing-here", &fixture.user).await;
@@ -209,13 +261,22 @@ async fn unknown_things(garden: &dyn Garden, fixture: &Fixture) {
 }
 
 async fn environment(garden: &dyn Garden, fixture: &Fixture) {
-    let spec = ContainerSpec { env: vec![("A".into(), "1".into()), ("B".into(), "2".into())], ..fixture.spec() };
+    let spec = ContainerSpec {
+        env: vec![("A".into(), "1".into()), ("B".into(), "2".into())],
+        ..fixture.spec()
+    };
     let handle = garden.create(spec).await.expect("a container can be made").handle;
     let process = ProcessSpec {
         env: vec![("B".into(), "3 and more".into())],
-        ..sh(&fixture.user, "echo \"$A/$B/$(test -n \"$HOME\" && echo home)\"; cat; pwd -P | grep -q . && ulimit -n")
+        ..sh(
+            &fixture.user,
+            "echo \"$A/$B/$(test -n \"$HOME\" && echo home)\"; cat; pwd -P | grep -q . && ulimit -n",
+        )
     };
-    let mut process = garden.run(&handle, ProcessSpec { nofile: Some(123), ..process }).await.expect("a shell starts");
+    let mut process = garden
+        .run(&handle, ProcessSpec { nofile: Some(123), ..process })
+        .await
+        .expect("a shell starts");
     assert_eq!(text(&mut process).await, "1/3 and more/home\n123\n");
     gone(garden, &handle).await;
 }
@@ -225,7 +286,10 @@ async fn orphans(garden: &dyn Garden, fixture: &Fixture) {
     let handle = made(garden, fixture).await;
     let (said, exit) = outcome(garden, &handle, &fixture.user, "sleep 1000 & echo away").await;
     assert_eq!((said.as_str(), exit), ("away\n", Exit::Status(0)));
-    timeout(PATIENCE, garden.stop(&handle, false)).await.expect("orphans stop too").expect("it can be stopped");
+    timeout(PATIENCE, garden.stop(&handle, false))
+        .await
+        .expect("orphans stop too")
+        .expect("it can be stopped");
     gone(garden, &handle).await;
 }
 
@@ -234,11 +298,17 @@ async fn much_output(garden: &dyn Garden, fixture: &Fixture) {
     const BYTES: u64 = 3_000_000;
     let handle = made(garden, fixture).await;
     let script = format!("head -c {BYTES} /dev/zero | tr '\\0' 'x'");
-    let mut process = garden.run(&handle, sh(&fixture.user, &script)).await.expect("a shell starts");
+    let mut process =
+        garden.run(&handle, sh(&fixture.user, &script)).await.expect("a shell starts");
     // The process ends whether anybody reads or not.
-    assert_eq!(timeout(PATIENCE, process.wait()).await.expect("it ends in time"), Some(Exit::Status(0)));
+    assert_eq!(
+        timeout(PATIENCE, process.wait()).await.expect("it ends in time"),
+        Some(Exit::Status(0))
+    );
     let (mut got, mut end) = (0, 0);
-    while let Some(piece) = timeout(PATIENCE, process.output.recv()).await.expect("output ends in time") {
+    while let Some(piece) =
+        timeout(PATIENCE, process.output.recv()).await.expect("output ends in time")
+    {
         got += piece.data.len() as u64 + piece.lost;
         end = piece.end;
     }
@@ -250,10 +320,14 @@ async fn streams(garden: &dyn Garden, fixture: &Fixture) {
     let (one, two) = (made(garden, fixture).await, made(garden, fixture).await);
     let make = "mkdir -p /tmp/x/sub && echo deep > /tmp/x/sub/file && ln -s sub/file /tmp/x/link && chmod 750 /tmp/x/sub/file";
     assert_eq!(outcome(garden, &one, &fixture.user, make).await, (String::new(), Exit::Status(0)));
-    let packed: Tar = garden.stream_out(&one, "/tmp/x", &fixture.user).await.expect("a folder can be packed");
+    let packed: Tar =
+        garden.stream_out(&one, "/tmp/x", &fixture.user).await.expect("a folder can be packed");
     garden.stream_in(&two, "/tmp/y", &fixture.user, packed).await.expect("what was packed unpacks");
     let look = "cat /tmp/y/sub/file /tmp/y/link && stat -c %a /tmp/y/sub/file";
-    assert_eq!(outcome(garden, &two, &fixture.user, look).await, ("deep\ndeep\n750\n".into(), Exit::Status(0)));
+    assert_eq!(
+        outcome(garden, &two, &fixture.user, look).await,
+        ("deep\ndeep\n750\n".into(), Exit::Status(0))
+    );
     let garbage: Tar = Box::pin(std::io::Cursor::new(vec![7_u8; 4096]));
     assert!(garden.stream_in(&two, "/tmp/z", &fixture.user, garbage).await.is_err());
     gone(garden, &one).await;

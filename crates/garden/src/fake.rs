@@ -12,8 +12,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Capacity, ContainerInfo, ContainerSpec, Exit, Garden, GardenError, Handle, Metrics, Output, PortMapping, Process,
-    ProcessId, ProcessSignal, ProcessSpec, Result, Stream, Tar,
+    Capacity, ContainerInfo, ContainerSpec, Exit, Garden, GardenError, Handle, Metrics, Output,
+    PortMapping, Process, ProcessId, ProcessSignal, ProcessSpec, Result, Stream, Tar,
 };
 
 /// What a process does.
@@ -93,7 +93,10 @@ struct Acting {
 
 impl FakeGarden {
     /// Every process does what `script` says.
-    pub fn new(clock: Clock, script: impl Fn(&Handle, &ProcessSpec) -> Play + Send + Sync + 'static) -> FakeGarden {
+    pub fn new(
+        clock: Clock,
+        script: impl Fn(&Handle, &ProcessSpec) -> Play + Send + Sync + 'static,
+    ) -> FakeGarden {
         let capacity = Capacity { memory_mb: 16_384, disk_mb: 65_536, containers: 250 };
         let state = Mutex::new(State { capacity, next_port: 61_000, ..State::default() });
         FakeGarden(Arc::new(Shared { script: Box::new(script), clock, state }))
@@ -158,7 +161,9 @@ impl State {
 
 impl Container {
     fn process(&self, handle: &Handle, process: &ProcessId) -> Result<&Acting> {
-        self.processes.get(process).ok_or_else(|| GardenError::UnknownProcess(process.clone(), handle.clone()))
+        self.processes
+            .get(process)
+            .ok_or_else(|| GardenError::UnknownProcess(process.clone(), handle.clone()))
     }
 }
 
@@ -179,7 +184,12 @@ impl Acting {
         }
         self.pieces.send_modify(|pieces| {
             let end = pieces.last().map_or(0, |piece| piece.end) + text.len() as u64;
-            pieces.push(Output { stream, data: Bytes::copy_from_slice(text.as_bytes()), end, lost: 0 });
+            pieces.push(Output {
+                stream,
+                data: Bytes::copy_from_slice(text.as_bytes()),
+                end,
+                lost: 0,
+            });
         });
     }
 
@@ -209,7 +219,8 @@ impl Acting {
             let mut position = from;
             loop {
                 let done = ended.borrow().is_some();
-                let next = pieces.borrow_and_update().iter().find(|piece| piece.end > position).cloned();
+                let next =
+                    pieces.borrow_and_update().iter().find(|piece| piece.end > position).cloned();
                 match next {
                     Some(mut piece) => {
                         let begin = piece.end - piece.data.len() as u64;
@@ -264,7 +275,9 @@ impl Garden for FakeGarden {
             created_at: self.0.clock.now(),
         };
         let (processes, files, metrics) = (BTreeMap::new(), HashMap::new(), Metrics::default());
-        state.containers.insert(handle, Container { spec, info: info.clone(), processes, files, metrics });
+        state
+            .containers
+            .insert(handle, Container { spec, info: info.clone(), processes, files, metrics });
         Ok(info)
     }
 
@@ -288,11 +301,16 @@ impl Garden for FakeGarden {
         let container = state.container(handle)?;
         let id = spec.id.clone().unwrap_or_else(ProcessId::random);
         if container.processes.contains_key(&id) {
-            return Err(GardenError::failed("naming a process", format!("process {id} exists already")));
+            return Err(GardenError::failed(
+                "naming a process",
+                format!("process {id} exists already"),
+            ));
         }
         let play = (self.0.script)(handle, &spec);
         match play.end {
-            End::Never(NoStart::NoProgram) => return Err(GardenError::ExecutableNotFound(spec.path)),
+            End::Never(NoStart::NoProgram) => {
+                return Err(GardenError::ExecutableNotFound(spec.path));
+            }
             End::Never(NoStart::NoUser) => return Err(GardenError::UnknownUser(spec.user)),
             _ => {}
         }
@@ -307,7 +325,12 @@ impl Garden for FakeGarden {
         Ok(state.container(handle)?.process(handle, process)?.follow(process.clone(), from))
     }
 
-    async fn signal(&self, handle: &Handle, process: &ProcessId, signal: ProcessSignal) -> Result<()> {
+    async fn signal(
+        &self,
+        handle: &Handle,
+        process: &ProcessId,
+        signal: ProcessSignal,
+    ) -> Result<()> {
         self.0.state.lock().container(handle)?.process(handle, process)?.signal(signal);
         Ok(())
     }
@@ -322,10 +345,18 @@ impl Garden for FakeGarden {
         Ok(())
     }
 
-    async fn stream_in(&self, handle: &Handle, path: &str, _user: &str, mut tar: Tar) -> Result<()> {
+    async fn stream_in(
+        &self,
+        handle: &Handle,
+        path: &str,
+        _user: &str,
+        mut tar: Tar,
+    ) -> Result<()> {
         self.fails(Call::StreamIn)?;
         let mut bytes = Vec::new();
-        tar.read_to_end(&mut bytes).await.map_err(|error| GardenError::failed("reading the archive", error))?;
+        tar.read_to_end(&mut bytes)
+            .await
+            .map_err(|error| GardenError::failed("reading the archive", error))?;
         self.0.state.lock().container(handle)?.files.insert(path.into(), bytes.into());
         Ok(())
     }
@@ -350,7 +381,10 @@ impl Garden for FakeGarden {
 }
 
 fn info(container: &Container) -> ContainerInfo {
-    ContainerInfo { processes: container.processes.keys().cloned().collect(), ..container.info.clone() }
+    ContainerInfo {
+        processes: container.processes.keys().cloned().collect(),
+        ..container.info.clone()
+    }
 }
 
 #[cfg(test)]
@@ -363,11 +397,19 @@ mod tests {
             let say = |stream, text: &str| (stream, text.to_owned());
             match spec.args.get(1).map(String::as_str) {
                 Some(contract::SPEAK) => {
-                    let output = vec![say(Stream::Stdout, "one\n"), say(Stream::Stderr, "two\n"), say(Stream::Stdout, "three\n")];
+                    let output = vec![
+                        say(Stream::Stdout, "one\n"),
+                        say(Stream::Stderr, "two\n"),
+                        say(Stream::Stdout, "three\n"),
+                    ];
                     Play { output, end: End::At(Exit::Status(7)) }
                 }
-                Some(contract::WAIT) => Play { output: vec![say(Stream::Stdout, "ready\n")], end: End::WhenTold },
-                Some(contract::STUBBORN) => Play { output: vec![say(Stream::Stdout, "ready\n")], end: End::WhenKilled },
+                Some(contract::WAIT) => {
+                    Play { output: vec![say(Stream::Stdout, "ready\n")], end: End::WhenTold }
+                }
+                Some(contract::STUBBORN) => {
+                    Play { output: vec![say(Stream::Stdout, "ready\n")], end: End::WhenKilled }
+                }
                 _ => Play { output: Vec::new(), end: End::Never(NoStart::NoProgram) },
             }
         })
@@ -384,7 +426,10 @@ mod tests {
         let handle = Handle::from("one");
         garden.fail(Call::Create, GardenError::Exhausted("patience"));
         let spec = ContainerSpec { handle: Some(handle.clone()), ..ContainerSpec::default() };
-        assert!(matches!(garden.create(spec.clone()).await, Err(GardenError::Exhausted("patience"))));
+        assert!(matches!(
+            garden.create(spec.clone()).await,
+            Err(GardenError::Exhausted("patience"))
+        ));
         garden.create(spec).await.unwrap();
         let mut process = garden.run(&handle, contract::sh("", contract::WAIT)).await.unwrap();
         garden.say(&handle, &process.id, Stream::Stderr, "ouch");

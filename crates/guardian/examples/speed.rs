@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use garden::{BindMount, ContainerSpec, EgressRule, Exit, Garden, Limits, ProcessSpec, Protocol, Rootfs};
+use garden::{
+    BindMount, ContainerSpec, EgressRule, Exit, Garden, Limits, ProcessSpec, Protocol, Rootfs,
+};
 use guardian::linux::{Config, LinuxGarden};
 
 #[tokio::main]
@@ -20,7 +23,10 @@ async fn main() -> anyhow::Result<()> {
     for link in ["bin", "sbin", "lib", "lib64"] {
         symlink(format!("usr/{link}"), stack.join(link))?;
     }
-    fs::write(stack.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nvcap:x:2000:2000::/home/vcap:/bin/sh\n")?;
+    fs::write(
+        stack.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nvcap:x:2000:2000::/home/vcap:/bin/sh\n",
+    )?;
     let usr = BindMount { source: "/usr".into(), target: "/usr".into(), writable: false };
     let world = EgressRule {
         protocol: Protocol::All,
@@ -40,17 +46,26 @@ async fn main() -> anyhow::Result<()> {
         ..ContainerSpec::default()
     };
     let mut config = Config::new(dir.path().join("state"), "speed");
-    config.network = guardian::linux::Network::parse("10.252.0.0/16").expect("a network");
+    config.network = guardian::linux::Network::parse("10.199.0.0/16").expect("a network");
     config.nameservers = Some(Vec::new());
+    // Beside whatever else runs on this host.
+    (config.host_ports, config.first_id) = (14_000..=14_999, 3_000_000_000);
     let garden = LinuxGarden::open(config).await?;
     println!("disk limits: {}", garden.disk_limits());
-    let result = measure(&garden, &spec, count, at_once).await;
+    let result = measure(&garden, &spec, dir.path(), count, at_once).await;
     garden.shutdown(true).await?;
     result
 }
 
-async fn measure(garden: &LinuxGarden, spec: &ContainerSpec, count: usize, at_once: usize) -> anyhow::Result<()> {
-    let (mut create, mut run, mut both, mut destroy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+async fn measure(
+    garden: &LinuxGarden,
+    spec: &ContainerSpec,
+    dir: &Path,
+    count: usize,
+    at_once: usize,
+) -> anyhow::Result<()> {
+    let (mut create, mut run, mut both, mut destroy) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count.div_ceil(at_once) {
         // What was made ahead is made again meanwhile, as between the starts of a real host.
         tokio::time::sleep(Duration::from_millis(if at_once == 1 { 60 } else { 0 })).await;
@@ -63,12 +78,14 @@ async fn measure(garden: &LinuxGarden, spec: &ContainerSpec, count: usize, at_on
             destroy.push(three);
         }
     }
-    for (name, mut times) in [("create", create), ("run", run), ("both", both), ("destroy", destroy)] {
+    for (name, mut times) in
+        [("create", create), ("run", run), ("both", both), ("destroy", destroy)]
+    {
         times.sort_unstable();
         let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1e3;
         println!("{name:8} p50 {:6.2} ms  p90 {:6.2} ms  p99 {:6.2} ms", at(50), at(90), at(99));
     }
-    memory(garden, spec).await
+    memory(garden, spec, dir).await
 }
 
 async fn once(garden: &LinuxGarden, spec: &ContainerSpec) -> anyhow::Result<[Duration; 3]> {
@@ -90,7 +107,7 @@ async fn once(garden: &LinuxGarden, spec: &ContainerSpec) -> anyhow::Result<[Dur
 }
 
 /// What a keeper at rest takes up, alone and among others.
-async fn memory(garden: &LinuxGarden, spec: &ContainerSpec) -> anyhow::Result<()> {
+async fn memory(garden: &LinuxGarden, spec: &ContainerSpec, dir: &Path) -> anyhow::Result<()> {
     for others in [0, 9] {
         let mut made = Vec::new();
         for _ in 0..=others {
@@ -99,16 +116,23 @@ async fn memory(garden: &LinuxGarden, spec: &ContainerSpec) -> anyhow::Result<()
         tokio::time::sleep(Duration::from_millis(1500)).await;
         let mut total = 0;
         for process in fs::read_dir("/proc")?.flatten() {
-            let keeper = fs::read_to_string(process.path().join("status")).unwrap_or_default();
-            // Keepers are the first of their namespace.
-            let first = keeper.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1") && line.matches('\t').count() == 2);
-            if keeper.starts_with("Name:\tshim\n") && first {
-                let rollup = fs::read_to_string(process.path().join("smaps_rollup")).unwrap_or_default();
-                let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));
+            let ours = fs::read_link(process.path().join("exe"))
+                .is_ok_and(|program| program.starts_with(dir));
+            let status = fs::read_to_string(process.path().join("status")).unwrap_or_default();
+            // Keepers are the first of a namespace below this one.
+            let first = status
+                .lines()
+                .any(|line| line.starts_with("NSpid:") && line.split('\t').skip(2).eq(["1"]));
+            if ours && first {
+                let rollup =
+                    fs::read_to_string(process.path().join("smaps_rollup")).unwrap_or_default();
+                let pss = rollup
+                    .lines()
+                    .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB"));
                 total += pss.and_then(|pss| pss.trim().parse::<u64>().ok()).unwrap_or(0);
             }
         }
-        println!("{} keepers at rest: {} KiB each (all shims of this host counted)", others + 1, total / (others + 1));
+        println!("{} keepers at rest: {} KiB each", others + 1, total / (others + 1));
         for handle in made {
             garden.destroy(&handle).await?;
         }

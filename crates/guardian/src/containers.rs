@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use base::{CancellationToken, TaskTracker, Timestamp};
+use base::{Backoff, CancellationToken, TaskTracker, Timestamp};
 use garden::{
-    ContainerInfo, ContainerSpec, GardenError, Handle, PortMapping, Process, ProcessId, ProcessSignal, ProcessSpec,
-    Properties, Result, Tar,
+    ContainerInfo, ContainerSpec, GardenError, Handle, PortMapping, Process, ProcessId,
+    ProcessSignal, ProcessSpec, Properties, Result, Tar,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,9 @@ impl Containers {
         let mut dead = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;
-            let Some(index) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Some(index) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
             let record = load(&entry.path());
             let found = match &record {
                 Some(record) => Container::find(entry.path(), record.clone()).await.ok(),
@@ -163,7 +165,11 @@ impl Containers {
 
     pub fn all(&self) -> Vec<Arc<Container>> {
         let all = self.all.lock();
-        all.values().filter_map(|slot| if let Slot::Ready(container) = slot { Some(container.clone()) } else { None }).collect()
+        all.values()
+            .filter_map(|slot| {
+                if let Slot::Ready(container) = slot { Some(container.clone()) } else { None }
+            })
+            .collect()
     }
 
     /// Takes a container away from everybody else, who from now on sees none; its handle stays taken until [`Containers::release`].
@@ -197,8 +203,12 @@ impl Containers {
         spec: ProcessSpec,
     ) -> Result<Process> {
         let owner = container.record.lock().owner;
-        make_process_folder(dir, id, owner).map_err(|error| GardenError::failed("making a process's folder", error))?;
-        let watched = self.watches.watch(dir).map_err(|error| GardenError::failed("watching output", error))?;
+        make_process_folder(dir, id, owner)
+            .map_err(|error| GardenError::failed("making a process's folder", error))?;
+        let watched = self
+            .watches
+            .watch(dir)
+            .map_err(|error| GardenError::failed("watching output", error))?;
         let env = merge(&container.record.lock().spec.env, &spec.env);
         let run = wire::Run {
             index,
@@ -216,7 +226,14 @@ impl Containers {
         Ok(self.follow(container, id, dir, 0, watched))
     }
 
-    fn follow(&self, container: &Arc<Container>, id: &ProcessId, dir: &Path, from: u64, watched: crate::watch::Watched) -> Process {
+    fn follow(
+        &self,
+        container: &Arc<Container>,
+        id: &ProcessId,
+        dir: &Path,
+        from: u64,
+        watched: crate::watch::Watched,
+    ) -> Process {
         let (process, follower) = follow(id.clone(), dir, from, watched, container.life.clone());
         let (container, id, stop) = (container.clone(), id.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -231,11 +248,19 @@ impl Containers {
     pub async fn attach(&self, handle: &Handle, id: &ProcessId, from: u64) -> Result<Process> {
         let container = self.get(handle)?;
         let dir = container.process(handle, id)?.1;
-        let watched = self.watches.watch(&dir).map_err(|error| GardenError::failed("watching output", error))?;
+        let watched = self
+            .watches
+            .watch(&dir)
+            .map_err(|error| GardenError::failed("watching output", error))?;
         Ok(self.follow(&container, id, &dir, from, watched))
     }
 
-    pub async fn signal(&self, handle: &Handle, id: &ProcessId, signal: ProcessSignal) -> Result<()> {
+    pub async fn signal(
+        &self,
+        handle: &Handle,
+        id: &ProcessId,
+        signal: ProcessSignal,
+    ) -> Result<()> {
         let container = self.get(handle)?;
         let (index, _) = container.process(handle, id)?;
         let signal = match signal {
@@ -270,7 +295,8 @@ impl Containers {
         let container = self.get(handle)?;
         let mut record = container.record.lock();
         record.spec.properties.insert(key.into(), value.into());
-        save(&container.dir, &record).map_err(|error| GardenError::failed("keeping a property", error))
+        save(&container.dir, &record)
+            .map_err(|error| GardenError::failed("keeping a property", error))
     }
 
     /// Ends this program's part; containers live on.
@@ -306,6 +332,13 @@ impl Container {
         self.record.lock().clone()
     }
 
+    /// Its number and limit, when it has one.
+    pub fn disk_limit(&self) -> Option<(u32, u64)> {
+        let record = self.record.lock();
+        let bytes = record.spec.limits.disk_bytes;
+        (bytes > 0).then_some((record.index, bytes))
+    }
+
     pub fn info(&self) -> ContainerInfo {
         let record = self.record.lock();
         ContainerInfo {
@@ -328,7 +361,10 @@ impl Container {
     fn admit(&self, id: &ProcessId) -> Result<(u32, PathBuf)> {
         let mut processes = self.processes.lock();
         if processes.known.contains_key(id) {
-            return Err(GardenError::failed("naming a process", format!("process {id} exists already")));
+            return Err(GardenError::failed(
+                "naming a process",
+                format!("process {id} exists already"),
+            ));
         }
         let index = processes.next;
         processes.next += 1;
@@ -392,7 +428,11 @@ impl Container {
     }
 
     /// The archive; an error on the way shows as one at its end. The future must be run beside it.
-    async fn pack(self: Arc<Container>, path: &str, user: &str) -> Result<(Tar, impl Future<Output = ()> + use<>)> {
+    async fn pack(
+        self: Arc<Container>,
+        path: &str,
+        user: &str,
+    ) -> Result<(Tar, impl Future<Output = ()> + use<>)> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let fail = |error| GardenError::failed("packing", error);
         let (ours, theirs) = pipe().map_err(fail)?;
@@ -519,7 +559,13 @@ fn find_processes(dir: &Path, running: &[u32]) -> io::Result<Processes> {
     let mut processes = Processes::default();
     for entry in fs::read_dir(dir.join(PROCESSES))? {
         let path = entry?.path();
-        let Some(index) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(index) = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
         processes.next = processes.next.max(index + 1);
         let id = fs::read_to_string(path.join(NAME)).ok();
         match id {
@@ -532,32 +578,46 @@ fn find_processes(dir: &Path, running: &[u32]) -> io::Result<Processes> {
     Ok(processes)
 }
 
-/// Held as long as this program uses the state folder.
-pub fn lock(state: &Path) -> anyhow::Result<OwnedFd> {
+/// Held as long as this program uses the state folder. A program just killed may leave a child that still holds it for
+/// the moment it takes to become another program.
+pub async fn lock(state: &Path) -> anyhow::Result<OwnedFd> {
     use rustix::fs::{FlockOperation, Mode, OFlags};
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(state.join("lock"), flags, Mode::from_raw_mode(0o600)).context("opening the lock")?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("another platform uses {}", state.display()))?;
-    Ok(lock)
+    let lock = rustix::fs::open(state.join("lock"), flags, Mode::from_raw_mode(0o600))
+        .context("opening the lock")?;
+    let mut tries = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
+    for _ in 0..10 {
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok(lock);
+        }
+        tokio::time::sleep(tries.step()).await;
+    }
+    anyhow::bail!("another platform uses {}", state.display())
 }
 
 /// A path as the shim takes it.
 pub fn text(path: &Path) -> Result<String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| GardenError::failed("reading a path", format!("{path:?} is not UTF-8")))
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| GardenError::failed("reading a path", format!("{path:?} is not UTF-8")))
 }
 
 pub fn host_memory_mb() -> io::Result<u64> {
     let content = fs::read_to_string("/proc/meminfo")?;
-    let line = content.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let line =
+        content.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     line.and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
         .map(|kilobytes| kilobytes >> 10)
         .ok_or_else(|| io::Error::other("/proc/meminfo does not say"))
 }
 
 /// Making and removing go on to their end when the caller goes away in the middle.
-pub async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(|error| GardenError::failed("working on a container", error))?
+pub async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work)
+        .await
+        .map_err(|error| GardenError::failed("working on a container", error))?
 }
 
 /// Removes what is there, also folders that somebody closed to their owner.
@@ -580,7 +640,8 @@ fn open_folders(path: &Path) {
     // What cannot be opened shows again when it cannot be removed.
     let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     let Ok(entries) = fs::read_dir(path) else { return };
-    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let folders =
+        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     folders.for_each(|folder| open_folders(&folder.path()));
 }
 
@@ -607,7 +668,10 @@ mod tests {
     #[test]
     fn the_later_value_wins() {
         let pairs = |text: &str| -> Vec<(String, String)> {
-            text.split(' ').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.into(), value.into())).collect()
+            text.split(' ')
+                .filter_map(|pair| pair.split_once('='))
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect()
         };
         assert_eq!(merge(&pairs("A=1 B=2 A=3"), &pairs("C=4 B=5")), ["A=3", "B=5", "C=4"]);
     }

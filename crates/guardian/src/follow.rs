@@ -23,7 +23,15 @@ pub fn follow(
 ) -> (Process, impl Future<Output = ()> + use<>) {
     let (output, pieces) = mpsc::channel(PIECES);
     let (exit, exits) = watch::channel(None);
-    let follower = Follower { dir: dir.into(), reader: Reader::new(dir, from), watched, life, output, exit, lost: false };
+    let follower = Follower {
+        dir: dir.into(),
+        reader: Reader::new(dir, from),
+        watched,
+        life,
+        output,
+        exit,
+        lost: false,
+    };
     (Process { id, output: pieces, exit: exits }, follower.run())
 }
 

@@ -21,16 +21,19 @@ pub struct Identity<'a> {
 /// Fills a new layer, which is empty and of this program alone, so that no link in it leads anywhere.
 pub fn furnish(upper: &Path, identity: &Identity) -> io::Result<()> {
     own(upper, identity.owner, 0, 0o755)?;
-    for (folder, user, mode) in [("etc", 0, 0o755), ("home", 0, 0o755), ("home/vcap", VCAP, 0o755), ("tmp", 0, 0o1777)]
+    for (folder, user, mode) in
+        [("etc", 0, 0o755), ("home", 0, 0o755), ("home/vcap", VCAP, 0o755), ("tmp", 0, 0o1777)]
     {
         let path = upper.join(folder);
         fs::create_dir(&path)?;
         own(&path, identity.owner, user, mode)?;
     }
     let hostname = format!("{}\n", identity.hostname);
-    for (file, content) in
-        [("etc/hostname", &hostname), ("etc/hosts", &identity.hosts), ("etc/resolv.conf", &identity.resolv_conf)]
-    {
+    for (file, content) in [
+        ("etc/hostname", &hostname),
+        ("etc/hosts", &identity.hosts),
+        ("etc/resolv.conf", &identity.resolv_conf),
+    ] {
         let path = upper.join(file);
         fs::write(&path, content)?;
         own(&path, identity.owner, 0, 0o644)?;

@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as Socket;
-use std::path::{Path, PathBuf};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -48,31 +48,38 @@ impl Program {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Waiting { child, socket: Some(ours) })
+        Ok(Waiting { pid: child.id(), child: Some(child), socket: Some(ours) })
     }
 }
 
 /// A shim that has nothing to do yet. Dropping it ends it.
 pub struct Waiting {
-    child: Child,
+    child: Option<Child>,
+    pid: u32,
     socket: Option<Socket>,
 }
 
 impl Waiting {
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// Blocks until the container's keeper is there, or says why it is not.
     pub fn start(mut self, start: &Start) -> Result<(), GardenError> {
         let mut socket = self.socket.take().expect("a shim starts once");
-        let reply = talk(&mut socket, start).map_err(|error| GardenError::failed("talking to a new shim", error));
-        // The maker has ended by now, or ends because its socket closes.
+        let reply = talk(&mut socket, start)
+            .map_err(|error| GardenError::failed("talking to a new shim", error));
+        // The maker has done its part, or ends because its socket closes. Its end takes a while, since its mounts go with it.
         drop(socket);
+        if let Some(mut child) = self.child.take() {
+            tokio::task::spawn_blocking(move || child.wait());
+        }
         match reply? {
             Reply::Done(()) => Ok(()),
             Reply::Refused(refusal) => Err(refused(refusal, None)),
-            Reply::Running(_) => Err(GardenError::failed("starting a shim", "an answer to another question")),
+            Reply::Running(_) => {
+                Err(GardenError::failed("starting a shim", "an answer to another question"))
+            }
         }
     }
 }
@@ -80,8 +87,10 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         drop(self.socket.take());
-        // The maker never blocks without its socket, so this waits for a process that is ending.
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            // Without its socket it has nothing to wait for, so this waits for a process that is ending.
+            let _ = child.wait();
+        }
     }
 }
 
@@ -101,7 +110,10 @@ fn message_length(head: &[u8]) -> io::Result<usize> {
 }
 
 fn garbled() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a message of another form; is the shim of another version?")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "a message of another form; is the shim of another version?",
+    )
 }
 
 /// What the keeper could not do, in the seam's words.
@@ -126,7 +138,11 @@ pub async fn ask(dir: BorrowedFd<'_>, request: &Request) -> io::Result<Reply> {
 }
 
 /// A question that hands over a descriptor. The message is small, so that it goes in one piece.
-pub async fn ask_with(dir: BorrowedFd<'_>, request: &Request, passed: OwnedFd) -> io::Result<Reply> {
+pub async fn ask_with(
+    dir: BorrowedFd<'_>,
+    request: &Request,
+    passed: OwnedFd,
+) -> io::Result<Reply> {
     let stream = connect(dir).await?;
     let message = wire::encode(request);
     stream.writable().await?;
@@ -135,7 +151,12 @@ pub async fn ask_with(dir: BorrowedFd<'_>, request: &Request, passed: OwnedFd) -
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [std::os::fd::AsFd::as_fd(&passed)];
         control.push(SendAncillaryMessage::ScmRights(&fds));
-        Ok(rustix::net::sendmsg(&stream, &[io::IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)?)
+        Ok(rustix::net::sendmsg(
+            &stream,
+            &[io::IoSlice::new(&message)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?)
     })?;
     drop(passed);
     exchange(stream, &message[sent..]).await

@@ -13,24 +13,28 @@ mod nft;
 mod ports;
 mod seccomp;
 mod spares;
+mod watcher;
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use garden::{
-    Capacity, ContainerInfo, ContainerSpec, Garden, GardenError, Handle, Limits, Metrics, Process, ProcessId, ProcessSignal,
-    ProcessSpec, Result, Tar,
+    Capacity, ContainerInfo, ContainerSpec, Garden, GardenError, Handle, Limits, Metrics, Process,
+    ProcessId, ProcessSignal, ProcessSpec, Result, Tar,
 };
-use shim::wire::{Bind, Isolation, Rootfs, Start};
+use shim::wire::{Bind, Blob, Isolation, Rootfs, Start};
 use tracing::{info, warn};
 
 pub use check::{Check, check};
 pub use config::{Config, DiskLimits, Network};
 
-use crate::containers::{Container, Containers, Record, host_memory_mb, lock, make_keeper_folders, remove_tree, save, text, to_the_end};
+use crate::containers::{
+    Container, Containers, Record, host_memory_mb, lock, make_keeper_folders, remove_tree, save,
+    text, to_the_end,
+};
 use crate::furnish::{self, Identity};
 use cgroups::Layout;
 use disk::Disk;
@@ -38,6 +42,7 @@ use network::Wiring;
 use nft::{Member, Nft};
 use ports::HostPorts;
 use spares::{Spare, Spares, patiently};
+use watcher::Watcher;
 
 /// Ids a container has.
 const IDS: u32 = 65_536;
@@ -52,35 +57,44 @@ struct Inner {
     nft: Nft,
     disk: Disk,
     ports: HostPorts,
-    filters: Vec<Vec<u8>>,
+    filters: Vec<Blob>,
     /// Held as long as this program uses the state folder.
     _lock: OwnedFd,
 }
 
 impl LinuxGarden {
     /// Takes up the containers an earlier life left running, and clears away what it left broken.
-    pub async fn open(config: Config) -> anyhow::Result<LinuxGarden> {
+    pub async fn open(mut config: Config) -> anyhow::Result<LinuxGarden> {
         if let Some(missing) = check().into_iter().find(|check| !check.ok) {
-            bail!("this host cannot isolate containers: {}: {}: {}", missing.name, missing.detail, missing.remedy);
+            bail!(
+                "this host cannot isolate containers: {}: {}: {}",
+                missing.name,
+                missing.detail,
+                missing.remedy
+            );
         }
         fs::create_dir_all(&config.state_dir).context("making the state folder")?;
-        let lock = lock(&config.state_dir)?;
+        config.state_dir =
+            fs::canonicalize(&config.state_dir).context("finding the state folder")?;
+        let lock = lock(&config.state_dir).await?;
+        let names = dns::bind(&config)
+            .with_context(|| format!("taking {} for this platform's containers", config.network))?;
         let containers = Containers::open(&config.state_dir).context("opening the state folder")?;
-        let layout = Layout::find().context("looking for control groups")?;
-        layout.make_parent(&config.name()).context("making the control groups")?;
-        let wiring = Wiring { network: config.network, prefix: config.interface_prefix() };
-        wiring.prepare_host().context("giving the host its address among the containers")?;
-        let (program, count) = (containers.program.clone(), config.indexes());
-        let spares = Arc::new(Spares::new(layout, wiring, config.name(), program, config.spares, count));
-        let disk = Disk::open(&config.state_dir).context("opening the disk of writable layers")?;
-        let ports = HostPorts::new(config.host_ports.clone());
-        let members = take_up(&containers, &spares, &disk, &ports).await?;
-        let (tasks, stop) = (&containers.tasks, &containers.stop);
-        let nft = Nft::open(&config, &members, tasks, stop.clone()).await.context("making the packet filter's table")?;
-        dns::start(&config, tasks, stop).await.context("starting the containers' name service")?;
-        tasks.spawn(spares.clone().refill(stop.clone()));
-        let filters = seccomp::filters().context("compiling the system call filters")?;
-        Ok(LinuxGarden(Arc::new(Inner { config, containers, spares, nft, disk, ports, filters, _lock: lock })))
+        let inner = Arc::new(Inner::open(config, containers, lock).await?);
+        let (tasks, stop) = (&inner.containers.tasks, &inner.containers.stop);
+        dns::serve(&inner.config, names, tasks, stop);
+        tasks.spawn(inner.spares.clone().refill(stop.clone()));
+        if inner.disk.must_be_watched() && inner.config.disk_limits == DiskLimits::Best {
+            // Weak, so that watching does not keep what it watches.
+            let (watching, stop) = (Arc::downgrade(&inner), inner.containers.stop.clone());
+            inner.containers.tasks.spawn(async move {
+                tokio::select! {
+                    () = watch_disk(watching) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+        Ok(LinuxGarden(inner))
     }
 
     /// What is done about containers that write too much, in an operator's words.
@@ -94,16 +108,17 @@ impl LinuxGarden {
         let inner = &self.0;
         if remove {
             let all = inner.containers.all();
-            futures::future::join_all(all.iter().map(|one| inner.clone().destroy(one.record().handle))).await;
+            futures::future::join_all(
+                all.iter().map(|one| inner.clone().destroy(one.record().handle)),
+            )
+            .await;
         }
         inner.containers.close().await;
         let spares = inner.spares.clone();
         tokio::task::spawn_blocking(move || spares.drain()).await?;
         if remove {
             inner.nft.delete_table().await.context("removing the packet filter's table")?;
-            inner.spares.wiring.clear_host().context("taking the host's address away")?;
-            inner.spares.layout.remove_parent(&inner.config.name()).context("removing the control groups")?;
-            inner.disk.close().context("removing writable layers")?;
+            give_back(&inner.spares, &inner.disk)?;
         }
         Ok(())
     }
@@ -113,6 +128,13 @@ impl Drop for LinuxGarden {
     fn drop(&mut self) {
         self.0.containers.stop.cancel();
     }
+}
+
+/// What belongs to the platform rather than to a container, once there is no container.
+fn give_back(spares: &Spares, disk: &Disk) -> anyhow::Result<()> {
+    spares.wiring.clear_host().context("taking the host's address away")?;
+    spares.layout.remove_parent(&spares.parent).context("removing the control groups")?;
+    disk.close().context("removing writable layers")
 }
 
 /// Finds what lives and clears what does not. Answers the packet filter's members.
@@ -126,7 +148,9 @@ async fn take_up(
     let alive: Vec<Record> = containers.all().iter().map(|container| container.record()).collect();
     let lives = |index: u32| alive.iter().any(|record| record.index == index);
     let mut left: Vec<u32> = dead.iter().map(|(index, _)| *index).collect();
-    left.extend(spares.layout.children(&spares.parent).iter().filter_map(|name| name.parse::<u32>().ok()));
+    left.extend(
+        spares.layout.children(&spares.parent).iter().filter_map(|name| name.parse::<u32>().ok()),
+    );
     left.extend(spares.wiring.interfaces());
     left.extend(disk.indexes());
     left.sort_unstable();
@@ -141,7 +165,41 @@ async fn take_up(
         spares.occupy(record.index);
         record.ports.iter().for_each(|port| ports.occupy(port.host_port));
     }
-    alive.iter().map(|record| member(record).context("reading a container's egress rules")).collect()
+    alive
+        .iter()
+        .map(|record| member(record).context("reading a container's egress rules"))
+        .collect()
+}
+
+/// Kills whoever is beyond its limit; its owner sees the processes end.
+async fn watch_disk(inner: Weak<Inner>) {
+    let mut watcher = Watcher::default();
+    loop {
+        tokio::time::sleep(watcher::EVERY).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let all = inner.containers.all();
+        let limits: Vec<_> = all.iter().filter_map(|one| one.disk_limit()).collect();
+        let Ok(about) = rustix::fs::statvfs(inner.disk.root()) else { continue };
+        let free = about.f_bfree.saturating_mul(about.f_frsize);
+        if !watcher.is_due(free, &limits) {
+            continue;
+        }
+        let counting = inner.clone();
+        let counted = tokio::task::spawn_blocking(move || {
+            let beyond = watcher.beyond(free, &limits, |index| counting.disk.used(index));
+            (watcher, beyond)
+        });
+        let Ok((after, beyond)) = counted.await else { return };
+        watcher = after;
+        for record in
+            all.iter().map(|one| one.record()).filter(|record| beyond.contains(&record.index))
+        {
+            warn!(handle = %record.handle, "killing a container that has written more than it may");
+            if let Err(error) = inner.containers.stop(&record.handle, true).await {
+                warn!(handle = %record.handle, %error, "killing a container");
+            }
+        }
+    }
 }
 
 fn member(record: &Record) -> std::result::Result<Member, egress::BadDestination> {
@@ -150,6 +208,46 @@ fn member(record: &Record) -> std::result::Result<Member, egress::BadDestination
 }
 
 impl Inner {
+    async fn open(config: Config, containers: Containers, lock: OwnedFd) -> anyhow::Result<Inner> {
+        let layout = Layout::find().context("looking for control groups")?;
+        let wiring = Wiring { network: config.network, prefix: config.interface_prefix() };
+        let (program, count) = (containers.program.clone(), config.indexes());
+        let spares =
+            Arc::new(Spares::new(layout, wiring, config.name(), program, config.spares, count));
+        let disk = Disk::open(&config).context("opening the disk of writable layers")?;
+        let ports = HostPorts::new(config.host_ports.clone());
+        let filters = seccomp::filters()
+            .context("compiling the system call filters")?
+            .into_iter()
+            .map(Blob)
+            .collect();
+        let prepared = async {
+            spares.layout.make_parent(&spares.parent).context("making the control groups")?;
+            spares
+                .wiring
+                .prepare_host()
+                .context("giving the host its address among the containers")?;
+            let members = take_up(&containers, &spares, &disk, &ports).await?;
+            let (tasks, stop) = (&containers.tasks, containers.stop.clone());
+            Nft::open(&config, &members, tasks, stop)
+                .await
+                .context("making the packet filter's table")
+        };
+        match prepared.await {
+            Ok(nft) => {
+                Ok(Inner { config, containers, spares, nft, disk, ports, filters, _lock: lock })
+            }
+            Err(error) => {
+                containers.close().await;
+                if containers.all().is_empty() {
+                    // The reason it failed is told, rather than what cannot be taken back because of it.
+                    let _ = give_back(&spares, &disk);
+                }
+                Err(error)
+            }
+        }
+    }
+
     async fn create(self: Arc<Self>, mut spec: ContainerSpec) -> Result<ContainerInfo> {
         let handle = spec.handle.get_or_insert_with(Handle::random).clone();
         if self.containers.all().len() >= self.config.max_containers as usize {
@@ -171,7 +269,8 @@ impl Inner {
     }
 
     async fn make(self: Arc<Self>, handle: Handle, spec: ContainerSpec) -> Result<Arc<Container>> {
-        let chain = egress::chain(&spec.egress).map_err(|error| GardenError::failed("reading egress rules", error))?;
+        let chain = egress::chain(&spec.egress)
+            .map_err(|error| GardenError::failed("reading egress rules", error))?;
         let Spare { index, shim } = self.spares.take().await?;
         let container_ip = self.config.network.container(index);
         let ports = match self.ports.allocate(&spec.ports) {
@@ -196,12 +295,16 @@ impl Inner {
         let (inner, building) = (self.clone(), record.clone());
         let built = tokio::task::spawn_blocking(move || inner.build(&building, shim));
         let (built, joined) = tokio::join!(built, self.nft.add(&member));
-        let built = built.map_err(|error| GardenError::failed("making a container", error)).and_then(|built| built);
+        let built = built
+            .map_err(|error| GardenError::failed("making a container", error))
+            .and_then(|built| built);
         let made = match (built, &joined) {
             (Ok(()), Ok(())) => Container::find(self.containers.folder(index), record)
                 .await
                 .map_err(|error| GardenError::failed("finding the container just made", error)),
-            (Ok(()), Err(error)) => Err(GardenError::failed("filtering packets", error.to_string())),
+            (Ok(()), Err(error)) => {
+                Err(GardenError::failed("filtering packets", error.to_string()))
+            }
             (Err(error), _) => Err(error),
         };
         if made.is_err() {
@@ -220,12 +323,17 @@ impl Inner {
         let dir = self.containers.folder(record.index);
         make_keeper_folders(&dir, record.owner).map_err(fail("making the container's folder"))?;
         fs::create_dir(dir.join("root")).map_err(fail("making the container's folder"))?;
-        let layers: Vec<_> = std::iter::once(&record.spec.rootfs.lower).chain(&record.spec.layers).collect();
+        let layers: Vec<_> =
+            std::iter::once(&record.spec.rootfs.lower).chain(&record.spec.layers).collect();
         for number in 0..layers.len() {
-            fs::create_dir(dir.join(format!("l{number}"))).map_err(fail("making the container's folder"))?;
+            fs::create_dir(dir.join(format!("l{number}")))
+                .map_err(fail("making the container's folder"))?;
         }
         let Limits { disk_bytes, .. } = record.spec.limits;
-        let layer = self.disk.create(record.index, disk_bytes).map_err(fail("making the writable layer"))?;
+        let layer = self
+            .disk
+            .create(record.index, disk_bytes)
+            .map_err(fail("making the writable layer"))?;
         let hostname = furnish::hostname(record.handle.as_str());
         let identity = Identity {
             hostname: &hostname,
@@ -252,7 +360,12 @@ impl Inner {
     ) -> Result<Start> {
         let shifted = record.owner > 0;
         let binds = record.spec.rootfs.binds.iter().chain(&record.spec.mounts).map(|bind| {
-            Ok(Bind { source: text(&bind.source)?, target: text(&bind.target)?, writable: bind.writable, shifted })
+            Ok(Bind {
+                source: text(&bind.source)?,
+                target: text(&bind.target)?,
+                writable: bind.writable,
+                shifted,
+            })
         });
         let cgroups = group.shown().into_iter().map(|(source, target)| {
             Ok(Bind { source: text(&source)?, target, writable: false, shifted: false })
@@ -284,7 +397,10 @@ impl Inner {
     async fn destroy(self: Arc<Self>, handle: Handle) -> Result<()> {
         let Some(container) = self.containers.take(&handle) else { return Ok(()) };
         let record = container.record();
-        let ended = container.end(true).await.map_err(|error| GardenError::failed("ending the container", error));
+        let ended = container
+            .end(true)
+            .await
+            .map_err(|error| GardenError::failed("ending the container", error));
         if let Err(error) = ended {
             self.containers.put(container);
             return Err(error);
@@ -326,13 +442,17 @@ impl Inner {
     fn capacity(&self) -> Result<Capacity> {
         let memory_mb = match self.config.memory_mb {
             Some(memory_mb) => memory_mb,
-            None => host_memory_mb().map_err(|error| GardenError::failed("counting memory", error))?,
+            None => {
+                host_memory_mb().map_err(|error| GardenError::failed("counting memory", error))?
+            }
         };
         let disk_mb = match self.config.disk_mb {
             Some(disk_mb) => disk_mb,
             None => rustix::fs::statvfs(&self.config.state_dir)
                 .map(|about| about.f_bavail.saturating_mul(about.f_frsize) >> 20)
-                .map_err(|error| GardenError::failed("counting disk", std::io::Error::from(error)))?,
+                .map_err(|error| {
+                    GardenError::failed("counting disk", std::io::Error::from(error))
+                })?,
         };
         Ok(Capacity { memory_mb, disk_mb, containers: self.config.max_containers.into() })
     }
@@ -375,7 +495,12 @@ impl Garden for LinuxGarden {
         self.0.containers.attach(handle, process, from).await
     }
 
-    async fn signal(&self, handle: &Handle, process: &ProcessId, signal: ProcessSignal) -> Result<()> {
+    async fn signal(
+        &self,
+        handle: &Handle,
+        process: &ProcessId,
+        signal: ProcessSignal,
+    ) -> Result<()> {
         self.0.containers.signal(handle, process, signal).await
     }
 

@@ -75,7 +75,9 @@ fn open_for(dir: &Path, position: u64) -> io::Result<Option<Segment>> {
         let Some(current) = Segment::open(&dir.join(CURRENT))? else {
             match Segment::open(&dir.join(OLD))? {
                 // Between two names, or its successor could not be made.
-                Some(old) => return Ok((old.next >= position || !old.is_spent(position)?).then_some(old)),
+                Some(old) => {
+                    return Ok((old.next >= position || !old.is_spent(position)?).then_some(old));
+                }
                 None => return Ok(None),
             }
         };
@@ -126,7 +128,8 @@ impl Segment {
     }
 
     fn has_frame(&self) -> bool {
-        frame::parse(&self.ahead).is_some_and(|(_, length)| self.ahead.len() >= frame::FRAME + length)
+        frame::parse(&self.ahead)
+            .is_some_and(|(_, length)| self.ahead.len() >= frame::FRAME + length)
     }
 
     /// Reads on from `offset`; how many bytes more than before are there.
@@ -210,7 +213,8 @@ mod tests {
         let mut text = String::new();
         while let Some(piece) = reader.next().unwrap() {
             let mark = if piece.stream == Stream::Stderr { "!" } else { "" };
-            let lost = if piece.lost > 0 { format!("({} lost)", piece.lost) } else { String::new() };
+            let lost =
+                if piece.lost > 0 { format!("({} lost)", piece.lost) } else { String::new() };
             text += &format!("{lost}{mark}{}@{} ", String::from_utf8_lossy(&piece.data), piece.end);
         }
         text

@@ -16,14 +16,17 @@ use anyhow::Context;
 use async_trait::async_trait;
 use base::Clock;
 use garden::{
-    Capacity, ContainerInfo, ContainerSpec, Garden, GardenError, Handle, Metrics, PortMapping, Process, ProcessId,
-    ProcessSignal, ProcessSpec, Result, Tar,
+    Capacity, ContainerInfo, ContainerSpec, Garden, GardenError, Handle, Metrics, PortMapping,
+    Process, ProcessId, ProcessSignal, ProcessSpec, Result, Tar,
 };
 use parking_lot::Mutex;
 use shim::wire::{Bind, Isolation, Rootfs, Start};
 use tracing::{info, warn};
 
-use crate::containers::{Container, Containers, Record, host_memory_mb, lock, make_keeper_folders, remove_tree, save, text, to_the_end};
+use crate::containers::{
+    Container, Containers, Record, host_memory_mb, lock, make_keeper_folders, remove_tree, save,
+    text, to_the_end,
+};
 use crate::furnish::{self, Identity};
 use paths::Paths;
 
@@ -88,9 +91,11 @@ struct Numbers {
 
 impl ProcessGarden {
     /// Takes up what an earlier life left running.
-    pub async fn open(config: Config) -> anyhow::Result<ProcessGarden> {
+    pub async fn open(mut config: Config) -> anyhow::Result<ProcessGarden> {
         fs::create_dir_all(&config.state_dir).context("making the state folder")?;
-        let lock = lock(&config.state_dir)?;
+        config.state_dir =
+            fs::canonicalize(&config.state_dir).context("finding the state folder")?;
+        let lock = lock(&config.state_dir).await?;
         let containers = Containers::open(&config.state_dir).context("opening the state folder")?;
         for (index, _) in containers.recover().await.context("looking for containers")? {
             info!(index, "clearing away what is left of a container");
@@ -101,7 +106,11 @@ impl ProcessGarden {
             numbers.next = numbers.next.max(record.index + 1);
             numbers.ports.extend(record.ports.iter().map(|port| port.host_port));
         }
-        let kind = if config.plain || rustix::process::geteuid().is_root() { Kind::Plain } else { probe(&config, &containers).await };
+        let kind = if config.plain || rustix::process::geteuid().is_root() {
+            Kind::Plain
+        } else {
+            probe(&config, &containers).await
+        };
         let inner = Inner { config, kind, containers, numbers: Mutex::new(numbers), _lock: lock };
         Ok(ProcessGarden(Arc::new(inner)))
     }
@@ -110,7 +119,9 @@ impl ProcessGarden {
     pub fn isolation(&self) -> &'static str {
         match self.0.kind {
             Kind::Rootless => "own files and processes; the host's network, no limits",
-            Kind::Plain => "none: processes share this host's files, users and network, and have no limits",
+            Kind::Plain => {
+                "none: processes share this host's files, users and network, and have no limits"
+            }
         }
     }
 
@@ -119,7 +130,10 @@ impl ProcessGarden {
         let inner = &self.0;
         if remove {
             let all = inner.containers.all();
-            futures::future::join_all(all.iter().map(|one| inner.clone().destroy(one.record().handle))).await;
+            futures::future::join_all(
+                all.iter().map(|one| inner.clone().destroy(one.record().handle)),
+            )
+            .await;
         }
         inner.containers.close().await;
         Ok(())
@@ -143,7 +157,10 @@ async fn probe(config: &Config, containers: &Containers) -> Kind {
         let record = Record {
             index: 0,
             handle: Handle::from("probe"),
-            spec: ContainerSpec { rootfs: garden::Rootfs { lower, binds: Vec::new() }, ..ContainerSpec::default() },
+            spec: ContainerSpec {
+                rootfs: garden::Rootfs { lower, binds: Vec::new() },
+                ..ContainerSpec::default()
+            },
             ports: Vec::new(),
             host_ip: config.host_ip,
             container_ip: config.host_ip,
@@ -198,10 +215,21 @@ impl Inner {
         };
         let host_ip = self.config.host_ip;
         let created_at = self.config.clock.now();
-        let record = Record { index, handle, spec, ports, host_ip, container_ip: host_ip, created_at, owner: 0 };
+        let record = Record {
+            index,
+            handle,
+            spec,
+            ports,
+            host_ip,
+            container_ip: host_ip,
+            created_at,
+            owner: 0,
+        };
         let (inner, building) = (self.clone(), record.clone());
         let built = tokio::task::spawn_blocking(move || inner.build(&building)).await;
-        let built = built.map_err(|error| GardenError::failed("making a container", error)).and_then(|built| built);
+        let built = built
+            .map_err(|error| GardenError::failed("making a container", error))
+            .and_then(|built| built);
         let dir = self.containers.folder(index);
         let made = match built {
             Ok(()) => Container::find(dir.clone(), record.clone())
@@ -223,9 +251,15 @@ impl Inner {
         let start = match self.kind {
             Kind::Rootless => rootless(record, &dir, &self.config)?,
             Kind::Plain => {
-                furnish_plain(record, &dir.join("root")).map_err(fail("filling the container's folder"))?;
+                furnish_plain(record, &dir.join("root"))
+                    .map_err(fail("filling the container's folder"))?;
                 let isolation = Isolation::Plain(());
-                Start { isolation, dir: text(&dir)?, segment_bytes: self.config.output_bytes / 2, ..Start::default() }
+                Start {
+                    isolation,
+                    dir: text(&dir)?,
+                    segment_bytes: self.config.output_bytes / 2,
+                    ..Start::default()
+                }
             }
         };
         let shim = self.containers.program.spawn().map_err(fail("starting a shim"))?;
@@ -239,15 +273,23 @@ impl Inner {
         let mut mappings = Vec::new();
         for _ in 0..asked.len() + 1000 {
             let Some(asked_port) = asked.get(mappings.len()).copied() else { break };
-            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|error| GardenError::failed("finding a free port", error))?;
-            let port = listener.local_addr().map_err(|error| GardenError::failed("finding a free port", error))?.port();
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))
+                .map_err(|error| GardenError::failed("finding a free port", error))?;
+            let port = listener
+                .local_addr()
+                .map_err(|error| GardenError::failed("finding a free port", error))?
+                .port();
             // Held until all are found, so that none is found twice.
             held.push(listener);
             if numbers.ports.insert(port) {
                 mappings.push(PortMapping { asked_port, container_port: port, host_port: port });
             }
         }
-        if mappings.len() == asked.len() { Ok(mappings) } else { Err(GardenError::Exhausted("host ports")) }
+        if mappings.len() == asked.len() {
+            Ok(mappings)
+        } else {
+            Err(GardenError::Exhausted("host ports"))
+        }
     }
 
     async fn destroy(self: Arc<Self>, handle: Handle) -> Result<()> {
@@ -279,7 +321,11 @@ impl Inner {
             let spec = container.record().spec;
             let root = container.dir.join("root");
             let mounts = spec.mounts.iter().map(|mount| mount.target.clone());
-            Paths::new(&self.config.state_dir, &root, mounts.chain(spec.layers.iter().flat_map(|layer| own_folders(layer))))
+            Paths::new(
+                &self.config.state_dir,
+                &root,
+                mounts.chain(spec.layers.iter().flat_map(|layer| own_folders(layer))),
+            )
         }))
     }
 
@@ -320,17 +366,32 @@ impl Inner {
 /// A container with its own files and processes, made by an ordinary user.
 fn rootless(record: &Record, dir: &Path, config: &Config) -> Result<Start> {
     let fail = |error| GardenError::failed("filling the writable layer", error);
-    let layers: Vec<_> = std::iter::once(&record.spec.rootfs.lower).chain(&record.spec.layers).collect();
-    for folder in (0..layers.len()).map(|number| format!("l{number}")).chain(["root", "upper", "work"].map(str::to_owned)) {
+    let layers: Vec<_> =
+        std::iter::once(&record.spec.rootfs.lower).chain(&record.spec.layers).collect();
+    for folder in (0..layers.len())
+        .map(|number| format!("l{number}"))
+        .chain(["root", "upper", "work"].map(str::to_owned))
+    {
         fs::create_dir(dir.join(folder)).map_err(fail)?;
     }
     let hostname = furnish::hostname(record.handle.as_str());
     let host_file = |path| fs::read_to_string(path).unwrap_or_default();
-    let hosts = format!("{}\n{}", host_file("/etc/hosts"), furnish::hosts(Ipv4Addr::LOCALHOST, &hostname));
-    let identity = Identity { hostname: &hostname, hosts, resolv_conf: host_file("/etc/resolv.conf"), owner: None };
+    let hosts =
+        format!("{}\n{}", host_file("/etc/hosts"), furnish::hosts(Ipv4Addr::LOCALHOST, &hostname));
+    let identity = Identity {
+        hostname: &hostname,
+        hosts,
+        resolv_conf: host_file("/etc/resolv.conf"),
+        owner: None,
+    };
     furnish::furnish(&dir.join("upper"), &identity).map_err(fail)?;
     let binds = record.spec.rootfs.binds.iter().chain(&record.spec.mounts).map(|bind| {
-        Ok(Bind { source: text(&bind.source)?, target: text(&bind.target)?, writable: bind.writable, shifted: false })
+        Ok(Bind {
+            source: text(&bind.source)?,
+            target: text(&bind.target)?,
+            writable: bind.writable,
+            shifted: false,
+        })
     });
     Ok(Start {
         isolation: Isolation::Rootless(VCAP),
@@ -392,15 +453,21 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 /// The folders a layer brings that the host does not have, two names deep: `/app`, `/etc/cf`.
 fn own_folders(layer: &Path) -> Vec<PathBuf> {
     let list = |path: &Path| -> Vec<PathBuf> {
-        fs::read_dir(path).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+        fs::read_dir(path)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default()
     };
-    let inside = |path: &Path| path.strip_prefix(layer).map(|path| Path::new("/").join(path)).unwrap_or_default();
+    let inside = |path: &Path| {
+        path.strip_prefix(layer).map(|path| Path::new("/").join(path)).unwrap_or_default()
+    };
     let mut found = Vec::new();
     for first in list(layer) {
         if !inside(&first).exists() {
             found.push(inside(&first));
         } else if first.is_dir() {
-            found.extend(list(&first).iter().map(|second| inside(second)).filter(|second| !second.exists()));
+            found.extend(
+                list(&first).iter().map(|second| inside(second)).filter(|second| !second.exists()),
+            );
         }
     }
     found
@@ -412,12 +479,18 @@ impl Garden for ProcessGarden {
         let config = &self.0.config;
         let memory_mb = match config.memory_mb {
             Some(memory_mb) => memory_mb,
-            None => host_memory_mb().map_err(|error| GardenError::failed("counting memory", error))?,
+            None => {
+                host_memory_mb().map_err(|error| GardenError::failed("counting memory", error))?
+            }
         };
-        let free = || rustix::fs::statvfs(&config.state_dir).map(|about| about.f_bavail.saturating_mul(about.f_frsize) >> 20);
+        let free = || {
+            rustix::fs::statvfs(&config.state_dir)
+                .map(|about| about.f_bavail.saturating_mul(about.f_frsize) >> 20)
+        };
         let disk_mb = match config.disk_mb {
             Some(disk_mb) => disk_mb,
-            None => free().map_err(|error| GardenError::failed("counting disk", io::Error::from(error)))?,
+            None => free()
+                .map_err(|error| GardenError::failed("counting disk", io::Error::from(error)))?,
         };
         Ok(Capacity { memory_mb, disk_mb, containers: config.max_containers.into() })
     }
@@ -447,7 +520,12 @@ impl Garden for ProcessGarden {
         self.0.containers.attach(handle, process, from).await
     }
 
-    async fn signal(&self, handle: &Handle, process: &ProcessId, signal: ProcessSignal) -> Result<()> {
+    async fn signal(
+        &self,
+        handle: &Handle,
+        process: &ProcessId,
+        signal: ProcessSignal,
+    ) -> Result<()> {
         self.0.containers.signal(handle, process, signal).await
     }
 

@@ -38,7 +38,8 @@ pub struct Watched {
 impl Watches {
     pub fn start(tasks: &TaskTracker, stop: CancellationToken) -> io::Result<Watches> {
         let queue = Inotify::init()?;
-        let shared = Arc::new(Shared { queue: Mutex::new(queue.watches()), wakers: Mutex::default() });
+        let shared =
+            Arc::new(Shared { queue: Mutex::new(queue.watches()), wakers: Mutex::default() });
         let events = queue.into_event_stream(vec![0; 16 * 1024])?;
         tasks.spawn(dispatch(shared.clone(), events, stop));
         Ok(Watches(shared))

@@ -201,8 +201,13 @@ fn tar_entries(reader: impl Read, count: &mut Count, each: Each<'_>) -> anyhow::
             other => bail!("{} is neither file, folder nor link but {other:?}", name.display()),
         };
         count.add(if let Kind::File { size } = kind { size } else { 0 })?;
+        let path = inside(&name)?;
+        if path.as_os_str().is_empty() {
+            // The folder that was packed, `./`.
+            continue;
+        }
         let entry_read = Entry {
-            path: inside(&name)?,
+            path,
             mode: header.mode()? & 0o7777,
             modified: header.mtime().unwrap_or(0),
             kind,
@@ -306,6 +311,18 @@ mod tests {
             assert!(list(zip_of(&[(name, "x")]).path(), Limits::default()).is_err(), "zip {name}");
         }
         assert_eq!(list(hostile_tar("./a/./b").path(), Limits::default()).unwrap(), ["a/b 644 hi"]);
+    }
+
+    #[tokio::test]
+    async fn the_packed_folder_itself_is_no_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_dir_all("./", folder.path()).unwrap();
+        let packed = written(&builder.into_inner().unwrap());
+        let mut tar = Vec::new();
+        tar_stream(packed.path(), Limits::default()).read_to_end(&mut tar).await.unwrap();
+        assert!(list(written(&tar).path(), Limits::default()).unwrap()[0].starts_with("file "));
     }
 
     #[test]

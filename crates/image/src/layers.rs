@@ -76,9 +76,6 @@ struct Tree {
 
 impl Tree {
     fn put(&mut self, entry: &Entry, content: &mut dyn std::io::Read) -> anyhow::Result<()> {
-        if entry.path.as_os_str().is_empty() {
-            return Ok(());
-        }
         self.clear_of_links(&entry.path)?;
         let path = self.root.join(&entry.path);
         if let Some(parent) = entry.path.parent() {

@@ -25,6 +25,8 @@ pub struct Running {
     pub http: String,
     pub https: String,
     pub domain: String,
+    /// Where an app named `APP` answers.
+    pub app: String,
     pub admin_user: String,
 }
 
@@ -158,6 +160,7 @@ mod tests {
             http: String::new(),
             https: String::new(),
             domain: String::new(),
+            app: String::new(),
             admin_user: String::new(),
         };
         first.announce(&running).unwrap();

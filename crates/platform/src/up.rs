@@ -83,6 +83,7 @@ fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow:
         http: direct,
         https: https.to_owned(),
         domain: settings.domain.clone(),
+        app: door.urls(&format!("APP.{}", settings.domain))?.0,
         admin_user: settings.admin_user.clone(),
     })
 }

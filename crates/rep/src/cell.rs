@@ -98,7 +98,8 @@ impl Rep {
     }
 
     async fn recover(&self, stop: &CancellationToken) {
-        let mut backoff = Backoff::new(self.config.timings.first_retry, self.config.timings.last_retry);
+        let mut backoff =
+            Backoff::new(self.config.timings.first_retry, self.config.timings.last_retry);
         while let Err(error) = self.executor.recover().await {
             warn!(cell.id = %self.config.cell_id, error = %format!("{error:#}"), "the cell cannot begin yet");
             tokio::select! {
@@ -109,7 +110,11 @@ impl Rep {
     }
 
     /// Each change of a container is acted upon at once.
-    async fn listen(self: Arc<Self>, mut changes: tokio::sync::broadcast::Receiver<Handle>, stop: CancellationToken) {
+    async fn listen(
+        self: Arc<Self>,
+        mut changes: tokio::sync::broadcast::Receiver<Handle>,
+        stop: CancellationToken,
+    ) {
         loop {
             let change = tokio::select! {
                 () = stop.cancelled() => return,
@@ -195,9 +200,10 @@ impl Rep {
 
     pub(crate) fn instance(&self, owner: &Owner) -> Option<InstanceKey> {
         match owner {
-            Owner::Lrp { instance_guid, .. } => {
-                Some(InstanceKey { instance_guid: instance_guid.clone(), cell_id: self.config.cell_id.clone() })
-            }
+            Owner::Lrp { instance_guid, .. } => Some(InstanceKey {
+                instance_guid: instance_guid.clone(),
+                cell_id: self.config.cell_id.clone(),
+            }),
             Owner::Task { .. } => None,
         }
     }
@@ -222,11 +228,18 @@ impl Rep {
         }
         let (mut lrps, mut tasks, mut starting) = (vec![], vec![], 0);
         for container in self.executor.list() {
-            starting += u32::from(matches!(container.state, State::Reserved | State::Initializing | State::Created));
+            starting += u32::from(matches!(
+                container.state,
+                State::Reserved | State::Initializing | State::Created
+            ));
             let resources = container.resources;
             match Owner::of(&container.owner) {
-                Some(Owner::Lrp { key, instance_guid, .. }) => lrps.push(LrpHeld { key, instance_guid, resources }),
-                Some(Owner::Task { guid, .. }) => tasks.push(TaskHeld { task_guid: guid, resources }),
+                Some(Owner::Lrp { key, instance_guid, .. }) => {
+                    lrps.push(LrpHeld { key, instance_guid, resources })
+                }
+                Some(Owner::Task { guid, .. }) => {
+                    tasks.push(TaskHeld { task_guid: guid, resources })
+                }
                 None => {}
             }
         }

@@ -51,7 +51,8 @@ impl Client {
         }
         let body = response.bytes().await.map_err(unreachable)?;
         let text = || format!("the cell answered {status}: {}", String::from_utf8_lossy(&body));
-        Err(serde_json::from_slice(&body).unwrap_or_else(|_| BbsError::new(ErrorKind::Unknown, text())))
+        Err(serde_json::from_slice(&body)
+            .unwrap_or_else(|_| BbsError::new(ErrorKind::Unknown, text())))
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
@@ -60,21 +61,30 @@ impl Client {
 }
 
 fn unreachable(error: reqwest::Error) -> BbsError {
-    let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+    let source =
+        std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
     BbsError::new(ErrorKind::Unreachable, format!("{error}{source}"))
 }
 
 #[async_trait]
 impl Cell for Client {
     async fn state(&self) -> Result<CellState, BbsError> {
-        self.send(self.http.get(format!("{}/state", self.url))).await?.json().await.map_err(unreachable)
+        self.send(self.http.get(format!("{}/state", self.url)))
+            .await?
+            .json()
+            .await
+            .map_err(unreachable)
     }
 
     async fn perform(&self, work: Work) -> Result<Refused, BbsError> {
         self.send(self.post("/work").json(&work)).await?.json().await.map_err(unreachable)
     }
 
-    async fn stop_lrp(&self, process_guid: &ProcessGuid, instance_guid: &InstanceGuid) -> Result<(), BbsError> {
+    async fn stop_lrp(
+        &self,
+        process_guid: &ProcessGuid,
+        instance_guid: &InstanceGuid,
+    ) -> Result<(), BbsError> {
         let path = format!("/v1/lrps/{process_guid}/instances/{instance_guid}/stop");
         self.send(self.post(&path)).await.map(drop)
     }

@@ -20,7 +20,11 @@ pub(crate) fn new_instance_guid() -> diego::InstanceGuid {
     base::new_guid()[..INSTANCE_GUID_LENGTH].into()
 }
 
-pub(crate) fn lrp_owner(desired: &DesiredLrp, index: u32, instance_guid: diego::InstanceGuid) -> Owner {
+pub(crate) fn lrp_owner(
+    desired: &DesiredLrp,
+    index: u32,
+    instance_guid: diego::InstanceGuid,
+) -> Owner {
     let key = diego::LrpKey {
         process_guid: desired.process_guid.clone(),
         index,
@@ -36,13 +40,17 @@ pub(crate) fn task_owner(task: &Task) -> Owner {
 /// Whose lines the action writes; what a crash reason names.
 fn action_source(run: &RunInfo) -> String {
     match &run.action {
-        Some(diego::Action::Run(action)) if !action.log_source.is_empty() => action.log_source.clone(),
+        Some(diego::Action::Run(action)) if !action.log_source.is_empty() => {
+            action.log_source.clone()
+        }
         _ => run.log_source.clone(),
     }
 }
 
 pub(crate) fn lrp_request(desired: &DesiredLrp, owner: &Owner) -> anyhow::Result<ContainerRequest> {
-    let Owner::Lrp { key, instance_guid, .. } = owner else { anyhow::bail!("not an LRP's container") };
+    let Owner::Lrp { key, instance_guid, .. } = owner else {
+        anyhow::bail!("not an LRP's container")
+    };
     let (guid, index) = (instance_guid.as_str(), key.index.to_string());
     let own = [
         EnvVar::new("INSTANCE_GUID", guid),
@@ -57,7 +65,10 @@ pub(crate) fn lrp_request(desired: &DesiredLrp, owner: &Owner) -> anyhow::Result
 }
 
 /// Whoever wants tags wants to know which instance it was as well.
-pub(crate) fn instance_tags(mut tags: BTreeMap<String, String>, owner: &Owner) -> BTreeMap<String, String> {
+pub(crate) fn instance_tags(
+    mut tags: BTreeMap<String, String>,
+    owner: &Owner,
+) -> BTreeMap<String, String> {
     if let (Owner::Lrp { key, instance_guid, .. }, false) = (owner, tags.is_empty()) {
         tags.insert("instance_id".to_owned(), key.index.to_string());
         tags.insert("process_instance_id".to_owned(), instance_guid.to_string());
@@ -106,7 +117,8 @@ fn log(run: &RunInfo) -> LogConfig {
 
 /// Diego's rules hold a type and a code in `icmp_info`, and several destinations in one text.
 fn egress(rule: &Value) -> anyhow::Result<EgressRule> {
-    let mut fields: Map<String, Value> = rule.as_object().context("an egress rule is no object")?.clone();
+    let mut fields: Map<String, Value> =
+        rule.as_object().context("an egress rule is no object")?.clone();
     if let Some(Value::Object(info)) = fields.remove("icmp_info") {
         for (from, to) in [("type", "icmp_type"), ("code", "icmp_code")] {
             fields.extend(info.get(from).map(|value| (to.to_owned(), value.clone())));
@@ -115,9 +127,14 @@ fn egress(rule: &Value) -> anyhow::Result<EgressRule> {
     if fields.get("ports").is_some_and(Value::is_null) {
         fields.remove("ports");
     }
-    let mut rule: EgressRule = serde_json::from_value(Value::Object(fields)).context("an egress rule")?;
-    rule.destinations =
-        rule.destinations.iter().flat_map(|text| text.split(',')).map(|text| text.trim().to_owned()).collect();
+    let mut rule: EgressRule =
+        serde_json::from_value(Value::Object(fields)).context("an egress rule")?;
+    rule.destinations = rule
+        .destinations
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(|text| text.trim().to_owned())
+        .collect();
     Ok(rule)
 }
 
@@ -129,7 +146,11 @@ mod tests {
     use super::*;
 
     fn desired() -> DesiredLrp {
-        let action = RunAction { path: "/bin/app".into(), log_source: "APP/PROC/WEB".into(), ..RunAction::default() };
+        let action = RunAction {
+            path: "/bin/app".into(),
+            log_source: "APP/PROC/WEB".into(),
+            ..RunAction::default()
+        };
         DesiredLrp {
             process_guid: "process".into(),
             domain: "cf-apps".into(),
@@ -158,14 +179,19 @@ mod tests {
         let owner = lrp_owner(&desired(), 2, guid.clone());
         let request = lrp_request(&desired(), &owner).unwrap();
         assert_eq!(request.guid.as_str(), guid.as_str());
-        let env: Vec<_> = request.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect();
+        let env: Vec<_> =
+            request.env.iter().map(|var| format!("{}={}", var.name, var.value)).collect();
         let want = ["INSTANCE_GUID", "INSTANCE_INDEX", "CF_INSTANCE_GUID", "CF_INSTANCE_INDEX"]
-            .map(|name| format!("{name}={}", if name.ends_with("GUID") { guid.as_str() } else { "2" }));
+            .map(|name| {
+                format!("{name}={}", if name.ends_with("GUID") { guid.as_str() } else { "2" })
+            });
         assert_eq!(env[..4], want);
         assert_eq!(env[4], "A=1");
         assert_eq!((request.log.index, &*request.log.source, request.cpu_weight), (2, "CELL", 1));
         assert_eq!(request.log.tags["process_instance_id"], guid.as_str());
-        let Some(Owner::Lrp { log_source, .. }) = Owner::of(&request.owner) else { panic!("no owner") };
+        let Some(Owner::Lrp { log_source, .. }) = Owner::of(&request.owner) else {
+            panic!("no owner")
+        };
         assert_eq!(log_source, "APP/PROC/WEB");
     }
 

@@ -22,7 +22,8 @@ impl Rep {
 
     /// Returns when no container is left. What found no other place in time is stopped.
     pub async fn evacuated(self: &Arc<Self>) {
-        let late = tokio::time::timeout(self.config.timings.evacuation, self.until_empty()).await.is_err();
+        let late =
+            tokio::time::timeout(self.config.timings.evacuation, self.until_empty()).await.is_err();
         if late {
             warn!(cell.id = %self.config.cell_id, left = self.executor.list().len(), "evacuation took too long");
         }
@@ -72,7 +73,8 @@ impl Rep {
     fn look_again(self: &Arc<Self>, event: &Event) {
         let Some(changed) = subject(event) else { return };
         for container in self.executor.list() {
-            if matches!(Owner::of(&container.owner), Some(Owner::Lrp { key, .. }) if key == *changed) {
+            if matches!(Owner::of(&container.owner), Some(Owner::Lrp { key, .. }) if key == *changed)
+            {
                 self.poke(&container.guid);
             }
         }

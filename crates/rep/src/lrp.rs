@@ -38,11 +38,16 @@ pub(crate) enum Call {
 pub(crate) fn lrp_step(container: &State, log_source: &str, view: &View) -> Vec<Call> {
     use Call::{Claim, Delete, Run, Start, Stop};
     match (container, view) {
-        (State::Reserved, View::Unknown | View::Unclaimed | View::Running(Some(_))) => vec![Run, Claim],
+        (State::Reserved, View::Unknown | View::Unclaimed | View::Running(Some(_))) => {
+            vec![Run, Claim]
+        }
         (State::Reserved, View::Claimed { mine: true }) => vec![Run],
         (State::Reserved, View::None) => vec![],
 
-        (State::Initializing | State::Created, View::Unknown | View::Unclaimed | View::Running(Some(_))) => vec![Claim],
+        (
+            State::Initializing | State::Created,
+            View::Unknown | View::Unclaimed | View::Running(Some(_)),
+        ) => vec![Claim],
         (State::Initializing | State::Created, View::None | View::Claimed { mine: true }) => vec![],
 
         (
@@ -58,8 +63,15 @@ pub(crate) fn lrp_step(container: &State, log_source: &str, view: &View) -> Vec<
         (State::Running { .. }, View::Running(None) | View::Crashed) => vec![Stop],
         (State::Running { net, routable }, _) => vec![Start(net.clone(), *routable)],
 
-        (State::Completed(outcome), View::Unknown | View::Claimed { mine: true } | View::Running(Some(_))) => {
-            let call = if outcome.stopped { Call::Remove } else { Call::Crash(crash_reason(outcome, log_source)) };
+        (
+            State::Completed(outcome),
+            View::Unknown | View::Claimed { mine: true } | View::Running(Some(_)),
+        ) => {
+            let call = if outcome.stopped {
+                Call::Remove
+            } else {
+                Call::Crash(crash_reason(outcome, log_source))
+            };
             vec![call, Delete]
         }
         (State::Completed(_), _) => vec![Delete],
@@ -87,9 +99,13 @@ pub(crate) fn missing(view: &View) -> Vec<Call> {
 pub(crate) fn evacuation_step(container: &State, log_source: &str) -> Evacuation {
     match container {
         State::Reserved | State::Initializing | State::Created => Evacuation::Claimed,
-        State::Running { net, routable } => Evacuation::Running { net: net.clone(), routable: *routable },
+        State::Running { net, routable } => {
+            Evacuation::Running { net: net.clone(), routable: *routable }
+        }
         State::Completed(outcome) if outcome.stopped => Evacuation::Stopped,
-        State::Completed(outcome) => Evacuation::Crashed { reason: crash_reason(outcome, log_source) },
+        State::Completed(outcome) => {
+            Evacuation::Crashed { reason: crash_reason(outcome, log_source) }
+        }
     }
 }
 
@@ -114,7 +130,8 @@ mod tests {
     use super::*;
 
     fn net(port: u16) -> NetInfo {
-        let ports = vec![diego::PortMapping { container_port: 8080, listen_port: 8080, host_port: port }];
+        let ports =
+            vec![diego::PortMapping { container_port: 8080, listen_port: 8080, host_port: port }];
         NetInfo { address: [10, 0, 0, 1].into(), instance_address: [10, 0, 0, 2].into(), ports }
     }
 
@@ -164,12 +181,40 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_table() {
-        row(&[State::Reserved], ["", "run claim", "run", "delete", "run claim", "delete", "delete"]);
-        row(&[State::Initializing, State::Created], ["", "claim", "", "delete", "claim", "delete", "delete"]);
+        row(
+            &[State::Reserved],
+            ["", "run claim", "run", "delete", "run claim", "delete", "delete"],
+        );
+        row(
+            &[State::Initializing, State::Created],
+            ["", "claim", "", "delete", "claim", "delete", "delete"],
+        );
         row(&[running()], ["start", "start", "start", "start", "start", "stop", "stop"]);
         let only_delete = "delete";
-        row(&[crashed()], [only_delete, only_delete, "crash delete", only_delete, "crash delete", only_delete, only_delete]);
-        row(&[stopped()], [only_delete, only_delete, "remove delete", only_delete, "remove delete", only_delete, only_delete]);
+        row(
+            &[crashed()],
+            [
+                only_delete,
+                only_delete,
+                "crash delete",
+                only_delete,
+                "crash delete",
+                only_delete,
+                only_delete,
+            ],
+        );
+        row(
+            &[stopped()],
+            [
+                only_delete,
+                only_delete,
+                "remove delete",
+                only_delete,
+                "remove delete",
+                only_delete,
+                only_delete,
+            ],
+        );
     }
 
     #[test]
@@ -183,14 +228,22 @@ mod tests {
     fn a_record_without_container_is_removed() {
         assert_eq!(missing(&View::Claimed { mine: true }), [Call::Remove]);
         assert_eq!(missing(&View::Running(Some((net(1), true)))), [Call::Remove]);
-        for view in [View::None, View::Unclaimed, View::Claimed { mine: false }, View::Running(None), View::Crashed] {
+        for view in [
+            View::None,
+            View::Unclaimed,
+            View::Claimed { mine: false },
+            View::Running(None),
+            View::Crashed,
+        ] {
             assert_eq!(missing(&view), []);
         }
     }
 
     #[test]
     fn without_knowledge_the_brain_is_asked() {
-        let ask = |state: State| lrp_step(&state, "APP", &View::Unknown).iter().map(name).collect::<Vec<_>>().join(" ");
+        let ask = |state: State| {
+            lrp_step(&state, "APP", &View::Unknown).iter().map(name).collect::<Vec<_>>().join(" ")
+        };
         assert_eq!(ask(State::Reserved), "run claim");
         assert_eq!(ask(State::Created), "claim");
         assert_eq!(ask(running()), "start");
@@ -213,7 +266,10 @@ mod tests {
         assert_eq!(evacuation_step(&State::Reserved, ""), Evacuation::Claimed);
         assert_eq!(evacuation_step(&State::Initializing, ""), Evacuation::Claimed);
         assert_eq!(evacuation_step(&State::Created, ""), Evacuation::Claimed);
-        assert_eq!(evacuation_step(&running(), ""), Evacuation::Running { net: net(1), routable: true });
+        assert_eq!(
+            evacuation_step(&running(), ""),
+            Evacuation::Running { net: net(1), routable: true }
+        );
         assert_eq!(evacuation_step(&crashed(), ""), Evacuation::Crashed { reason: "boom".into() });
         assert_eq!(evacuation_step(&stopped(), ""), Evacuation::Stopped);
     }

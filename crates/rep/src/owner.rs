@@ -53,7 +53,10 @@ impl Owner {
                 instance_guid: text("instance-guid")?.into(),
                 log_source: text("log-source")?,
             }),
-            "task" => Some(Owner::Task { guid: text("task-guid")?.into(), result_file: text("result-file")? }),
+            "task" => Some(Owner::Task {
+                guid: text("task-guid")?.into(),
+                result_file: text("result-file")?,
+            }),
             _ => None,
         }
     }

@@ -19,7 +19,11 @@ use crate::work::Seen;
 const CHUNK: usize = 500;
 
 /// A record as one container sees it.
-pub(crate) fn lrp_view(record: Option<&ActualLrp>, cell: &CellId, instance: &InstanceGuid) -> lrp::View {
+pub(crate) fn lrp_view(
+    record: Option<&ActualLrp>,
+    cell: &CellId,
+    instance: &InstanceGuid,
+) -> lrp::View {
     let Some(record) = record else { return lrp::View::None };
     let is_mine = |by: &diego::InstanceKey| by.cell_id == *cell && by.instance_guid == *instance;
     match &record.state {
@@ -53,7 +57,10 @@ impl Rep {
     }
 
     async fn compare_lrps(self: &Arc<Self>) -> anyhow::Result<()> {
-        let filter = ActualLrpFilter { cell_id: Some(self.config.cell_id.clone()), ..ActualLrpFilter::default() };
+        let filter = ActualLrpFilter {
+            cell_id: Some(self.config.cell_id.clone()),
+            ..ActualLrpFilter::default()
+        };
         let mut records = self.bbs.actual_lrps(&filter).await?;
         // Whoever is in a record has been reserved before: a container that is not here now will not come.
         for record in &records {
@@ -61,11 +68,17 @@ impl Rep {
         }
         let held: HashMap<InstanceGuid, LrpKey> = self.instances();
         let known: HashSet<LrpKey> = records.iter().map(|record| record.key.clone()).collect();
-        let elsewhere: HashSet<ProcessGuid> =
-            held.values().filter(|key| !known.contains(key)).map(|key| key.process_guid.clone()).collect();
+        let elsewhere: HashSet<ProcessGuid> = held
+            .values()
+            .filter(|key| !known.contains(key))
+            .map(|key| key.process_guid.clone())
+            .collect();
         let elsewhere: Vec<ProcessGuid> = elsewhere.into_iter().collect();
         for guids in elsewhere.chunks(CHUNK) {
-            let filter = ActualLrpFilter { process_guids: Some(guids.to_vec()), ..ActualLrpFilter::default() };
+            let filter = ActualLrpFilter {
+                process_guids: Some(guids.to_vec()),
+                ..ActualLrpFilter::default()
+            };
             records.extend(self.bbs.actual_lrps(&filter).await?);
         }
         let ordinary: HashMap<&LrpKey, &ActualLrp> = records
@@ -81,7 +94,8 @@ impl Rep {
     }
 
     fn instances(&self) -> HashMap<InstanceGuid, LrpKey> {
-        let owners = self.executor.list().into_iter().filter_map(|container| Owner::of(&container.owner));
+        let owners =
+            self.executor.list().into_iter().filter_map(|container| Owner::of(&container.owner));
         owners
             .filter_map(|owner| match owner {
                 Owner::Lrp { key, instance_guid, .. } => Some((instance_guid, key)),
@@ -92,7 +106,11 @@ impl Rep {
 
     /// A record of this cell without a container here.
     async fn settle_missing(&self, record: &ActualLrp) {
-        let Some(instance) = record.instance().filter(|instance| instance.cell_id == self.config.cell_id) else { return };
+        let Some(instance) =
+            record.instance().filter(|instance| instance.cell_id == self.config.cell_id)
+        else {
+            return;
+        };
         if self.executor.get(&handle(&instance.instance_guid)).is_some() {
             return;
         }
@@ -113,18 +131,24 @@ impl Rep {
     }
 
     async fn compare_tasks(self: &Arc<Self>) -> anyhow::Result<()> {
-        let filter = TaskFilter { cell_id: Some(self.config.cell_id.clone()), ..TaskFilter::default() };
+        let filter =
+            TaskFilter { cell_id: Some(self.config.cell_id.clone()), ..TaskFilter::default() };
         let records = self.bbs.tasks(&filter).await?;
         for record in &records {
             let lost = self.executor.get(&handle(&record.task_guid)).is_none();
             if lost && task::is_missing(task_view(Some(record), &self.config.cell_id)) {
                 let failure = Some("task container does not exist");
-                if let Err(error) = self.bbs.complete_task(&record.task_guid, &self.config.cell_id, failure, "").await {
+                if let Err(error) = self
+                    .bbs
+                    .complete_task(&record.task_guid, &self.config.cell_id, failure, "")
+                    .await
+                {
                     debug!(task.guid = %record.task_guid, %error, "left for the next round");
                 }
             }
         }
-        let here: HashMap<&TaskGuid, &Task> = records.iter().map(|record| (&record.task_guid, record)).collect();
+        let here: HashMap<&TaskGuid, &Task> =
+            records.iter().map(|record| (&record.task_guid, record)).collect();
         for container in self.executor.list() {
             let Some(Owner::Task { guid, .. }) = Owner::of(&container.owner) else { continue };
             let view = match here.get(&guid) {
@@ -179,7 +203,11 @@ mod tests {
         assert_eq!(view(Record::Claimed { by: by("i", "a") }), lrp::View::Claimed { mine: true });
         assert_eq!(view(Record::Claimed { by: by("i", "b") }), lrp::View::Claimed { mine: false });
         assert_eq!(view(Record::Claimed { by: by("j", "a") }), lrp::View::Claimed { mine: false });
-        let net = NetInfo { address: [1, 1, 1, 1].into(), instance_address: [2, 2, 2, 2].into(), ports: vec![] };
+        let net = NetInfo {
+            address: [1, 1, 1, 1].into(),
+            instance_address: [2, 2, 2, 2].into(),
+            ports: vec![],
+        };
         let running = |by| Record::Running { by, net: net.clone(), routable: true };
         assert_eq!(view(running(by("i", "a"))), lrp::View::Running(Some((net.clone(), true))));
         assert_eq!(view(running(by("j", "a"))), lrp::View::Running(None));

@@ -50,7 +50,8 @@ impl Rep {
             .route("/evacuate", post(evacuate))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self.clone());
-        base::http::guarded(guarded, &self.config.secret).merge(Router::new().route("/ping", get(async || StatusCode::OK)))
+        base::http::guarded(guarded, &self.config.secret)
+            .merge(Router::new().route("/ping", get(async || StatusCode::OK)))
     }
 }
 
@@ -90,7 +91,11 @@ async fn work(State(rep): Cell, Json(work): Json<Work>) -> Response {
     Json(rep.perform(work)).into_response()
 }
 
-async fn update(State(rep): Cell, Path((_, instance)): Path<(String, String)>, Json(update): Json<Update>) -> StatusCode {
+async fn update(
+    State(rep): Cell,
+    Path((_, instance)): Path<(String, String)>,
+    Json(update): Json<Update>,
+) -> StatusCode {
     let guid = handle(instance);
     if let Some(owner) = rep.executor.get(&guid).and_then(|container| Owner::of(&container.owner)) {
         rep.executor.retag(&guid, &instance_tags(update.metric_tags, &owner));

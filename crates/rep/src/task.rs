@@ -37,13 +37,22 @@ pub(crate) fn task_step(container: &State, view: View) -> Vec<Call> {
         // The run was granted and the answer got lost: what is only reserved has never run.
         (State::Reserved, View::Running { here: true }) => vec![Run],
 
-        (State::Initializing | State::Created | State::Running { .. }, View::Pending) => vec![Start],
-        (State::Initializing | State::Created | State::Running { .. }, View::Unknown | View::Running { here: true }) => {
+        (State::Initializing | State::Created | State::Running { .. }, View::Pending) => {
+            vec![Start]
+        }
+        (
+            State::Initializing | State::Created | State::Running { .. },
+            View::Unknown | View::Running { here: true },
+        ) => {
             vec![]
         }
 
-        (State::Completed(outcome), View::Unknown | View::Pending | View::Running { here: true }) => {
-            let call = if outcome.retryable { Call::Reject(outcome.reason.clone()) } else { Complete };
+        (
+            State::Completed(outcome),
+            View::Unknown | View::Pending | View::Running { here: true },
+        ) => {
+            let call =
+                if outcome.retryable { Call::Reject(outcome.reason.clone()) } else { Complete };
             vec![call, Delete]
         }
     }
@@ -78,10 +87,17 @@ mod tests {
     /// One row of the table: none, PENDING, RUNNING here, RUNNING elsewhere, COMPLETED or RESOLVING.
     #[track_caller]
     fn row(containers: &[State], want: [&str; 5]) {
-        let views =
-            [View::None, View::Pending, View::Running { here: true }, View::Running { here: false }, View::Done];
+        let views = [
+            View::None,
+            View::Pending,
+            View::Running { here: true },
+            View::Running { here: false },
+            View::Done,
+        ];
         for container in containers {
-            let got = views.map(|view| task_step(container, view).iter().map(name).collect::<Vec<_>>().join(" "));
+            let got = views.map(|view| {
+                task_step(container, view).iter().map(name).collect::<Vec<_>>().join(" ")
+            });
             assert_eq!(got.each_ref().map(String::as_str), want, "{}", container.name());
         }
     }
@@ -92,12 +108,19 @@ mod tests {
 
     #[test]
     fn every_cell_of_the_table() {
-        let net = diego::NetInfo { address: [1, 1, 1, 1].into(), instance_address: [1, 1, 1, 1].into(), ports: vec![] };
+        let net = diego::NetInfo {
+            address: [1, 1, 1, 1].into(),
+            instance_address: [1, 1, 1, 1].into(),
+            ports: vec![],
+        };
         row(&[State::Reserved], ["delete", "start run", "run", "delete", "delete"]);
         let active = [State::Initializing, State::Created, State::Running { net, routable: true }];
         row(&active, ["delete", "start", "", "delete", "delete"]);
         row(&[completed(true)], ["delete", "reject delete", "reject delete", "delete", "delete"]);
-        row(&[completed(false)], ["delete", "complete delete", "complete delete", "delete", "delete"]);
+        row(
+            &[completed(false)],
+            ["delete", "complete delete", "complete delete", "delete", "delete"],
+        );
     }
 
     #[test]
@@ -105,7 +128,10 @@ mod tests {
         assert_eq!(task_step(&State::Reserved, View::Unknown), [Call::Start, Call::Run]);
         assert_eq!(task_step(&State::Created, View::Unknown), []);
         assert_eq!(task_step(&completed(false), View::Unknown), [Call::Complete, Call::Delete]);
-        assert_eq!(task_step(&completed(true), View::Unknown), [Call::Reject("no".into()), Call::Delete]);
+        assert_eq!(
+            task_step(&completed(true), View::Unknown),
+            [Call::Reject("no".into()), Call::Delete]
+        );
         assert_eq!(refused(&Call::Start), Some(Call::Delete));
         assert_eq!(refused(&Call::Complete), None);
     }

@@ -49,7 +49,8 @@ impl Rep {
         lrps.sort_by_key(|start| std::cmp::Reverse(start.desired.run.memory_mb));
         tasks.sort_by_key(|task| std::cmp::Reverse(task.definition.run.memory_mb));
         for start in lrps {
-            let owner = convert::lrp_owner(&start.desired, start.index, convert::new_instance_guid());
+            let owner =
+                convert::lrp_owner(&start.desired, start.index, convert::new_instance_guid());
             let key = start.key();
             let desired = start.desired.clone();
             if !self.take(&owner, &desired.run, Pending::Lrp(start)) {
@@ -57,7 +58,8 @@ impl Rep {
             }
         }
         for task in tasks {
-            let (owner, guid, whole) = (convert::task_owner(&task), task.task_guid.clone(), task.clone());
+            let (owner, guid, whole) =
+                (convert::task_owner(&task), task.task_guid.clone(), task.clone());
             // The same work may come twice; it is taken once.
             let known = self.executor.get(&handle(&guid)).is_some();
             if !known && !self.take(&owner, &whole.definition.run, Pending::Task(task)) {
@@ -110,7 +112,8 @@ impl Rep {
     }
 
     async fn drive(self: Arc<Self>, guid: Handle, wake: Arc<Notify>) {
-        let mut backoff = Backoff::new(self.config.timings.first_retry, self.config.timings.last_retry);
+        let mut backoff =
+            Backoff::new(self.config.timings.first_retry, self.config.timings.last_retry);
         loop {
             self.lanes.begin(&guid);
             let step = tokio::select! {
@@ -126,7 +129,9 @@ impl Rep {
                 }
                 Err(hitch) => {
                     match hitch {
-                        Hitch::Brain(error) => debug!(container.guid = %guid, %error, "the brain could not be told yet"),
+                        Hitch::Brain(error) => {
+                            debug!(container.guid = %guid, %error, "the brain could not be told yet")
+                        }
                         Hitch::Container(error) => {
                             let error = format!("{:#}", anyhow::Error::new(error));
                             warn!(container.guid = %guid, %error, "a container could not be dealt with yet");
@@ -148,11 +153,16 @@ impl Rep {
             self.seen.lock().remove(guid);
             return Ok(());
         };
-        let evacuating = matches!(self.mode(), Mode::Evacuating | Mode::Closing { evacuated: true });
+        let evacuating =
+            matches!(self.mode(), Mode::Evacuating | Mode::Closing { evacuated: true });
         match Owner::of(&container.owner) {
-            Some(owner @ Owner::Lrp { .. }) if evacuating => self.evacuate_one(&container, &owner).await,
+            Some(owner @ Owner::Lrp { .. }) if evacuating => {
+                self.evacuate_one(&container, &owner).await
+            }
             Some(owner @ Owner::Lrp { .. }) => self.step_lrp(&container, &owner).await,
-            Some(Owner::Task { guid, result_file }) => self.step_task(&container, &guid, &result_file).await,
+            Some(Owner::Task { guid, result_file }) => {
+                self.step_task(&container, &guid, &result_file).await
+            }
             None => self.delete(guid).await,
         }
     }
@@ -178,8 +188,15 @@ impl Rep {
         Ok(())
     }
 
-    async fn call_lrp(self: &Arc<Self>, container: &Container, owner: &Owner, call: &lrp::Call) -> Step {
-        let (Owner::Lrp { key, .. }, Some(instance)) = (owner, self.instance(owner)) else { return Ok(()) };
+    async fn call_lrp(
+        self: &Arc<Self>,
+        container: &Container,
+        owner: &Owner,
+        call: &lrp::Call,
+    ) -> Step {
+        let (Owner::Lrp { key, .. }, Some(instance)) = (owner, self.instance(owner)) else {
+            return Ok(());
+        };
         let guid = &container.guid;
         let now_knows = |view| drop(self.seen.lock().insert(guid.clone(), Seen::Lrp(view)));
         match call {
@@ -193,7 +210,10 @@ impl Rep {
                 now_knows(lrp::View::Running(Some((net.clone(), *routable))));
             }
             lrp::Call::Crash(why) => {
-                self.bbs.crash(key, &instance, &diego::text::reason(why)).await.map_err(Hitch::Brain)?;
+                self.bbs
+                    .crash(key, &instance, &diego::text::reason(why))
+                    .await
+                    .map_err(Hitch::Brain)?;
             }
             lrp::Call::Remove => self.bbs.remove(key, &instance).await.map_err(Hitch::Brain)?,
             lrp::Call::Stop => self.executor.stop(guid),
@@ -202,7 +222,12 @@ impl Rep {
         Ok(())
     }
 
-    async fn step_task(self: &Arc<Self>, container: &Container, task: &diego::TaskGuid, result_file: &str) -> Step {
+    async fn step_task(
+        self: &Arc<Self>,
+        container: &Container,
+        task: &diego::TaskGuid,
+        result_file: &str,
+    ) -> Step {
         let view = match self.seen.lock().remove(&container.guid) {
             Some(Seen::Task(view)) => view,
             _ => task::View::Unknown,
@@ -231,28 +256,41 @@ impl Rep {
         let (guid, cell) = (&container.guid, &self.config.cell_id);
         match call {
             // Granted now or before: what is only reserved has never run.
-            task::Call::Start => self.bbs.start_task(task, cell).await.map(drop).map_err(Hitch::Brain),
-            task::Call::Run => self.begin(guid).await,
-            task::Call::Reject(why) => {
-                self.bbs.reject_task(task, cell, &diego::text::reason(why)).await.map_err(Hitch::Brain)
+            task::Call::Start => {
+                self.bbs.start_task(task, cell).await.map(drop).map_err(Hitch::Brain)
             }
+            task::Call::Run => self.begin(guid).await,
+            task::Call::Reject(why) => self
+                .bbs
+                .reject_task(task, cell, &diego::text::reason(why))
+                .await
+                .map_err(Hitch::Brain),
             task::Call::Complete => {
                 let State::Completed(outcome) = &container.state else { return Ok(()) };
                 let (failure, result) = self.outcome(guid, outcome, result_file).await;
                 let failure = failure.as_deref().map(diego::text::reason);
-                self.bbs.complete_task(task, cell, failure.as_deref(), &result).await.map_err(Hitch::Brain)
+                self.bbs
+                    .complete_task(task, cell, failure.as_deref(), &result)
+                    .await
+                    .map_err(Hitch::Brain)
             }
             task::Call::Delete => self.delete(guid).await,
         }
     }
 
     /// What a task comes to: why it failed, and its result.
-    async fn outcome(&self, guid: &Handle, outcome: &Outcome, result_file: &str) -> (Option<String>, String) {
+    async fn outcome(
+        &self,
+        guid: &Handle,
+        outcome: &Outcome,
+        result_file: &str,
+    ) -> (Option<String>, String) {
         let failure = outcome.failed.then(|| outcome.reason.clone());
         if result_file.is_empty() {
             return (failure, String::new());
         }
-        let content = self.executor.read_file(guid, result_file, MAX_RESULT).await.map(String::from_utf8);
+        let content =
+            self.executor.read_file(guid, result_file, MAX_RESULT).await.map(String::from_utf8);
         match (content, failure) {
             (Ok(Ok(result)), failure) => (failure, result),
             (_, Some(failure)) => (Some(failure), String::new()),
@@ -264,9 +302,10 @@ impl Rep {
     async fn begin(self: &Arc<Self>, guid: &Handle) -> Step {
         let Some(work) = self.pending.lock().remove(guid) else { return Ok(()) };
         let request = match &work {
-            Pending::Lrp(start) => {
-                convert::lrp_request(&start.desired, &convert::lrp_owner(&start.desired, start.index, guid.as_str().into()))
-            }
+            Pending::Lrp(start) => convert::lrp_request(
+                &start.desired,
+                &convert::lrp_owner(&start.desired, start.index, guid.as_str().into()),
+            ),
             Pending::Task(task) => convert::task_request(task, &convert::task_owner(task)),
         };
         let began = match request {
@@ -290,7 +329,10 @@ impl Rep {
 
     /// The brain decides whether the container stays for now.
     async fn evacuate_one(self: &Arc<Self>, container: &Container, owner: &Owner) -> Step {
-        let (Owner::Lrp { key, log_source, .. }, Some(instance)) = (owner, self.instance(owner)) else { return Ok(()) };
+        let (Owner::Lrp { key, log_source, .. }, Some(instance)) = (owner, self.instance(owner))
+        else {
+            return Ok(());
+        };
         let guid = &container.guid;
         let evacuation = lrp::evacuation_step(&container.state, log_source);
         let running = matches!(evacuation, Evacuation::Running { .. });
@@ -302,7 +344,9 @@ impl Rep {
             Ok(Keep::Keep) if running => Ok(()),
             Ok(_) => self.delete(guid).await,
             // Nobody waits for it; but what serves is not taken away for an answer that was not understood.
-            Err(error) if error.is_not_found() || (!running && !lrp::is_passing(error.kind)) => self.delete(guid).await,
+            Err(error) if error.is_not_found() || (!running && !lrp::is_passing(error.kind)) => {
+                self.delete(guid).await
+            }
             Err(error) => Err(Hitch::Brain(error)),
         }
     }

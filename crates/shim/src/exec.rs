@@ -56,7 +56,7 @@ fn become_program(
     let programs = candidates(&run);
     let (argv, envp) = (texts(std::iter::once(&run.path).chain(&run.args))?, texts(&run.env)?);
     take_streams(ends)?;
-    start.filters.iter().try_for_each(|filter| confine(filter))?;
+    start.filters.iter().try_for_each(|filter| confine(&filter.0))?;
     Err(run_first(&programs, &run, &argv, &envp)?)
 }
 

@@ -39,20 +39,21 @@ fn run() -> i32 {
 }
 
 fn receive() -> Option<Start> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 1024];
-    loop {
-        match wire::length(&bytes) {
-            Ok(Some(length)) if length <= bytes.len() => return wire::decode(&bytes[..length]),
-            Ok(_) => {}
-            Err(wire::TooLong) => return None,
-        }
-        let got = sys::read(0, &mut chunk);
-        if got <= 0 {
-            return None;
-        }
-        bytes.extend_from_slice(&chunk[..got as usize]);
+    let mut head = [0; 4];
+    fill(&mut head)?;
+    let length = wire::length(&head).ok()??;
+    let mut bytes = vec![0; length];
+    bytes[..4].copy_from_slice(&head);
+    fill(&mut bytes[4..])?;
+    wire::decode(&bytes)
+}
+
+fn fill(mut buffer: &mut [u8]) -> Option<()> {
+    while !buffer.is_empty() {
+        let got = usize::try_from(sys::read(0, buffer)).ok().filter(|got| *got > 0)?;
+        buffer = &mut buffer[got..];
     }
+    Some(())
 }
 
 /// Says on standard input, which is a socket, why there will be no container.

@@ -18,9 +18,13 @@ fn segments() -> [(c_ulong, c_ulong); 4] {
     let mut found = [(0, 0); 4];
     // SAFETY: the kernel says where the program headers are; they are mapped as long as the program is.
     unsafe {
-        let (first, count) = (libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr, libc::getauxval(libc::AT_PHNUM));
+        let (first, count) = (
+            libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr,
+            libc::getauxval(libc::AT_PHNUM),
+        );
         let headers = (0..count as usize).map(|number| &*first.add(number));
-        let fixed = headers.filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
+        let fixed = headers
+            .filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
         for (segment, header) in found.iter_mut().zip(fixed) {
             const PAGE: c_ulong = 4096;
             let start = header.p_vaddr / PAGE * PAGE;

@@ -40,6 +40,24 @@ impl Wire for bool {
     }
 }
 
+/// Bytes in one piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Blob(pub Vec<u8>);
+
+impl Wire for Blob {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.0.len() as u32).put(out);
+        out.extend_from_slice(&self.0);
+    }
+
+    fn take(input: &mut &[u8]) -> Option<Self> {
+        let length = u32::take(input)? as usize;
+        let (bytes, rest) = input.split_at_checked(length)?;
+        *input = rest;
+        Some(Blob(bytes.to_vec()))
+    }
+}
+
 impl Wire for String {
     fn put(&self, out: &mut Vec<u8>) {
         (self.len() as u32).put(out);
@@ -47,10 +65,7 @@ impl Wire for String {
     }
 
     fn take(input: &mut &[u8]) -> Option<Self> {
-        let length = u32::take(input)? as usize;
-        let (bytes, rest) = input.split_at_checked(length)?;
-        *input = rest;
-        String::from_utf8(bytes.to_vec()).ok()
+        String::from_utf8(Blob::take(input)?.0).ok()
     }
 }
 
@@ -139,7 +154,7 @@ record! {
         /// What container root keeps, as a bit set.
         capabilities: u64,
         /// Seccomp programs, laid over each other in this order; each is raw `sock_filter`s.
-        filters: Vec<Vec<u8>>,
+        filters: Vec<Blob>,
         /// When the newer output file of a process has this many bytes it becomes the older.
         segment_bytes: u64,
     }
@@ -289,7 +304,7 @@ mod tests {
     fn a_start_reads_back() {
         let start = Start {
             isolation: Isolation::Full(65536),
-            filters: vec![vec![1, 2]],
+            filters: vec![Blob(vec![1, 2])],
             ..Start::default()
         };
         assert_eq!(decode::<Start>(&encode(&start)), Some(start));

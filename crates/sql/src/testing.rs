@@ -1,6 +1,7 @@
 //! Databases for tests: a fresh SQLite file, and a fresh database on a real PostgreSQL where one is given.
 
-use std::sync::Once;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Once};
 
 use sqlx::{AssertSqlSafe, Executor as _};
 
@@ -16,10 +17,26 @@ pub async fn databases() -> Vec<Db> {
     databases
 }
 
-/// An empty SQLite database in a temporary folder, which the system cleans up.
+/// An empty SQLite database, in a folder that the next tests remove.
 pub async fn sqlite() -> Db {
-    let folder = tempfile::tempdir().expect("a temporary folder").keep();
-    Db::open_file(&folder.join("test.db")).await.expect("a new SQLite file opens")
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(folder);
+    let path = FOLDER.join(format!("{}.db", base::new_guid()));
+    Db::open_file(&path).await.expect("a new SQLite file opens")
+}
+
+/// This process's folder. A test process cannot know which test is its last, so each removes what ended ones left.
+fn folder() -> PathBuf {
+    let all = std::env::temp_dir().join("cupola-sql-tests");
+    let own = all.join(std::process::id().to_string());
+    std::fs::create_dir_all(&own).expect("a temporary folder");
+    for entry in std::fs::read_dir(&all).expect("a temporary folder").flatten() {
+        let alive = Path::new("/proc").join(entry.file_name()).exists();
+        if !alive {
+            // Another test process may be removing it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    own
 }
 
 /// An empty PostgreSQL database, or `None` when no server is given.

@@ -13,9 +13,15 @@ use crate::db::metadata;
 use crate::db::processes::{self, Process, WEB};
 use crate::db::routes::Route;
 use crate::db::spaces::Space;
-use crate::db::{self, Columns as _, domains, feature_flags, quota_usage, query, routes, service_bindings, service_instances, usage_events};
+use crate::db::{
+    self, Columns as _, domains, feature_flags, query, quota_usage, routes, service_bindings,
+    service_instances, usage_events,
+};
 use crate::errors::{ApiError, ApiResult, Kind};
-use crate::manifest::{AppManifest, ManifestProcess, ManifestRoute, ManifestService, ManifestSidecar, Routes, random_route};
+use crate::manifest::{
+    AppManifest, ManifestProcess, ManifestRoute, ManifestService, ManifestSidecar, Routes,
+    random_route,
+};
 use crate::message::Change;
 use crate::v3::lifecycle::{self, Lifecycle};
 use crate::v3::processes::{self as process_messages, Scale};
@@ -45,13 +51,25 @@ pub async fn run(
 }
 
 fn about(app: &str, error: ApiError) -> ApiError {
-    ApiError(error.0.into_iter().map(|(kind, detail)| match kind {
-        Kind::UnknownError => (kind, detail),
-        _ => (kind, format!("For application '{app}': {detail}")),
-    }).collect())
+    ApiError(
+        error
+            .0
+            .into_iter()
+            .map(|(kind, detail)| match kind {
+                Kind::UnknownError => (kind, detail),
+                _ => (kind, format!("For application '{app}': {detail}")),
+            })
+            .collect(),
+    )
 }
 
-async fn apply(cc: &Cc, tx: &mut Connection, caller: &Caller, space: &Space, manifest: &AppManifest) -> ApiResult<Applied> {
+async fn apply(
+    cc: &Cc,
+    tx: &mut Connection,
+    caller: &Caller,
+    space: &Space,
+    manifest: &AppManifest,
+) -> ApiResult<Applied> {
     let (app, created) = find_or_make(cc, tx, caller, space, manifest).await?;
     check_lifecycle(&app, manifest)?;
     let data = json!({ "request": { "manifest": shown(manifest) } });
@@ -102,7 +120,9 @@ async fn find_or_make(
         "name": manifest.name,
         "relationships": { "space": { "data": { "guid": space.guid } } },
     });
-    let app = app_actions::create(cc, tx, caller, &new, &metadata::MetadataPatch::default(), request).await?;
+    let app =
+        app_actions::create(cc, tx, caller, &new, &metadata::MetadataPatch::default(), request)
+            .await?;
     Ok((app, true))
 }
 
@@ -112,7 +132,9 @@ fn check_lifecycle(app: &App, manifest: &AppManifest) -> ApiResult<()> {
         return Err(ApiError::unprocessable(detail));
     }
     if app.lifecycle != lifecycle::DOCKER && manifest.docker {
-        return Err(ApiError::unprocessable("Docker cannot be configured for a buildpack lifecycle app."));
+        return Err(ApiError::unprocessable(
+            "Docker cannot be configured for a buildpack lifecycle app.",
+        ));
     }
     if manifest.lifecycle.as_ref().is_some_and(|kind| *kind != app.lifecycle) {
         return Err(ApiError::unprocessable("Lifecycle type cannot be changed"));
@@ -121,9 +143,16 @@ fn check_lifecycle(app: &App, manifest: &AppManifest) -> ApiResult<()> {
 }
 
 /// Lifecycle, features, variables, labels.
-async fn set_app(cc: &Cc, tx: &mut Connection, caller: &Caller, app: &App, manifest: &AppManifest) -> ApiResult<()> {
+async fn set_app(
+    cc: &Cc,
+    tx: &mut Connection,
+    caller: &Caller,
+    app: &App,
+    manifest: &AppManifest,
+) -> ApiResult<()> {
     let stack = manifest.stack.clone().map_or(Change::Keep, Change::Set);
-    let wanted = Lifecycle { kind: app.lifecycle.clone(), buildpacks: manifest.buildpacks.clone(), stack };
+    let wanted =
+        Lifecycle { kind: app.lifecycle.clone(), buildpacks: manifest.buildpacks.clone(), stack };
     wanted.check(tx).await?;
     let mut set: Vec<(&str, db::Arg)> = Vec::new();
     set.extend(manifest.buildpacks.as_ref().map(|buildpacks| ("buildpacks", buildpacks.into())));
@@ -144,7 +173,8 @@ async fn set_app(cc: &Cc, tx: &mut Connection, caller: &Caller, app: &App, manif
             Value::Object(object) => object,
             _ => Map::new(),
         };
-        variables.extend(manifest.env.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
+        variables
+            .extend(manifest.env.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
         set.push(("sealed_env", cc.seal.seal_json(&Value::Object(variables)).into()));
     }
     crate::v3::common::write_metadata(tx, "app", &app.guid, &manifest.metadata).await?;
@@ -160,21 +190,36 @@ async fn set_app(cc: &Cc, tx: &mut Connection, caller: &Caller, app: &App, manif
     Ok(app_actions::audit(cc, tx, caller, "audit.app.update", app, data).await?)
 }
 
-async fn set_process(cc: &Cc, tx: &mut Connection, caller: &Caller, app: &App, wanted: &ManifestProcess) -> ApiResult<()> {
-    if wanted.kind == WEB && wanted.patch == process_messages::Patch::default() && wanted.scale == Scale::default() {
+async fn set_process(
+    cc: &Cc,
+    tx: &mut Connection,
+    caller: &Caller,
+    app: &App,
+    wanted: &ManifestProcess,
+) -> ApiResult<()> {
+    if wanted.kind == WEB
+        && wanted.patch == process_messages::Patch::default()
+        && wanted.scale == Scale::default()
+    {
         return Ok(());
     }
     let process = match processes::find_by_type(tx, &app.guid, &wanted.kind).await? {
         Some(process) => process,
         None => {
-            app_actions::add_process(cc, tx, app, &wanted.kind, i64::from(wanted.kind == WEB), caller.into()).await?;
+            app_actions::add_process(
+                cc,
+                tx,
+                app,
+                &wanted.kind,
+                i64::from(wanted.kind == WEB),
+                caller.into(),
+            )
+            .await?;
             let made = processes::find_by_type(tx, &app.guid, &wanted.kind).await?;
             made.ok_or_else(|| ApiError::not_found("Process"))?
         }
     };
-    let described = |request: Value| {
-        json!({ "process_guid": process.guid, "process_type": process.kind, "request": request, "manifest_triggered": true })
-    };
+    let described = |request: Value| json!({ "process_guid": process.guid, "process_type": process.kind, "request": request, "manifest_triggered": true });
     if wanted.patch != process_messages::Patch::default() {
         process_messages::apply(cc, tx, &process, wanted.patch.clone()).await?;
         let data = described(json!({}));
@@ -184,7 +229,9 @@ async fn set_process(cc: &Cc, tx: &mut Connection, caller: &Caller, app: &App, w
         if !caller.is_admin() {
             feature_flags::require(tx, caller, "app_scaling").await?;
         }
-        let before = processes::find(tx, &process.guid).await?.ok_or_else(|| ApiError::not_found("Process"))?;
+        let before = processes::find(tx, &process.guid)
+            .await?
+            .ok_or_else(|| ApiError::not_found("Process"))?;
         resize(cc, tx, &before, wanted.scale).await?;
         let Scale { instances, memory_mb, disk_mb, log_rate } = wanted.scale;
         let request = json!({
@@ -193,7 +240,8 @@ async fn set_process(cc: &Cc, tx: &mut Connection, caller: &Caller, app: &App, w
             "disk_in_mb": disk_mb,
             "log_rate_limit_in_bytes_per_second": log_rate,
         });
-        app_actions::audit(cc, tx, caller, "audit.app.process.scale", app, described(request)).await?;
+        app_actions::audit(cc, tx, caller, "audit.app.process.scale", app, described(request))
+            .await?;
     }
     Ok(())
 }
@@ -217,7 +265,12 @@ async fn resize(cc: &Cc, tx: &mut Connection, process: &Process, scale: Scale) -
     Ok(())
 }
 
-async fn set_sidecar(cc: &Cc, tx: &mut Connection, app: &App, wanted: &ManifestSidecar) -> ApiResult<()> {
+async fn set_sidecar(
+    cc: &Cc,
+    tx: &mut Connection,
+    app: &App,
+    wanted: &ManifestSidecar,
+) -> ApiResult<()> {
     let columns = vec![
         ("command", (&wanted.command).into()),
         ("process_types", (&wanted.process_types).into()),
@@ -265,7 +318,9 @@ async fn set_routes(
     let domain = domain.ok_or_else(|| ApiError::unprocessable("No default domains available"))?;
     let text = format!("{made_up}.{}", domain.name);
     let route = ManifestRoute::parse(&text);
-    let route = route.ok_or_else(|| ApiError::unprocessable(format!("The route '{text}' is not a properly formed URL")))?;
+    let route = route.ok_or_else(|| {
+        ApiError::unprocessable(format!("The route '{text}' is not a properly formed URL"))
+    })?;
     map_all(by, tx, space, app, &[route]).await
 }
 
@@ -292,21 +347,34 @@ async fn unmap_all(by: By<'_>, tx: &mut Connection, app: &App, present: &[Route]
 }
 
 /// All routes are found or made before the first is mapped.
-async fn map_all(by: By<'_>, tx: &mut Connection, space: &Space, app: &App, wanted: &[ManifestRoute]) -> ApiResult<()> {
+async fn map_all(
+    by: By<'_>,
+    tx: &mut Connection,
+    space: &Space,
+    app: &App,
+    wanted: &[ManifestRoute],
+) -> ApiResult<()> {
     let mut found = Vec::new();
     for one in wanted {
-        let route = find_or_create(by, tx, space, one).await.map_err(|error| about_route(&one.text, error))?;
+        let route = find_or_create(by, tx, space, one)
+            .await
+            .map_err(|error| about_route(&one.text, error))?;
         found.push((route, one));
     }
     for (route, one) in found {
-        map(by, tx, app, &route, one.protocol.as_deref()).await.map_err(|error| about_route(&one.text, error))?;
+        map(by, tx, app, &route, one.protocol.as_deref())
+            .await
+            .map_err(|error| about_route(&one.text, error))?;
     }
     Ok(())
 }
 
 fn about_route(text: &str, error: ApiError) -> ApiError {
     let told = |(kind, detail): (Kind, String)| match kind {
-        Kind::UnprocessableEntity if !detail.starts_with("No domains exist") && !detail.starts_with("Routes cannot be mapped") => {
+        Kind::UnprocessableEntity
+            if !detail.starts_with("No domains exist")
+                && !detail.starts_with("Routes cannot be mapped") =>
+        {
             (kind, format!("For route '{text}': {detail}"))
         }
         _ => (kind, detail),
@@ -314,21 +382,29 @@ fn about_route(text: &str, error: ApiError) -> ApiError {
     ApiError(error.0.into_iter().map(told).collect())
 }
 
-async fn find_or_create(by: By<'_>, tx: &mut Connection, space: &Space, wanted: &ManifestRoute) -> ApiResult<Route> {
+async fn find_or_create(
+    by: By<'_>,
+    tx: &mut Connection,
+    space: &Space,
+    wanted: &ManifestRoute,
+) -> ApiResult<Route> {
     for (host, domain) in wanted.candidates() {
         let Some(domain) = domains::find_by_name(tx, &domain).await? else { continue };
         if let Some(problem) = crate::v3::routes::path_problem(&wanted.path) {
             return Err(ApiError::unprocessable(format!("Path {problem}")));
         }
         let port = wanted.port.unwrap_or(0);
-        if let Some(route) = routes::find_by_address(tx, &domain.guid, &host, &wanted.path, port).await? {
+        if let Some(route) =
+            routes::find_by_address(tx, &domain.guid, &host, &wanted.path, port).await?
+        {
             let shared = routes::shared_spaces(tx, &route.guid).await?;
             if route.space_guid != space.guid && !shared.contains(&space.guid) {
                 let detail = "Routes cannot be mapped to destinations in different spaces";
                 return Err(ApiError::unprocessable(detail));
             }
             if !wanted.options.is_empty() {
-                let after = crate::v3::routes::read_options(tx, &route.options, &wanted.options).await?;
+                let after =
+                    crate::v3::routes::read_options(tx, &route.options, &wanted.options).await?;
                 let set = vec![("options", (&after).into()), ("updated_at", by.cc.now().into())];
                 db::update(tx, "routes", &route.guid, set).await?;
                 routes::apps_changed(tx, &route.guid).await?;
@@ -355,7 +431,13 @@ async fn find_or_create(by: By<'_>, tx: &mut Connection, space: &Space, wanted: 
     Err(ApiError::unprocessable(format!("No domains exist for route {}", wanted.text)))
 }
 
-async fn map(by: By<'_>, tx: &mut Connection, app: &App, route: &Route, protocol: Option<&str>) -> ApiResult<()> {
+async fn map(
+    by: By<'_>,
+    tx: &mut Connection,
+    app: &App,
+    route: &Route,
+    protocol: Option<&str>,
+) -> ApiResult<()> {
     let present = routes::destinations_of(tx, &route.guid).await?;
     let wanted = Wanted {
         app_guid: app.guid.clone(),
@@ -383,14 +465,19 @@ async fn bind(
     wanted: &ManifestService,
 ) -> ApiResult<()> {
     let instance = service_instances::find_by_name(tx, &space.guid, &wanted.name).await?;
-    let instance = instance.ok_or_else(|| ApiError::not_found(&format!("Service instance '{}'", wanted.name)))?;
+    let instance = instance
+        .ok_or_else(|| ApiError::not_found(&format!("Service instance '{}'", wanted.name)))?;
     if service_bindings::of_app_and_instance(tx, &app.guid, &instance.guid).await?.is_some() {
         return Ok(());
     }
-    let about = |detail: &str| ApiError::unprocessable(format!("For service '{}': {detail}", wanted.name));
+    let about =
+        |detail: &str| ApiError::unprocessable(format!("For service '{}': {detail}", wanted.name));
     if wanted.parameters.is_some() {
-        return Err(about("Binding parameters are not supported for user-provided service instances"));
+        return Err(about(
+            "Binding parameters are not supported for user-provided service instances",
+        ));
     }
-    let bound = bindings::bind(cc, tx, caller, app, &instance, wanted.binding_name.as_deref(), true).await;
+    let bound =
+        bindings::bind(cc, tx, caller, app, &instance, wanted.binding_name.as_deref(), true).await;
     bound.map(drop).map_err(|error| about(&error.to_string()))
 }

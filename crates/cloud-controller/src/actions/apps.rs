@@ -10,8 +10,8 @@ use crate::db::apps::{self, App, NewApp, STARTED, STOPPED};
 use crate::db::audit_events::{Actor, Event, record};
 use crate::db::metadata::{self, MetadataPatch};
 use crate::db::processes::{self, NewProcess, Process, WEB};
-use crate::db::{self, Columns as _, blobs, query, quota_usage, tasks, usage_events};
-use crate::errors::{ApiError, ApiResult, when_taken};
+use crate::db::{self, Columns as _, blobs, deployments, query, quota_usage, tasks, usage_events};
+use crate::errors::{ApiError, ApiResult, Kind, when_taken};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -125,12 +125,30 @@ pub async fn turn(
     if turn != Turn::Stop && app.droplet_guid.is_none() {
         return Err(ApiError::unprocessable("Assign a droplet before starting this app."));
     }
+    let deployment = deployments::active_of_app(connection, &app.guid).await?;
+    match deployment {
+        Some(deployment) if turn == Turn::Stop && deployment.state == deployments::CANCELING => {
+            // Nothing has to be kept serving for.
+            super::deployments::finish_canceled(cc, connection, &deployment, app, None).await?;
+        }
+        Some(_) if turn == Turn::Stop => {
+            let detail = "Cannot stop the app while it is deploying, please cancel the deployment before stopping the app.";
+            return Err(Kind::StopDisabledDuringDeployment.with(detail));
+        }
+        _ => {}
+    }
     let state = if turn == Turn::Stop { STOPPED } else { STARTED };
     let was_started = app.is_started();
     if app.state != state {
         apps::update(connection, now, &app.guid, vec![("state", state.into())]).await?;
     }
     let anew = turn == Turn::Restart || (turn == Turn::Start && !was_started);
+    if anew {
+        let revision = super::revisions::update(cc, connection, &caller.into(), app).await?;
+        let guid = revision.map(|revision| revision.guid);
+        let text = "UPDATE processes SET revision_guid = $1 WHERE app_guid = $2";
+        query(text, [guid.into(), (&app.guid).into()]).run(connection).await?;
+    }
     for process in processes::of_app(connection, &app.guid).await? {
         match (turn, anew) {
             (Turn::Stop, _) if was_started => {
@@ -238,6 +256,8 @@ pub async fn delete(
         json!({ "request": { "recursive": true } }),
     )
     .await?;
+    let made = "DELETE FROM deployment_processes WHERE deployment_guid IN (SELECT guid FROM deployments WHERE app_guid = $1)";
+    query(made, [(&app.guid).into()]).run(connection).await?;
     for (table, kind) in [
         ("packages", "package"),
         ("builds", "build"),

@@ -27,7 +27,9 @@ pub async fn bind(
     if let Some(name) = name
         && service_bindings::is_name_taken(tx, &app.guid, name).await?
     {
-        let detail = format!("The binding name is invalid. App binding names must be unique. The app already has a binding with name '{name}'.");
+        let detail = format!(
+            "The binding name is invalid. App binding names must be unique. The app already has a binding with name '{name}'."
+        );
         return Err(ApiError::unprocessable(detail));
     }
     let columns = vec![
@@ -51,6 +53,15 @@ pub async fn bind(
         data["manifest_triggered"] = true.into();
     }
     let target = (guid.as_str(), "service_binding", name.unwrap_or_default());
-    common::audit(tx, cc, caller, "audit.service_binding.create", target, (Some(&app.space_guid), None), data).await?;
+    common::audit(
+        tx,
+        cc,
+        caller,
+        "audit.service_binding.create",
+        target,
+        (Some(&app.space_guid), None),
+        data,
+    )
+    .await?;
     Ok(guid)
 }

@@ -74,12 +74,15 @@ async fn remove_space(cc: &Cc, tx: &mut Connection, caller: &Caller, guid: &str)
 }
 
 async fn apps_in(tx: &mut Connection, space: &str) -> ApiResult<Vec<apps::App>> {
-    let rows = db::query("SELECT * FROM apps WHERE space_guid = $1 ORDER BY id", [space.into()]).all(tx).await?;
+    let rows = db::query("SELECT * FROM apps WHERE space_guid = $1 ORDER BY id", [space.into()])
+        .all(tx)
+        .await?;
     Ok(rows.iter().map(apps::read).collect::<db::Result<_>>()?)
 }
 
 async fn remove_org(cc: &Cc, tx: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<()> {
-    let org = organizations::find(tx, guid).await?.ok_or_else(|| ApiError::not_found("Organization"))?;
+    let org =
+        organizations::find(tx, guid).await?.ok_or_else(|| ApiError::not_found("Organization"))?;
     if let Some(name) = shared_domains(tx, guid).await?.first() {
         let detail = format!(
             "Deletion of organization {} failed because one or more resources within could not be deleted.\n\n\
@@ -93,13 +96,24 @@ async fn remove_org(cc: &Cc, tx: &mut Connection, caller: &Caller, guid: &str) -
     }
     let target = (guid, "organization", org.name.as_str());
     let data = json!({ "request": { "recursive": true } });
-    common::audit(tx, cc, caller, "audit.organization.delete-request", target, (None, Some(guid)), data).await?;
+    common::audit(
+        tx,
+        cc,
+        caller,
+        "audit.organization.delete-request",
+        target,
+        (None, Some(guid)),
+        data,
+    )
+    .await?;
     Ok(organizations::delete(tx, guid).await?)
 }
 
 /// Names of the organization's own domains that others use.
 async fn shared_domains(tx: &mut Connection, org: &str) -> ApiResult<Vec<String>> {
-    let rows = db::query("SELECT * FROM domains WHERE org_guid = $1 ORDER BY id", [org.into()]).all(tx).await?;
+    let rows = db::query("SELECT * FROM domains WHERE org_guid = $1 ORDER BY id", [org.into()])
+        .all(tx)
+        .await?;
     let mut names = Vec::new();
     for row in &rows {
         let domain = domains::read(row)?;

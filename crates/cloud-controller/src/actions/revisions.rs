@@ -31,13 +31,16 @@ fn reasons(before: &Content, after: &Content) -> Vec<String> {
         reasons.push("New environment variables deployed.".to_owned());
     }
     let none = Map::new();
-    let (old, new) = (before.commands.as_object().unwrap_or(&none), after.commands.as_object().unwrap_or(&none));
+    let (old, new) =
+        (before.commands.as_object().unwrap_or(&none), after.commands.as_object().unwrap_or(&none));
     for (kind, command) in new {
         reasons.extend(match old.get(kind) {
             None => Some(format!("New process type '{kind}' added.")),
             Some(same) if same == command => None,
             Some(Value::Null) => Some(format!("Custom start command added for '{kind}' process.")),
-            Some(_) if command.is_null() => Some(format!("Custom start command removed for '{kind}' process.")),
+            Some(_) if command.is_null() => {
+                Some(format!("Custom start command removed for '{kind}' process."))
+            }
             Some(_) => Some(format!("Custom start command updated for '{kind}' process.")),
         });
     }
@@ -59,7 +62,10 @@ fn sidecar_reasons(old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<St
         Some(same) if same == sidecar => None,
         Some(_) => Some(format!("Sidecar '{name}' updated.")),
     });
-    let gone = old.keys().filter(|name| !new.contains_key(*name)).map(|name| format!("Sidecar '{name}' removed."));
+    let gone = old
+        .keys()
+        .filter(|name| !new.contains_key(*name))
+        .map(|name| format!("Sidecar '{name}' removed."));
     changed.chain(gone).collect()
 }
 
@@ -131,9 +137,16 @@ pub async fn roll_back(
     }
     reasons.push(format!("Rolled back to revision {}.", target.version));
     let now = cc.now();
-    apps::update(connection, now, &app.guid, vec![("sealed_env", (&target.sealed_env).into())]).await?;
-    db::delete(connection, "sidecars", "app_guid", &app.guid).await?;
+    apps::update(connection, now, &app.guid, vec![("sealed_env", (&target.sealed_env).into())])
+        .await?;
+    // Those of the droplet came with it; the user's become those of the revision.
+    let users = "DELETE FROM sidecars WHERE app_guid = $1 AND origin = 'user'";
+    db::query(users, [(&app.guid).into()]).run(connection).await?;
+    let present = by_name(&revisions::sidecars(connection, &app.guid).await?);
     for sidecar in target.sidecars.as_array().into_iter().flatten() {
+        if sidecar["name"].as_str().is_some_and(|name| present.contains_key(name)) {
+            continue;
+        }
         let columns = vec![
             ("guid", base::new_guid().into()),
             ("app_guid", (&app.guid).into()),

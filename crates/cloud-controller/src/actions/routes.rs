@@ -66,11 +66,15 @@ pub fn problem(address: &Address, domain: &Domain) -> Option<String> {
 pub fn taken(address: &Address, domain: &Domain) -> ApiError {
     let name = &domain.name;
     let detail = match (address.host.as_str(), address.path.as_str(), address.port.unwrap_or(0)) {
-        (_, _, port) if port != 0 => format!("Route already exists with port '{port}' for domain '{name}'."),
+        (_, _, port) if port != 0 => {
+            format!("Route already exists with port '{port}' for domain '{name}'.")
+        }
         ("", "", _) => format!("Route already exists for domain '{name}'."),
         ("", path, _) => format!("Route already exists with path '{path}' for domain '{name}'."),
         (host, "", _) => format!("Route already exists with host '{host}' for domain '{name}'."),
-        (host, path, _) => format!("Route already exists with host '{host}' and path '{path}' for domain '{name}'."),
+        (host, path, _) => format!(
+            "Route already exists with host '{host}' and path '{path}' for domain '{name}'."
+        ),
     };
     ApiError::unprocessable(detail)
 }
@@ -96,7 +100,10 @@ pub async fn create(
     let org = &space.org_guid;
     if !domains::usable_by(tx, domain, org).await? {
         let org = organizations::find(tx, org).await?.map(|org| org.name).unwrap_or_default();
-        let detail = format!("Invalid domain. Domain '{}' is not available in organization '{org}'.", domain.name);
+        let detail = format!(
+            "Invalid domain. Domain '{}' is not available in organization '{org}'.",
+            domain.name
+        );
         return Err(ApiError::unprocessable(detail));
     }
     if let Some(problem) = problem(address, domain) {
@@ -106,11 +113,16 @@ pub async fn create(
     if !address.host.is_empty() && domains::is_name_taken(tx, &whole).await? {
         return Err(ApiError::unprocessable(format!("Route conflicts with domain '{whole}'.")));
     }
-    if by.cc.config.system_domain.as_deref() == Some(&domain.name) && SYSTEM_HOSTS.contains(&address.host.as_str()) {
+    if by.cc.config.system_domain.as_deref() == Some(&domain.name)
+        && SYSTEM_HOSTS.contains(&address.host.as_str())
+    {
         return Err(ApiError::unprocessable("Route conflicts with a reserved system route."));
     }
     let port = address.port.unwrap_or(0);
-    if routes::find_by_address(tx, &domain.guid, &address.host, &address.path, port).await?.is_some() {
+    if routes::find_by_address(tx, &domain.guid, &address.host, &address.path, port)
+        .await?
+        .is_some()
+    {
         return Err(taken(address, domain));
     }
     check_same_host(tx, space, domain, address).await?;
@@ -127,7 +139,16 @@ pub async fn create(
     let guid = made.map_err(|cause| when_taken(cause, taken(address, domain)))?;
     let target = (guid.as_str(), "route", address.host.as_str());
     let data = marked(by, json!({ "request": request }));
-    common::audit(tx, by.cc, by.caller, "audit.route.create", target, (Some(&space.guid), None), data).await?;
+    common::audit(
+        tx,
+        by.cc,
+        by.caller,
+        "audit.route.create",
+        target,
+        (Some(&space.guid), None),
+        data,
+    )
+    .await?;
     routes::find(tx, &guid).await?.ok_or_else(|| ApiError::not_found("Route"))
 }
 
@@ -135,7 +156,12 @@ pub async fn create(
 const SYSTEM_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache", "doppler", "log-stream", "ssh"];
 
 /// On shared domains a host belongs to one space with all its paths: else apps could read each other's cookies.
-async fn check_same_host(tx: &mut Connection, space: &Space, domain: &Domain, address: &Address) -> ApiResult<()> {
+async fn check_same_host(
+    tx: &mut Connection,
+    space: &Space,
+    domain: &Domain,
+    address: &Address,
+) -> ApiResult<()> {
     let open = domain.is_tcp() || !domain.is_shared();
     if !open && routes::host_is_elsewhere(tx, &domain.guid, &address.host, &space.guid).await? {
         return Err(taken(&Address { path: String::new(), ..address.clone() }, domain));
@@ -161,7 +187,12 @@ pub struct Wanted {
 }
 
 /// Adds destinations to those there are.
-pub async fn add(by: By<'_>, tx: &mut Connection, route: &Route, wanted: &[Wanted]) -> ApiResult<()> {
+pub async fn add(
+    by: By<'_>,
+    tx: &mut Connection,
+    route: &Route,
+    wanted: &[Wanted],
+) -> ApiResult<()> {
     let (new, apps) = resolve(tx, route, wanted).await?;
     let present = routes::destinations_of(tx, &route.guid).await?;
     if present.iter().any(|old| old.weight.is_some()) {
@@ -191,7 +222,12 @@ pub async fn add(by: By<'_>, tx: &mut Connection, route: &Route, wanted: &[Wante
 }
 
 /// Makes the destinations be exactly these; those that stay keep their guids.
-pub async fn replace(by: By<'_>, tx: &mut Connection, route: &Route, wanted: &[Wanted]) -> ApiResult<()> {
+pub async fn replace(
+    by: By<'_>,
+    tx: &mut Connection,
+    route: &Route,
+    wanted: &[Wanted],
+) -> ApiResult<()> {
     let (new, apps) = resolve(tx, route, wanted).await?;
     let present = routes::destinations_of(tx, &route.guid).await?;
     let same = |old: &Destination, new: &NewDestination| {
@@ -211,7 +247,11 @@ fn same_place(old: &Destination, new: &NewDestination) -> bool {
 }
 
 /// Fills in ports and protocols, and checks that the apps may stand behind this route.
-async fn resolve(tx: &mut Connection, route: &Route, wanted: &[Wanted]) -> ApiResult<(Vec<NewDestination>, Vec<App>)> {
+async fn resolve(
+    tx: &mut Connection,
+    route: &Route,
+    wanted: &[Wanted],
+) -> ApiResult<(Vec<NewDestination>, Vec<App>)> {
     let mut found: Vec<App> = Vec::new();
     let mut missing = Vec::new();
     for guid in wanted.iter().map(|wanted| wanted.app_guid.as_str()).collect::<BTreeSet<_>>() {
@@ -225,11 +265,16 @@ async fn resolve(tx: &mut Connection, route: &Route, wanted: &[Wanted]) -> ApiRe
         return Err(ApiError::unprocessable(detail));
     }
     let shared = routes::shared_spaces(tx, &route.guid).await?;
-    if found.iter().any(|app| app.space_guid != route.space_guid && !shared.contains(&app.space_guid)) {
-        let detail = "Routes destinations must be in either the route's space or the route's shared spaces";
+    if found
+        .iter()
+        .any(|app| app.space_guid != route.space_guid && !shared.contains(&app.space_guid))
+    {
+        let detail =
+            "Routes destinations must be in either the route's space or the route's shared spaces";
         return Err(ApiError::unprocessable(detail));
     }
-    let new: Vec<NewDestination> = wanted.iter().map(|wanted| filled(wanted, route, &found)).collect();
+    let new: Vec<NewDestination> =
+        wanted.iter().map(|wanted| filled(wanted, route, &found)).collect();
     if new.iter().enumerate().any(|(at, one)| new[..at].contains(one)) {
         return Err(ApiError::unprocessable("Destinations cannot contain duplicate entries"));
     }
@@ -256,7 +301,13 @@ fn filled(wanted: &Wanted, route: &Route, apps: &[App]) -> NewDestination {
     }
 }
 
-async fn insert(by: By<'_>, tx: &mut Connection, route: &Route, new: &NewDestination, apps: &[App]) -> ApiResult<()> {
+async fn insert(
+    by: By<'_>,
+    tx: &mut Connection,
+    route: &Route,
+    new: &NewDestination,
+    apps: &[App],
+) -> ApiResult<()> {
     let guid = routes::map(tx, by.cc.now(), &route.guid, new).await?;
     let Some(app) = apps.iter().find(|app| app.guid == new.app_guid) else { return Ok(()) };
     let data = json!({
@@ -268,11 +319,17 @@ async fn insert(by: By<'_>, tx: &mut Connection, route: &Route, new: &NewDestina
         "weight": new.weight,
         "protocol": new.protocol,
     });
-    Ok(app_actions::audit(by.cc, tx, by.caller, "audit.app.map-route", app, marked(by, data)).await?)
+    Ok(app_actions::audit(by.cc, tx, by.caller, "audit.app.map-route", app, marked(by, data))
+        .await?)
 }
 
 /// Takes one destination away.
-pub async fn remove(by: By<'_>, tx: &mut Connection, route: &Route, old: &Destination) -> ApiResult<()> {
+pub async fn remove(
+    by: By<'_>,
+    tx: &mut Connection,
+    route: &Route,
+    old: &Destination,
+) -> ApiResult<()> {
     routes::unmap(tx, old).await?;
     let Some(app) = apps::find(tx, &old.app_guid).await? else { return Ok(()) };
     let data = json!({
@@ -284,7 +341,8 @@ pub async fn remove(by: By<'_>, tx: &mut Connection, route: &Route, old: &Destin
         "weight": old.weight,
         "protocol": old.protocol,
     });
-    Ok(app_actions::audit(by.cc, tx, by.caller, "audit.app.unmap-route", &app, marked(by, data)).await?)
+    Ok(app_actions::audit(by.cc, tx, by.caller, "audit.app.unmap-route", &app, marked(by, data))
+        .await?)
 }
 
 /// Deletes a route, noting who did.
@@ -298,13 +356,24 @@ pub async fn delete(by: By<'_>, tx: &mut Connection, route: &Route) -> ApiResult
 
 /// Pure: a route's options after a change (null removes one), or what is wrong with them. `hash` says whether
 /// routing by a hash is switched on.
-pub fn options(before: &Value, change: &Map<String, Value>, hash: bool) -> Result<Value, Vec<String>> {
-    let known: &[&str] = if hash { &["loadbalancing", "hash_header", "hash_balance"] } else { &["loadbalancing"] };
-    let algorithms: &[&str] =
-        if hash { &["round-robin", "least-connection", "hash"] } else { &["round-robin", "least-connection"] };
+pub fn options(
+    before: &Value,
+    change: &Map<String, Value>,
+    hash: bool,
+) -> Result<Value, Vec<String>> {
+    let known: &[&str] =
+        if hash { &["loadbalancing", "hash_header", "hash_balance"] } else { &["loadbalancing"] };
+    let algorithms: &[&str] = if hash {
+        &["round-robin", "least-connection", "hash"]
+    } else {
+        &["round-robin", "least-connection"]
+    };
     let mut wrong = Vec::new();
-    let unknown: Vec<String> =
-        change.keys().filter(|key| !known.contains(&key.as_str())).map(|key| format!("'{key}'")).collect();
+    let unknown: Vec<String> = change
+        .keys()
+        .filter(|key| !known.contains(&key.as_str()))
+        .map(|key| format!("'{key}'"))
+        .collect();
     if !unknown.is_empty() {
         wrong.push(format!("Options Unknown field(s): {}", unknown.join(", ")));
     }
@@ -315,15 +384,22 @@ pub fn options(before: &Value, change: &Map<String, Value>, hash: bool) -> Resul
             value => drop(after.insert(key.clone(), value.clone())),
         }
     }
-    let algorithm = after.get("loadbalancing").map(|value| value.as_str().unwrap_or("?").to_owned());
+    let algorithm =
+        after.get("loadbalancing").map(|value| value.as_str().unwrap_or("?").to_owned());
     if algorithm.as_ref().is_some_and(|name| !algorithms.contains(&name.as_str())) {
-        wrong.push(format!("Options Loadbalancing must be one of '{}' if present", algorithms.join(", ")));
+        wrong.push(format!(
+            "Options Loadbalancing must be one of '{}' if present",
+            algorithms.join(", ")
+        ));
     }
     let hashes = algorithm.as_deref() == Some("hash");
     if !hashes {
         for (key, spoken) in [("hash_header", "Hash header"), ("hash_balance", "Hash balance")] {
             // Going over to another algorithm drops what only a hash needs.
-            if after.remove(key).is_some() && change.get(key).is_some_and(|value| !value.is_null()) && hash {
+            if after.remove(key).is_some()
+                && change.get(key).is_some_and(|value| !value.is_null())
+                && hash
+            {
                 wrong.push(format!("Options {spoken} can only be set when loadbalancing is hash"));
             }
         }
@@ -334,11 +410,13 @@ pub fn options(before: &Value, change: &Map<String, Value>, hash: bool) -> Resul
         wrong.push("Options Hash header must be at most 128 characters".to_owned());
     }
     if let Some(balance) = after.get("hash_balance") {
-        let number = balance.as_f64().or_else(|| balance.as_str().and_then(|text| text.parse().ok()));
+        let number =
+            balance.as_f64().or_else(|| balance.as_str().and_then(|text| text.parse().ok()));
         match number {
             None => wrong.push("Options Hash balance must be a numeric value".to_owned()),
             Some(number) if number == 0.0 || (1.1..=10.0).contains(&number) => {}
-            Some(_) => wrong.push("Options Hash balance must be either 0 or between 1.1 and 10.0".to_owned()),
+            Some(_) => wrong
+                .push("Options Hash balance must be either 0 or between 1.1 and 10.0".to_owned()),
         }
     }
     if wrong.is_empty() { Ok(Value::Object(after)) } else { Err(wrong) }
@@ -374,8 +452,14 @@ mod tests {
         assert_eq!(problem(&address("a", "/x", None), &shared), None);
         assert!(problem(&address("", "", None), &shared).unwrap().starts_with("Missing host"));
         assert_eq!(problem(&address("", "", None), &domain(Some("o"), false, None)), None);
-        assert!(problem(&address("a", "", Some(80)), &shared).unwrap().contains("do not support ports"));
-        assert!(problem(&address("*", "", None), &domain(None, true, None)).unwrap().starts_with("Wildcard"));
+        assert!(
+            problem(&address("a", "", Some(80)), &shared).unwrap().contains("do not support ports")
+        );
+        assert!(
+            problem(&address("*", "", None), &domain(None, true, None))
+                .unwrap()
+                .starts_with("Wildcard")
+        );
         let tcp = domain(None, false, Some("g"));
         assert_eq!(problem(&address("", "", Some(1024)), &tcp), None);
         assert!(problem(&address("a", "", Some(1024)), &tcp).unwrap().starts_with("Hosts"));
@@ -386,7 +470,10 @@ mod tests {
         let domain = domain(None, false, None);
         let text = |host, path| taken(&address(host, path, None), &domain).to_string();
         assert_eq!(text("a", ""), "Route already exists with host 'a' for domain 'apps.test'.");
-        assert_eq!(text("a", "/b"), "Route already exists with host 'a' and path '/b' for domain 'apps.test'.");
+        assert_eq!(
+            text("a", "/b"),
+            "Route already exists with host 'a' and path '/b' for domain 'apps.test'."
+        );
         assert_eq!(text("", ""), "Route already exists for domain 'apps.test'.");
     }
 
@@ -398,8 +485,14 @@ mod tests {
         let off = options(&json!({}), &change(hash.clone()), false).unwrap_err();
         assert!(off.iter().any(|text| text.contains("Unknown field(s): 'hash_header'")), "{off:?}");
         let other = change(json!({ "loadbalancing": "round-robin" }));
-        assert_eq!(options(&hash, &other, true).unwrap(), json!({ "loadbalancing": "round-robin" }));
+        assert_eq!(
+            options(&hash, &other, true).unwrap(),
+            json!({ "loadbalancing": "round-robin" })
+        );
         let none = change(json!({ "loadbalancing": null }));
-        assert_eq!(options(&json!({ "loadbalancing": "round-robin" }), &none, false).unwrap(), json!({}));
+        assert_eq!(
+            options(&json!({ "loadbalancing": "round-robin" }), &none, false).unwrap(),
+            json!({})
+        );
     }
 }

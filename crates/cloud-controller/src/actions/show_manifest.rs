@@ -13,7 +13,18 @@ use crate::v3::lifecycle;
 
 /// The keys in the order people expect.
 const ORDER: &[&str] = &[
-    "name", "lifecycle", "stack", "buildpacks", "docker", "env", "features", "metadata", "routes", "services", "processes", "sidecars",
+    "name",
+    "lifecycle",
+    "stack",
+    "buildpacks",
+    "docker",
+    "env",
+    "features",
+    "metadata",
+    "routes",
+    "services",
+    "processes",
+    "sidecars",
 ];
 
 /// The entry of `applications`; empty parts are left out.
@@ -24,20 +35,25 @@ pub async fn app(cc: &Cc, connection: &mut Connection, app: &App) -> ApiResult<M
     if app.lifecycle == lifecycle::DOCKER {
         manifest.extend(docker(connection, app).await?.map(|docker| ("docker".to_owned(), docker)));
     } else {
-        manifest.extend(app.stack.as_ref().map(|stack| ("stack".to_owned(), stack.as_str().into())));
-        let buildpacks: Vec<String> = app.buildpacks.iter().map(|name| lifecycle::without_password(name)).collect();
+        manifest
+            .extend(app.stack.as_ref().map(|stack| ("stack".to_owned(), stack.as_str().into())));
+        let buildpacks: Vec<String> =
+            app.buildpacks.iter().map(|name| lifecycle::without_password(name)).collect();
         put_list(&mut manifest, "buildpacks", buildpacks.into_iter().map(Value::from).collect());
     }
     let variables = cc.seal.open_json(app.sealed_env.as_deref())?;
     if variables.as_object().is_some_and(|object| !object.is_empty()) {
         manifest.insert("env".to_owned(), variables);
     }
-    manifest.insert("features".to_owned(), json!({
-        "ssh": app.enable_ssh.unwrap_or(true),
-        "revisions": app.revisions_enabled,
-        "service-binding-k8s": app.service_binding_k8s,
-        "file-based-vcap-services": app.file_based_vcap_services,
-    }));
+    manifest.insert(
+        "features".to_owned(),
+        json!({
+            "ssh": app.enable_ssh.unwrap_or(true),
+            "revisions": app.revisions_enabled,
+            "service-binding-k8s": app.service_binding_k8s,
+            "file-based-vcap-services": app.file_based_vcap_services,
+        }),
+    );
     let own = metadata::load_one(connection, "app", &app.guid).await?;
     let mut shown = Map::new();
     for (name, entries) in [("labels", own.labels), ("annotations", own.annotations)] {
@@ -49,8 +65,11 @@ pub async fn app(cc: &Cc, connection: &mut Connection, app: &App) -> ApiResult<M
         manifest.insert("metadata".to_owned(), Value::Object(shown));
     }
     put_list(&mut manifest, "routes", shown_routes(connection, app).await?);
-    let mut services: Vec<String> =
-        service_bindings::of_app(connection, &app.guid).await?.into_iter().map(|(_, instance)| instance.name).collect();
+    let mut services: Vec<String> = service_bindings::of_app(connection, &app.guid)
+        .await?
+        .into_iter()
+        .map(|(_, instance)| instance.name)
+        .collect();
     services.sort_by_key(|name| name.to_lowercase());
     put_list(&mut manifest, "services", services.into_iter().map(Value::from).collect());
     let mut all = processes::of_app(connection, &app.guid).await?;
@@ -101,7 +120,9 @@ fn ordered(value: &Value) -> ApiResult<serde_norway::Value> {
 
 async fn docker(connection: &mut Connection, app: &App) -> ApiResult<Option<Value>> {
     let text = "SELECT docker_image, docker_username FROM packages WHERE app_guid = $1 AND type = 'docker' ORDER BY id DESC LIMIT 1";
-    let Some(row) = query(text, [(&app.guid).into()]).optional(connection).await? else { return Ok(None) };
+    let Some(row) = query(text, [(&app.guid).into()]).optional(connection).await? else {
+        return Ok(None);
+    };
     let mut docker = json!({ "image": row.maybe_text("docker_image")? });
     if let Some(user) = row.maybe_text("docker_username")? {
         docker["username"] = user.into();
@@ -115,13 +136,18 @@ async fn shown_routes(connection: &mut Connection, app: &App) -> ApiResult<Vec<V
     let destinations = routes::destinations(connection, &guids).await?;
     let mut shown: Vec<(String, Value)> = Vec::new();
     for route in &found {
-        let own = destinations.get(&route.guid).into_iter().flatten().filter(|one| one.app_guid == app.guid);
+        let own = destinations
+            .get(&route.guid)
+            .into_iter()
+            .flatten()
+            .filter(|one| one.app_guid == app.guid);
         for destination in own {
             let url = route.url();
-            shown.push((
-                url.to_lowercase(),
-                json!({ "route": url, "protocol": destination.protocol, "options": route.options }),
-            ));
+            let mut entry = json!({ "route": url, "protocol": destination.protocol });
+            if route.options.as_object().is_some_and(|options| !options.is_empty()) {
+                entry["options"] = route.options.clone();
+            }
+            shown.push((url.to_lowercase(), entry));
         }
     }
     shown.sort_by(|a, b| a.0.cmp(&b.0));
@@ -129,7 +155,11 @@ async fn shown_routes(connection: &mut Connection, app: &App) -> ApiResult<Vec<V
 }
 
 fn process(process: &Process) -> Value {
-    let rate = if process.log_rate < 0 { Value::from(-1) } else { Value::from(units::spoken(process.log_rate)) };
+    let rate = if process.log_rate < 0 {
+        Value::from(-1)
+    } else {
+        Value::from(units::spoken(process.log_rate))
+    };
     let mut shown = json!({
         "type": process.kind,
         "instances": process.instances,
@@ -149,7 +179,10 @@ fn process(process: &Process) -> Value {
         let HealthCheck { kind, endpoint, invocation_timeout, interval, .. } = check;
         put(&format!("{prefix}health-check-type"), Some(kind.as_str().into()));
         put(&format!("{prefix}health-check-http-endpoint"), endpoint.clone().map(Value::from));
-        put(&format!("{prefix}health-check-invocation-timeout"), invocation_timeout.map(Value::from));
+        put(
+            &format!("{prefix}health-check-invocation-timeout"),
+            invocation_timeout.map(Value::from),
+        );
         put(&format!("{prefix}health-check-interval"), interval.map(Value::from));
     }
     shown

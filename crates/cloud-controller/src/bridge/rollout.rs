@@ -75,7 +75,8 @@ pub fn step(view: &View) -> Vec<Action> {
 fn deploy(view: &View, pause_at: Option<i64>) -> Vec<Action> {
     let ready = view.new.ready();
     let target = pause_at.unwrap_or(view.wanted).min(view.wanted);
-    let olds: Vec<(Which, &Side)> = view.old.iter().enumerate().map(|(at, side)| (Which::Old(at), side)).collect();
+    let olds: Vec<(Which, &Side)> =
+        view.old.iter().enumerate().map(|(at, side)| (Which::Old(at), side)).collect();
     // While a canary is looked at there is one instance more than wanted.
     let keep = view.wanted - ready + i64::from(pause_at.is_some());
     if ready >= target {
@@ -98,13 +99,19 @@ fn deploy(view: &View, pause_at: Option<i64>) -> Vec<Action> {
 fn cancel(view: &View) -> Vec<Action> {
     let Some(back) = view.old.get(view.back_to) else { return vec![Action::Canceled] };
     let mut others = vec![(Which::New, &view.new)];
-    others.extend(view.old.iter().enumerate().filter(|(at, _)| *at != view.back_to).map(|(at, side)| (Which::Old(at), side)));
+    others.extend(
+        view.old
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != view.back_to)
+            .map(|(at, side)| (Which::Old(at), side)),
+    );
     let nothing_to_lose = others.iter().all(|(_, side)| side.routable.is_empty());
     if back.ready() >= view.wanted || nothing_to_lose || back.hopeless {
         return vec![Action::Canceled];
     }
     let mut actions = Vec::new();
-    if back.instances != view.wanted {
+    if back.instances < view.wanted {
         actions.push(Action::Scale(Which::Old(view.back_to), view.wanted));
     }
     // The new process is the first to go.
@@ -150,7 +157,14 @@ mod tests {
     }
 
     fn rolling(wanted: i64, new: Side, old: Side) -> View {
-        View { phase: Phase::Deploying { pause_at: None }, wanted, max_in_flight: 1, new, old: vec![old], back_to: 0 }
+        View {
+            phase: Phase::Deploying { pause_at: None },
+            wanted,
+            max_in_flight: 1,
+            new,
+            old: vec![old],
+            back_to: 0,
+        }
     }
 
     #[test]
@@ -166,7 +180,10 @@ mod tests {
 
     #[test]
     fn a_canary_waits_for_a_person() {
-        let canary = View { phase: Phase::Deploying { pause_at: Some(1) }, ..rolling(3, side(1, 1), side(3, 3)) };
+        let canary = View {
+            phase: Phase::Deploying { pause_at: Some(1) },
+            ..rolling(3, side(1, 1), side(3, 3))
+        };
         assert_eq!(step(&canary), [Action::Pause]);
         assert!(step(&View { phase: Phase::Paused, ..canary }).is_empty());
     }
@@ -207,11 +224,14 @@ mod tests {
 
     /// Some instance that should serve and does not comes up; `chance` says which.
     fn one_comes_up(view: &mut View, chance: usize) {
-        let mut sides: Vec<&mut Side> = std::iter::once(&mut view.new).chain(view.old.iter_mut()).collect();
+        let mut sides: Vec<&mut Side> =
+            std::iter::once(&mut view.new).chain(view.old.iter_mut()).collect();
         let missing: Vec<(usize, i64)> = sides
             .iter()
             .enumerate()
-            .flat_map(|(at, side)| (0..side.instances).filter(|i| !side.routable.contains(i)).map(move |i| (at, i)))
+            .flat_map(|(at, side)| {
+                (0..side.instances).filter(|i| !side.routable.contains(i)).map(move |i| (at, i))
+            })
             .collect();
         if let Some((at, index)) = missing.get(chance % missing.len().max(1)) {
             sides[*at].routable.insert(*index);
@@ -272,7 +292,8 @@ mod tests {
         #[test]
         fn every_deployment_ends(mut view in views(), chance in any::<usize>()) {
             for turn in 0..200 {
-                if !apply(&mut view, &step(&view)) {
+                let actions = step(&view);
+                if !apply(&mut view, &actions) {
                     return Ok(());
                 }
                 if view.phase == Phase::Paused {

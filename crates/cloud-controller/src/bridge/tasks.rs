@@ -49,10 +49,12 @@ pub async fn recipe(
     let mappings = routing::of_apps(connection, std::slice::from_ref(&app.guid)).await?;
     let mappings = mappings.get(&app.guid).map_or(&[][..], Vec::as_slice);
     let view =
-        recipes::view(connection, &cc.seal, &cc.config.cf_api(), &app, mappings, Phase::Running).await?;
+        recipes::view(connection, &cc.seal, &cc.config.cf_api(), &app, mappings, Phase::Running)
+            .await?;
     Ok(TaskRecipe {
         view,
-        security_rules: recipes::security_rules(connection, &app.space_guid, Phase::Running).await?,
+        security_rules: recipes::security_rules(connection, &app.space_guid, Phase::Running)
+            .await?,
         isolation_segment: recipes::isolation_segment(connection, &app.space_guid).await?,
         task,
         app,
@@ -73,7 +75,11 @@ pub fn definition(recipe: &TaskRecipe, config: &Config) -> TaskDefinition {
     };
     let launcher = Action::Run(RunAction {
         path: format!("{LIFECYCLE}/launcher"),
-        args: vec!["app".to_owned(), task.command.clone(), recipe.droplet.execution_metadata.clone()],
+        args: vec![
+            "app".to_owned(),
+            task.command.clone(),
+            recipe.droplet.execution_metadata.clone(),
+        ],
         env: recipe.view.variables(&[], limits, None),
         resource_limits: ResourceLimits { nofile: Some(config.limits.app_fds) },
         user: user.to_owned(),
@@ -100,7 +106,10 @@ pub fn definition(recipe: &TaskRecipe, config: &Config) -> TaskDefinition {
             ..RunInfo::default()
         },
         result_file: String::new(),
-        completion_callback_url: address(config, &format!("/internal/tasks/{}/completed", task.guid)),
+        completion_callback_url: address(
+            config,
+            &format!("/internal/tasks/{}/completed", task.guid),
+        ),
         annotation: String::new(),
     }
 }
@@ -156,7 +165,9 @@ fn compare(
     at_diego: &BTreeSet<&str>,
     busy: &BTreeSet<&str>,
 ) -> Differences {
-    let wanted = |guid: &str| states.get(guid).is_some_and(|state| [PENDING, RUNNING].contains(&state.as_str()));
+    let wanted = |guid: &str| {
+        states.get(guid).is_some_and(|state| [PENDING, RUNNING].contains(&state.as_str()))
+    };
     Differences {
         lost: open.iter().filter(|guid| !at_diego.contains(guid.as_str())).cloned().collect(),
         unwanted: busy.iter().filter(|guid| !wanted(guid)).map(|guid| (*guid).to_owned()).collect(),
@@ -169,7 +180,11 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     let found = cc.bbs.tasks(&filter).await.context("listing tasks")?;
     let found: Vec<_> = found.iter().filter(|task| task.domain.as_str() == TASKS_DOMAIN).collect();
     let at_diego: BTreeSet<&str> = found.iter().map(|task| task.task_guid.as_str()).collect();
-    let busy = found.iter().filter(|task| is_open(&task.state)).map(|task| task.task_guid.as_str()).collect();
+    let busy = found
+        .iter()
+        .filter(|task| is_open(&task.state))
+        .map(|task| task.task_guid.as_str())
+        .collect();
     // Read after Diego was asked, so that whatever it has is known here.
     let (open, states) = {
         let mut connection = cc.db.read().await?;

@@ -41,6 +41,7 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
     let filter = ActualLrpFilter { domain: Some(APPS_DOMAIN.into()), ..ActualLrpFilter::default() };
     let all = cc.bbs.actual_lrps(&filter).await.context("listing actual LRPs")?;
     cc.mirror.replace(all);
+    cc.rollouts.poke();
     backoff.reset();
     while let Some(event) = events.next().await {
         if let Event::ActualLrpCrashed { key, instance, crash_count, crash_reason, since } = &event

@@ -80,7 +80,10 @@ pub async fn expire(
     app: &str,
     kept: usize,
 ) -> Result<()> {
-    let current = "SELECT droplet_guid FROM apps WHERE guid = $1 AND droplet_guid IS NOT NULL";
+    // Between two web processes of a deployment there are two droplets that run.
+    let current = "SELECT droplet_guid FROM apps WHERE guid = $1 AND droplet_guid IS NOT NULL UNION \
+                   SELECT r.droplet_guid FROM processes p JOIN revisions r ON r.guid = p.revision_guid \
+                   WHERE p.app_guid = $1 AND r.droplet_guid IS NOT NULL";
     let made_from = format!(
         "SELECT package_guid FROM droplets WHERE guid IN ({current}) AND package_guid IS NOT NULL"
     );

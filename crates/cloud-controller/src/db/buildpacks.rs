@@ -40,12 +40,20 @@ pub fn read(row: &Row) -> Result<Buildpack> {
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Buildpack>> {
-    let row = query("SELECT * FROM buildpacks WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row = query("SELECT * FROM buildpacks WHERE guid = $1", [guid.into()])
+        .optional(connection)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
 /// Whether another one has the name, the stack and the lifecycle.
-pub async fn is_taken(connection: &mut Connection, name: &str, stack: &str, lifecycle: &str, except: &str) -> Result<bool> {
+pub async fn is_taken(
+    connection: &mut Connection,
+    name: &str,
+    stack: &str,
+    lifecycle: &str,
+    except: &str,
+) -> Result<bool> {
     let text = "SELECT guid FROM buildpacks WHERE name = $1 AND stack = $2 AND lifecycle = $3 AND guid <> $4";
     let args = [name.into(), stack.into(), lifecycle.into(), except.into()];
     Ok(query(text, args).optional(connection).await?.is_some())
@@ -63,7 +71,11 @@ pub struct NewBuildpack {
 }
 
 /// Takes its place among the others; those at and after it make room.
-pub async fn insert(connection: &mut Connection, now: Timestamp, new: &NewBuildpack) -> Result<String> {
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    new: &NewBuildpack,
+) -> Result<String> {
     let guid = base::new_guid();
     let columns = vec![
         ("guid", (&guid).into()),
@@ -93,14 +105,23 @@ pub fn reordered(mut guids: Vec<String>, guid: &str, position: Option<i64>) -> V
 }
 
 /// Puts one at a position and numbers all of the lifecycle anew; `None` for one that is going.
-pub async fn move_to(connection: &mut Connection, lifecycle: &str, guid: &str, position: Option<i64>) -> Result<()> {
+pub async fn move_to(
+    connection: &mut Connection,
+    lifecycle: &str,
+    guid: &str,
+    position: Option<i64>,
+) -> Result<()> {
     let text = "SELECT guid, position FROM buildpacks WHERE lifecycle = $1 ORDER BY position, id";
     let rows = query(text, [lifecycle.into()]).all(connection).await?;
-    let before = rows.iter().map(|row| Ok((row.text("guid")?, row.int("position")?))).collect::<Result<Vec<_>>>()?;
+    let before = rows
+        .iter()
+        .map(|row| Ok((row.text("guid")?, row.int("position")?)))
+        .collect::<Result<Vec<_>>>()?;
     let order = reordered(before.iter().map(|(guid, _)| guid.clone()).collect(), guid, position);
     for (position, guid) in (1_i64..).zip(&order) {
         if before.iter().any(|(other, old)| other == guid && *old != position) {
-            super::update(connection, "buildpacks", guid, vec![("position", position.into())]).await?;
+            super::update(connection, "buildpacks", guid, vec![("position", position.into())])
+                .await?;
         }
     }
     Ok(())

@@ -52,7 +52,10 @@ impl Deployment {
 
     /// How many instances the new process is to have at the end.
     pub fn wanted(&self) -> i64 {
-        self.options.get("web_instances").and_then(Value::as_i64).unwrap_or(self.original_web_instances)
+        self.options
+            .get("web_instances")
+            .and_then(Value::as_i64)
+            .unwrap_or(self.original_web_instances)
     }
 
     /// How many steps a canary has: the parts of a hundred at which it waits, or the one at its first instance.
@@ -64,7 +67,10 @@ impl Deployment {
     /// The number of new instances at which the current step of a canary waits.
     pub fn pause_at(&self) -> i64 {
         let at = usize::try_from(self.canary_step - 1).unwrap_or(0);
-        let weight = self.options.pointer(&format!("/canary/steps/{at}/instance_weight")).and_then(Value::as_i64);
+        let weight = self
+            .options
+            .pointer(&format!("/canary/steps/{at}/instance_weight"))
+            .and_then(Value::as_i64);
         weight.map_or(1, |weight| ((self.wanted() * weight + 50) / 100).max(1))
     }
 }
@@ -88,7 +94,9 @@ pub fn read(row: &Row) -> Result<Deployment> {
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Deployment>> {
-    let row = query("SELECT * FROM deployments WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row = query("SELECT * FROM deployments WHERE guid = $1", [guid.into()])
+        .optional(connection)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -111,7 +119,10 @@ pub async fn active(connection: &mut Connection) -> Result<Vec<String>> {
 
 /// Takes hold of an app until the transaction ends, so that two deployments of it are decided one after the other.
 pub async fn lock_app(connection: &mut Connection, app: &str) -> Result<()> {
-    query("UPDATE apps SET updated_at = updated_at WHERE guid = $1", [app.into()]).run(connection).await.map(drop)
+    query("UPDATE apps SET updated_at = updated_at WHERE guid = $1", [app.into()])
+        .run(connection)
+        .await
+        .map(drop)
 }
 
 pub async fn insert(
@@ -150,7 +161,12 @@ pub async fn insert(
 }
 
 /// Moves it on; what the API tells follows from `state`.
-pub async fn advance(connection: &mut Connection, now: Timestamp, guid: &str, state: &str) -> Result<()> {
+pub async fn advance(
+    connection: &mut Connection,
+    now: Timestamp,
+    guid: &str,
+    state: &str,
+) -> Result<()> {
     let (value, reason) = match state {
         DEPLOYED | CANCELED | SUPERSEDED => (FINALIZED, state),
         PREPAUSED => (ACTIVE, DEPLOYING),

@@ -56,7 +56,11 @@ pub struct NewDomain {
     pub route_policies_scope: Option<String>,
 }
 
-pub async fn insert(connection: &mut Connection, now: Timestamp, new: &NewDomain) -> Result<String> {
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    new: &NewDomain,
+) -> Result<String> {
     let guid = base::new_guid();
     let columns = vec![
         ("guid", (&guid).into()),
@@ -73,12 +77,14 @@ pub async fn insert(connection: &mut Connection, now: Timestamp, new: &NewDomain
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Domain>> {
-    let row = query("SELECT * FROM domains WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row =
+        query("SELECT * FROM domains WHERE guid = $1", [guid.into()]).optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
 pub async fn find_by_name(connection: &mut Connection, name: &str) -> Result<Option<Domain>> {
-    let row = query("SELECT * FROM domains WHERE name = $1", [name.into()]).optional(connection).await?;
+    let row =
+        query("SELECT * FROM domains WHERE name = $1", [name.into()]).optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -92,18 +98,7 @@ pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<
     sql.all(connection).await?.iter().map(read).collect()
 }
 
-/// Those of `names` that exist.
-pub async fn named(connection: &mut Connection, names: &[String]) -> Result<Vec<Domain>> {
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::default();
-    let list = sql.list(names);
-    sql.push(&format!("SELECT * FROM domains WHERE name IN ({list})"));
-    sql.all(connection).await?.iter().map(read).collect()
-}
-
-/// The domain whose whole name a route to `host` under it would take, when somebody has it.
+/// Whether a domain is called so.
 pub async fn is_name_taken(connection: &mut Connection, name: &str) -> Result<bool> {
     Ok(find_by_name(connection, name).await?.is_some())
 }
@@ -122,14 +117,21 @@ pub async fn usable_by(connection: &mut Connection, domain: &Domain, org: &str) 
     match &domain.org_guid {
         None => Ok(true),
         Some(owner) if owner == org => Ok(true),
-        Some(_) => Ok(shared_with(connection, &domain.guid).await?.iter().any(|shared| shared == org)),
+        Some(_) => {
+            Ok(shared_with(connection, &domain.guid).await?.iter().any(|shared| shared == org))
+        }
     }
 }
 
 pub async fn shared_with(connection: &mut Connection, guid: &str) -> Result<Vec<String>> {
     let text = "SELECT s.org_guid FROM domain_shares s JOIN organizations o ON o.guid = s.org_guid \
                 WHERE s.domain_guid = $1 ORDER BY o.id";
-    query(text, [guid.into()]).all(connection).await?.iter().map(|row| row.text("org_guid")).collect()
+    query(text, [guid.into()])
+        .all(connection)
+        .await?
+        .iter()
+        .map(|row| row.text("org_guid"))
+        .collect()
 }
 
 /// With which organizations of those the caller sees each domain is shared, with one query.
@@ -156,7 +158,8 @@ pub async fn visible_shares(
 }
 
 pub async fn share(connection: &mut Connection, guid: &str, org: &str) -> Result<()> {
-    let text = "INSERT INTO domain_shares (domain_guid, org_guid) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    let text =
+        "INSERT INTO domain_shares (domain_guid, org_guid) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     query(text, [guid.into(), org.into()]).run(connection).await.map(drop)
 }
 
@@ -173,7 +176,9 @@ pub async fn has_routes_in(connection: &mut Connection, guid: &str, org: &str) -
 
 /// Forgets a domain with its routes; the apps behind them are told to the bridge.
 pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
-    let routes = query("SELECT guid FROM routes WHERE domain_guid = $1", [guid.into()]).all(connection).await?;
+    let routes = query("SELECT guid FROM routes WHERE domain_guid = $1", [guid.into()])
+        .all(connection)
+        .await?;
     for row in routes {
         super::routes::delete(connection, &row.text("guid")?).await?;
     }

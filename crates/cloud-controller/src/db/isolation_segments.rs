@@ -37,13 +37,18 @@ pub fn seen(sql: &mut Sql, caller: &Caller) -> Option<String> {
 
 /// # Errors
 /// 404 when the caller does not see it.
-pub async fn visible(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<IsolationSegment> {
+pub async fn visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<IsolationSegment> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let condition = seen(&mut sql, caller);
     let condition = condition.as_deref().unwrap_or("1 = 1");
     sql.push(&format!("SELECT isolation_segments.* FROM isolation_segments WHERE isolation_segments.guid = {guid} AND {condition}"));
-    let row = sql.optional(connection).await?.ok_or_else(|| ApiError::not_found("Isolation segment"))?;
+    let row =
+        sql.optional(connection).await?.ok_or_else(|| ApiError::not_found("Isolation segment"))?;
     Ok(read(&row)?)
 }
 
@@ -53,9 +58,18 @@ pub async fn is_name_taken(connection: &mut Connection, name: &str, except: &str
     Ok(query(text, [name.into(), except.into()]).optional(connection).await?.is_some())
 }
 
-pub async fn insert(connection: &mut Connection, now: Timestamp, guid: &str, name: &str) -> Result<()> {
-    let columns =
-        vec![("guid", guid.into()), ("name", name.into()), ("created_at", now.into()), ("updated_at", now.into())];
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    guid: &str,
+    name: &str,
+) -> Result<()> {
+    let columns = vec![
+        ("guid", guid.into()),
+        ("name", name.into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ];
     super::insert(connection, "isolation_segments", columns).await
 }
 
@@ -72,20 +86,36 @@ pub async fn organizations(connection: &mut Connection, guid: &str) -> Result<Ve
 }
 
 /// Guids and names of the spaces put there by name; of one organization, or of all.
-pub async fn spaces(connection: &mut Connection, guid: &str, org: Option<&str>) -> Result<Vec<(String, String)>> {
+pub async fn spaces(
+    connection: &mut Connection,
+    guid: &str,
+    org: Option<&str>,
+) -> Result<Vec<(String, String)>> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let org = org.map_or(String::new(), |org| format!(" AND org_guid = {}", sql.arg(org)));
-    sql.push(&format!("SELECT guid, name FROM spaces WHERE isolation_segment_guid = {guid}{org} ORDER BY id"));
-    sql.all(connection).await?.iter().map(|row| Ok((row.text("guid")?, row.text("name")?))).collect()
+    sql.push(&format!(
+        "SELECT guid, name FROM spaces WHERE isolation_segment_guid = {guid}{org} ORDER BY id"
+    ));
+    sql.all(connection)
+        .await?
+        .iter()
+        .map(|row| Ok((row.text("guid")?, row.text("name")?)))
+        .collect()
 }
 
 /// Whether it is the default of an organization, or of a certain one.
-pub async fn is_default(connection: &mut Connection, guid: &str, org: Option<&str>) -> Result<bool> {
+pub async fn is_default(
+    connection: &mut Connection,
+    guid: &str,
+    org: Option<&str>,
+) -> Result<bool> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let org = org.map_or(String::new(), |org| format!(" AND guid = {}", sql.arg(org)));
-    sql.push(&format!("SELECT guid FROM organizations WHERE default_isolation_segment_guid = {guid}{org} LIMIT 1"));
+    sql.push(&format!(
+        "SELECT guid FROM organizations WHERE default_isolation_segment_guid = {guid}{org} LIMIT 1"
+    ));
     Ok(sql.optional(connection).await?.is_some())
 }
 

@@ -92,6 +92,18 @@ pub async fn apply(
     Ok(())
 }
 
+/// Gives one resource what another of its kind has.
+pub async fn copy(connection: &mut Connection, kind: &str, from: &str, to: &str) -> Result<()> {
+    for table in ["labels", "annotations"] {
+        let text = format!(
+            "INSERT INTO {table} (resource_type, resource_guid, name, value) \
+             SELECT resource_type, $1, name, value FROM {table} WHERE resource_type = $2 AND resource_guid = $3"
+        );
+        query(&text, [to.into(), kind.into(), from.into()]).run(connection).await?;
+    }
+    Ok(())
+}
+
 /// Forgets all of a resource that is being deleted.
 pub async fn remove(connection: &mut Connection, kind: &str, guid: &str) -> Result<()> {
     for table in ["labels", "annotations"] {

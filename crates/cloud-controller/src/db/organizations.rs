@@ -29,7 +29,12 @@ pub fn read(row: &Row) -> Result<Organization> {
 }
 
 /// Makes an organization under the quota named `default` and answers its guid.
-pub async fn insert(connection: &mut Connection, now: Timestamp, name: &str, suspended: bool) -> Result<String> {
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    name: &str,
+    suspended: bool,
+) -> Result<String> {
     let guid = base::new_guid();
     let quota = super::quotas::default_organization_quota(connection, now).await?;
     let columns = vec![
@@ -45,7 +50,9 @@ pub async fn insert(connection: &mut Connection, now: Timestamp, name: &str, sus
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Organization>> {
-    let row = query("SELECT * FROM organizations WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row = query("SELECT * FROM organizations WHERE guid = $1", [guid.into()])
+        .optional(connection)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -60,13 +67,17 @@ pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<
 }
 
 pub async fn space_guids(connection: &mut Connection, guid: &str) -> Result<Vec<String>> {
-    let rows = query("SELECT guid FROM spaces WHERE org_guid = $1 ORDER BY id", [guid.into()]).all(connection).await?;
+    let rows = query("SELECT guid FROM spaces WHERE org_guid = $1 ORDER BY id", [guid.into()])
+        .all(connection)
+        .await?;
     rows.iter().map(|row| row.text("guid")).collect()
 }
 
 /// Forgets an organization that has no spaces left, with its roles, shares, entitlements and space quotas.
 pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
-    let owned = query("SELECT guid FROM domains WHERE org_guid = $1", [guid.into()]).all(connection).await?;
+    let owned = query("SELECT guid FROM domains WHERE org_guid = $1", [guid.into()])
+        .all(connection)
+        .await?;
     for row in owned {
         super::domains::delete(connection, &row.text("guid")?).await?;
     }

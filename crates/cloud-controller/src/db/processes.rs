@@ -176,6 +176,51 @@ pub async fn insert(connection: &mut Connection, now: Timestamp, new: &NewProces
     super::insert(connection, "processes", columns).await
 }
 
+/// A process just as it is given; for one that takes another's place.
+pub async fn insert_as(
+    connection: &mut Connection,
+    now: Timestamp,
+    process: &Process,
+) -> Result<()> {
+    let mut columns = own_columns(process);
+    columns.extend([
+        ("guid", Arg::from(&process.guid)),
+        ("app_guid", (&process.app_guid).into()),
+        ("type", (&process.kind).into()),
+        ("version", (&process.version).into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ]);
+    super::insert(connection, "processes", columns).await
+}
+
+/// Command, sizes, checks and revision become those given.
+pub async fn rewrite(connection: &mut Connection, now: Timestamp, process: &Process) -> Result<()> {
+    update(connection, now, &process.guid, own_columns(process)).await
+}
+
+fn own_columns(process: &Process) -> Vec<(&'static str, Arg)> {
+    let (health, readiness) = (&process.health, &process.readiness);
+    vec![
+        ("command", (&process.command).into()),
+        ("run_as", (&process.run_as).into()),
+        ("instances", process.instances.into()),
+        ("memory_mb", process.memory_mb.into()),
+        ("disk_mb", process.disk_mb.into()),
+        ("log_rate", process.log_rate.into()),
+        ("health_check_type", (&health.kind).into()),
+        ("health_check_endpoint", (&health.endpoint).into()),
+        ("health_check_timeout", health.timeout.into()),
+        ("health_check_invocation_timeout", health.invocation_timeout.into()),
+        ("health_check_interval", health.interval.into()),
+        ("readiness_type", (&readiness.kind).into()),
+        ("readiness_endpoint", (&readiness.endpoint).into()),
+        ("readiness_invocation_timeout", readiness.invocation_timeout.into()),
+        ("readiness_interval", readiness.interval.into()),
+        ("revision_guid", (&process.revision_guid).into()),
+    ]
+}
+
 /// Sets columns and the time of the change.
 pub async fn update(
     connection: &mut Connection,

@@ -109,7 +109,12 @@ impl Level {
 
 pub async fn find(connection: &mut Connection, level: Level, guid: &str) -> Result<Option<Quota>> {
     let text = format!("SELECT * FROM {} WHERE guid = $1", level.table());
-    query(&text, [guid.into()]).optional(connection).await?.as_ref().map(|row| level.read(row)).transpose()
+    query(&text, [guid.into()])
+        .optional(connection)
+        .await?
+        .as_ref()
+        .map(|row| level.read(row))
+        .transpose()
 }
 
 /// `org` for space quotas alone.
@@ -181,12 +186,20 @@ pub async fn is_in_use(connection: &mut Connection, level: Level, guid: &str) ->
 }
 
 /// Puts an organization or a space under a quota; `None` frees a space.
-pub async fn apply(connection: &mut Connection, level: Level, member: &str, quota: Option<&str>) -> Result<()> {
+pub async fn apply(
+    connection: &mut Connection,
+    level: Level,
+    member: &str,
+    quota: Option<&str>,
+) -> Result<()> {
     super::update(connection, level.members(), member, vec![("quota_guid", quota.into())]).await
 }
 
 /// The quota that new organizations get: the one of that name, or the oldest when it was renamed.
-pub async fn default_organization_quota(connection: &mut Connection, now: Timestamp) -> Result<String> {
+pub async fn default_organization_quota(
+    connection: &mut Connection,
+    now: Timestamp,
+) -> Result<String> {
     let text = "SELECT guid FROM organization_quotas ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, id LIMIT 1";
     match query(text, [DEFAULT_QUOTA.into()]).optional(connection).await? {
         Some(row) => row.text("guid"),
@@ -208,7 +221,10 @@ pub async fn private_domains(connection: &mut Connection, org: &str) -> Result<(
 }
 
 /// The limits over a space: of itself when it has a quota, and of its organization.
-async fn over_space(connection: &mut Connection, space: &str) -> Result<Vec<(Level, Limits, String)>> {
+async fn over_space(
+    connection: &mut Connection,
+    space: &str,
+) -> Result<Vec<(Level, Limits, String)>> {
     let mut all = Vec::new();
     let text = "SELECT q.*, s.guid AS used_by FROM spaces s JOIN space_quotas q ON q.guid = s.quota_guid WHERE s.guid = $1";
     if let Some(row) = query(text, [space.into()]).optional(connection).await? {
@@ -217,7 +233,11 @@ async fn over_space(connection: &mut Connection, space: &str) -> Result<Vec<(Lev
     let text = "SELECT q.*, o.guid AS used_by FROM spaces s JOIN organizations o ON o.guid = s.org_guid \
                 JOIN organization_quotas q ON q.guid = o.quota_guid WHERE s.guid = $1";
     if let Some(row) = query(text, [space.into()]).optional(connection).await? {
-        all.push((Level::Organization, Level::Organization.read(&row)?.limits, row.text("used_by")?));
+        all.push((
+            Level::Organization,
+            Level::Organization.read(&row)?.limits,
+            row.text("used_by")?,
+        ));
     }
     Ok(all)
 }
@@ -233,7 +253,11 @@ async fn used(connection: &mut Connection, level: Level, guid: &str) -> Result<U
 ///
 /// # Errors
 /// 422 that names the space or the organization.
-pub async fn check_route(connection: &mut Connection, space: &str, with_port: bool) -> ApiResult<()> {
+pub async fn check_route(
+    connection: &mut Connection,
+    space: &str,
+    with_port: bool,
+) -> ApiResult<()> {
     for (level, limits, guid) in over_space(connection, space).await? {
         let used = used(connection, level, &guid).await?;
         let full = |limit: Option<i64>, used: i64| limit.is_some_and(|limit| used >= limit);
@@ -253,7 +277,11 @@ pub async fn check_route(connection: &mut Connection, space: &str, with_port: bo
 }
 
 /// Of `members`, those with started or stopped apps whose logs have no limit: no quota with a log rate fits them.
-pub async fn with_unlimited_logs(connection: &mut Connection, level: Level, members: &[String]) -> Result<Vec<String>> {
+pub async fn with_unlimited_logs(
+    connection: &mut Connection,
+    level: Level,
+    members: &[String],
+) -> Result<Vec<String>> {
     if members.is_empty() {
         return Ok(Vec::new());
     }

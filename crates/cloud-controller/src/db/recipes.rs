@@ -6,8 +6,9 @@ use sql::Connection;
 use super::apps::App;
 use super::droplets::Droplet;
 use super::processes::Process;
+use super::revisions::Revision;
 use super::routing::{self, Mapping};
-use super::{Columns as _, Result, apps, droplets, query};
+use super::{Columns as _, Result, apps, droplets, query, revisions};
 use crate::bridge::environment::{ServiceFiles, View};
 use crate::seal::Seal;
 
@@ -49,6 +50,11 @@ pub async fn running(
     process: Process,
 ) -> anyhow::Result<Option<RunRecipe>> {
     let Some(app) = apps::find(connection, &process.app_guid).await? else { return Ok(None) };
+    let revision = match process.revision_guid.as_deref().filter(|_| app.revisions_enabled) {
+        Some(guid) => revisions::find(connection, guid).await?,
+        None => None,
+    };
+    let (process, app) = as_of(process, app, revision.as_ref());
     let droplet = match &app.droplet_guid {
         Some(guid) => droplets::find(connection, guid).await?,
         None => None,
@@ -61,7 +67,14 @@ pub async fn running(
         .remove(&app.guid)
         .unwrap_or_default();
     let view = view(connection, seal, cf_api, &app, &mappings, Phase::Running).await?;
-    let sidecars = sidecars(connection, &app.guid, &process.kind).await?;
+    let process = match &revision {
+        Some(_) => Process { detected_command: detected(&droplet, &process.kind), ..process },
+        None => process,
+    };
+    let sidecars = match &revision {
+        Some(revision) => sidecars_of(revision, &process.kind),
+        None => sidecars(connection, &app.guid, &process.kind).await?,
+    };
     let security_rules = security_rules(connection, &app.space_guid, Phase::Running).await?;
     let isolation_segment = isolation_segment(connection, &app.space_guid).await?;
     Ok(Some(RunRecipe {
@@ -74,6 +87,36 @@ pub async fn running(
         security_rules,
         isolation_segment,
     }))
+}
+
+/// A process runs what its revision says, whatever was set on the app since.
+fn as_of(process: Process, app: App, revision: Option<&Revision>) -> (Process, App) {
+    let Some(revision) = revision else { return (process, app) };
+    let droplet_guid = revision.droplet_guid.clone().or(app.droplet_guid);
+    let app = App { droplet_guid, sealed_env: revision.sealed_env.clone(), ..app };
+    (Process { command: revision.command(&process.kind), ..process }, app)
+}
+
+fn detected(droplet: &Droplet, kind: &str) -> Option<String> {
+    droplet.process_types.get(kind).and_then(Value::as_str).map(str::to_owned)
+}
+
+fn sidecars_of(revision: &Revision, kind: &str) -> Vec<(String, String, Option<i64>)> {
+    let text = |one: &Value, key: &str| {
+        one.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let goes_with = |one: &&Value| {
+        one.get("process_types")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .any(|own| own == kind)
+    };
+    let all = revision.sidecars.as_array().into_iter().flatten().filter(goes_with);
+    all.map(|one| {
+        (text(one, "name"), text(one, "command"), one.get("memory_in_mb").and_then(Value::as_i64))
+    })
+    .collect()
 }
 
 /// What an app's variables are made from.

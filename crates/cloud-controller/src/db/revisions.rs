@@ -42,7 +42,9 @@ pub fn read(row: &Row) -> Result<Revision> {
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Revision>> {
-    let row = query("SELECT * FROM revisions WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row = query("SELECT * FROM revisions WHERE guid = $1", [guid.into()])
+        .optional(connection)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 

@@ -38,7 +38,11 @@ pub fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
     Some(format!("((roles.space_guid = '' AND {orgs}) OR (roles.space_guid <> '' AND {spaces}))"))
 }
 
-pub async fn find_visible(connection: &mut Connection, caller: &Caller, guid: &str) -> Result<Option<Role>> {
+pub async fn find_visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> Result<Option<Role>> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let condition = visible(&mut sql, caller);
@@ -71,7 +75,8 @@ pub async fn insert(
 
 /// Whether the user has a role in the organization itself.
 pub async fn is_member(connection: &mut Connection, user: &str, org: &str) -> Result<bool> {
-    let text = "SELECT guid FROM roles WHERE user_guid = $1 AND org_guid = $2 AND space_guid = '' LIMIT 1";
+    let text =
+        "SELECT guid FROM roles WHERE user_guid = $1 AND org_guid = $2 AND space_guid = '' LIMIT 1";
     Ok(query(text, [user.into(), org.into()]).optional(connection).await?.is_some())
 }
 

@@ -42,7 +42,8 @@ pub fn url(host: &str, domain: &str, port: i64, path: &str) -> String {
     format!("{host}{dot}{domain}{port}{path}")
 }
 
-pub const COLUMNS: &str = "routes.*, d.name AS domain_name, d.router_group_guid AS domain_router_group";
+pub const COLUMNS: &str =
+    "routes.*, d.name AS domain_name, d.router_group_guid AS domain_router_group";
 pub const FROM: &str = "routes JOIN domains d ON d.guid = routes.domain_guid JOIN spaces sp ON sp.guid = routes.space_guid";
 
 pub fn read(row: &Row) -> Result<Route> {
@@ -107,7 +108,11 @@ pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Rout
 }
 
 /// The route when the caller may see it.
-pub async fn find_visible(connection: &mut Connection, caller: &Caller, guid: &str) -> Result<Option<Route>> {
+pub async fn find_visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> Result<Option<Route>> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let seen = visible(&mut sql, caller);
@@ -122,7 +127,9 @@ pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<
     }
     let mut sql = Sql::default();
     let list = sql.list(guids);
-    sql.push(&format!("SELECT {COLUMNS} FROM {FROM} WHERE routes.guid IN ({list}) ORDER BY routes.id"));
+    sql.push(&format!(
+        "SELECT {COLUMNS} FROM {FROM} WHERE routes.guid IN ({list}) ORDER BY routes.id"
+    ));
     sql.all(connection).await?.iter().map(read).collect()
 }
 
@@ -192,7 +199,12 @@ pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
 
 /// Notes for the bridge that the apps behind a route have other routes, or routes with other options, now.
 pub async fn apps_changed(connection: &mut Connection, route: &str) -> Result<()> {
-    let rows = query("SELECT DISTINCT app_guid FROM route_destinations WHERE route_guid = $1", [route.into()]).all(connection).await?;
+    let rows = query(
+        "SELECT DISTINCT app_guid FROM route_destinations WHERE route_guid = $1",
+        [route.into()],
+    )
+    .all(connection)
+    .await?;
     for row in rows {
         super::processes::app_changed(connection, &row.text("app_guid")?).await?;
     }
@@ -210,7 +222,10 @@ pub async fn unmapped(connection: &mut Connection, space: &str) -> Result<Vec<Ro
 }
 
 /// The destinations of many routes with one query, by route, oldest first.
-pub async fn destinations(connection: &mut Connection, routes: &[String]) -> Result<BTreeMap<String, Vec<Destination>>> {
+pub async fn destinations(
+    connection: &mut Connection,
+    routes: &[String],
+) -> Result<BTreeMap<String, Vec<Destination>>> {
     let mut found: BTreeMap<String, Vec<Destination>> = BTreeMap::new();
     if routes.is_empty() {
         return Ok(found);
@@ -241,7 +256,12 @@ pub struct NewDestination {
 }
 
 /// Answers the destination's guid.
-pub async fn map(connection: &mut Connection, now: Timestamp, route: &str, new: &NewDestination) -> Result<String> {
+pub async fn map(
+    connection: &mut Connection,
+    now: Timestamp,
+    route: &str,
+    new: &NewDestination,
+) -> Result<String> {
     let guid = base::new_guid();
     let columns = vec![
         ("guid", (&guid).into()),
@@ -264,7 +284,12 @@ pub async fn unmap(connection: &mut Connection, destination: &Destination) -> Re
     super::processes::app_changed(connection, &destination.app_guid).await
 }
 
-pub async fn set_protocol(connection: &mut Connection, now: Timestamp, destination: &Destination, protocol: &str) -> Result<()> {
+pub async fn set_protocol(
+    connection: &mut Connection,
+    now: Timestamp,
+    destination: &Destination,
+    protocol: &str,
+) -> Result<()> {
     let columns = vec![("protocol", protocol.into()), ("updated_at", now.into())];
     super::update(connection, "route_destinations", &destination.guid, columns).await?;
     super::processes::app_changed(connection, &destination.app_guid).await
@@ -276,7 +301,8 @@ pub async fn shared_spaces(connection: &mut Connection, route: &str) -> Result<V
 }
 
 pub async fn share(connection: &mut Connection, route: &str, space: &str) -> Result<()> {
-    let text = "INSERT INTO route_shares (route_guid, space_guid) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+    let text =
+        "INSERT INTO route_shares (route_guid, space_guid) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     query(text, [route.into(), space.into()]).run(connection).await.map(drop)
 }
 
@@ -293,7 +319,16 @@ pub async fn is_whole_name(connection: &mut Connection, name: &str) -> Result<bo
 }
 
 /// Whether another space has a route of the host under the domain.
-pub async fn host_is_elsewhere(connection: &mut Connection, domain: &str, host: &str, space: &str) -> Result<bool> {
-    let text = "SELECT guid FROM routes WHERE domain_guid = $1 AND host = $2 AND space_guid <> $3 LIMIT 1";
-    Ok(query(text, [domain.into(), host.into(), space.into()]).optional(connection).await?.is_some())
+pub async fn host_is_elsewhere(
+    connection: &mut Connection,
+    domain: &str,
+    host: &str,
+    space: &str,
+) -> Result<bool> {
+    let text =
+        "SELECT guid FROM routes WHERE domain_guid = $1 AND host = $2 AND space_guid <> $3 LIMIT 1";
+    Ok(query(text, [domain.into(), host.into(), space.into()])
+        .optional(connection)
+        .await?
+        .is_some())
 }

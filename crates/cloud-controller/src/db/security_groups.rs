@@ -56,11 +56,17 @@ pub fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<SecurityGroup>> {
-    let row = query("SELECT * FROM security_groups WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row = query("SELECT * FROM security_groups WHERE guid = $1", [guid.into()])
+        .optional(connection)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
-pub async fn find_visible(connection: &mut Connection, caller: &Caller, guid: &str) -> Result<Option<SecurityGroup>> {
+pub async fn find_visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> Result<Option<SecurityGroup>> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let condition = visible(&mut sql, caller);
@@ -69,9 +75,17 @@ pub async fn find_visible(connection: &mut Connection, caller: &Caller, guid: &s
     sql.optional(connection).await?.as_ref().map(read).transpose()
 }
 
-pub async fn insert(connection: &mut Connection, now: Timestamp, mut columns: Vec<(&str, Arg)>) -> Result<String> {
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    mut columns: Vec<(&str, Arg)>,
+) -> Result<String> {
     let guid = base::new_guid();
-    columns.extend([("guid", (&guid).into()), ("created_at", now.into()), ("updated_at", now.into())]);
+    columns.extend([
+        ("guid", (&guid).into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ]);
     super::insert(connection, "security_groups", columns).await?;
     Ok(guid)
 }
@@ -81,12 +95,22 @@ pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
     super::delete(connection, "security_groups", "guid", guid).await.map(drop)
 }
 
-pub async fn bind(connection: &mut Connection, guid: &str, space: &str, phase: Phase) -> Result<()> {
+pub async fn bind(
+    connection: &mut Connection,
+    guid: &str,
+    space: &str,
+    phase: Phase,
+) -> Result<()> {
     let text = "INSERT INTO security_group_spaces (security_group_guid, space_guid, phase) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     query(text, [guid.into(), space.into(), phase.name().into()]).run(connection).await.map(drop)
 }
 
-pub async fn unbind(connection: &mut Connection, guid: &str, space: &str, phase: Phase) -> Result<()> {
+pub async fn unbind(
+    connection: &mut Connection,
+    guid: &str,
+    space: &str,
+    phase: Phase,
+) -> Result<()> {
     let text = "DELETE FROM security_group_spaces WHERE security_group_guid = $1 AND space_guid = $2 AND phase = $3";
     query(text, [guid.into(), space.into(), phase.name().into()]).run(connection).await.map(drop)
 }
@@ -100,7 +124,11 @@ pub async fn spaces(connection: &mut Connection, guid: &str, phase: Phase) -> Re
 }
 
 /// Rows of `security_group_guid`, `phase` and `space_guid` for all of `guids`, as far as the caller sees the spaces.
-pub async fn visible_spaces(connection: &mut Connection, caller: &Caller, guids: &[String]) -> Result<Vec<Row>> {
+pub async fn visible_spaces(
+    connection: &mut Connection,
+    caller: &Caller,
+    guids: &[String],
+) -> Result<Vec<Row>> {
     if guids.is_empty() {
         return Ok(Vec::new());
     }

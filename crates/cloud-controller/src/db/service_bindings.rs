@@ -52,9 +52,17 @@ pub fn read(row: &Row) -> Result<Binding> {
     })
 }
 
-pub async fn insert(connection: &mut Connection, now: Timestamp, mut columns: Vec<(&str, Arg)>) -> Result<String> {
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    mut columns: Vec<(&str, Arg)>,
+) -> Result<String> {
     let guid = base::new_guid();
-    columns.extend([("guid", (&guid).into()), ("created_at", now.into()), ("updated_at", now.into())]);
+    columns.extend([
+        ("guid", (&guid).into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ]);
     super::insert(connection, "service_credential_bindings", columns).await?;
     Ok(guid)
 }
@@ -64,31 +72,56 @@ pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Bind
     query(text, [guid.into()]).optional(connection).await?.as_ref().map(read).transpose()
 }
 
-pub async fn of_app_and_instance(connection: &mut Connection, app: &str, instance: &str) -> Result<Option<Binding>> {
+pub async fn of_app_and_instance(
+    connection: &mut Connection,
+    app: &str,
+    instance: &str,
+) -> Result<Option<Binding>> {
     let text = "SELECT * FROM service_credential_bindings WHERE app_guid = $1 AND service_instance_guid = $2 ORDER BY id LIMIT 1";
-    query(text, [app.into(), instance.into()]).optional(connection).await?.as_ref().map(read).transpose()
+    query(text, [app.into(), instance.into()])
+        .optional(connection)
+        .await?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// Whether the app has a binding of that name already.
 pub async fn is_name_taken(connection: &mut Connection, app: &str, name: &str) -> Result<bool> {
-    let text = "SELECT guid FROM service_credential_bindings WHERE app_guid = $1 AND name = $2 LIMIT 1";
+    let text =
+        "SELECT guid FROM service_credential_bindings WHERE app_guid = $1 AND name = $2 LIMIT 1";
     Ok(query(text, [app.into(), name.into()]).optional(connection).await?.is_some())
 }
 
 /// An app's bindings with the instances behind them, oldest first.
-pub async fn of_app(connection: &mut Connection, app: &str) -> Result<Vec<(Binding, super::service_instances::ServiceInstance)>> {
+pub async fn of_app(
+    connection: &mut Connection,
+    app: &str,
+) -> Result<Vec<(Binding, super::service_instances::ServiceInstance)>> {
     let text = "SELECT * FROM service_credential_bindings WHERE app_guid = $1 ORDER BY id";
-    let bindings = query(text, [app.into()]).all(connection).await?.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let guids: Vec<String> = bindings.iter().map(|binding| binding.service_instance_guid.clone()).collect();
+    let bindings = query(text, [app.into()])
+        .all(connection)
+        .await?
+        .iter()
+        .map(read)
+        .collect::<Result<Vec<_>>>()?;
+    let guids: Vec<String> =
+        bindings.iter().map(|binding| binding.service_instance_guid.clone()).collect();
     let instances = super::service_instances::find_many(connection, &guids).await?;
-    let mut by_guid: BTreeMap<String, _> = instances.into_iter().map(|instance| (instance.guid.clone(), instance)).collect();
+    let mut by_guid: BTreeMap<String, _> =
+        instances.into_iter().map(|instance| (instance.guid.clone(), instance)).collect();
     Ok(bindings
         .into_iter()
-        .filter_map(|binding| by_guid.remove(&binding.service_instance_guid).map(|instance| (binding, instance)))
+        .filter_map(|binding| {
+            by_guid.remove(&binding.service_instance_guid).map(|instance| (binding, instance))
+        })
         .collect())
 }
 
-pub async fn find_visible_space(connection: &mut Connection, guid: &str) -> Result<Option<(Binding, String)>> {
+pub async fn find_visible_space(
+    connection: &mut Connection,
+    guid: &str,
+) -> Result<Option<(Binding, String)>> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     sql.push(&format!("SELECT {COLUMNS}, {SPACE} AS seen_in FROM {FROM} WHERE service_credential_bindings.guid = {guid}"));

@@ -43,19 +43,32 @@ pub fn read(row: &Row) -> Result<ServiceInstance> {
     })
 }
 
-pub async fn insert(connection: &mut Connection, now: Timestamp, mut columns: Vec<(&str, Arg)>) -> Result<String> {
+pub async fn insert(
+    connection: &mut Connection,
+    now: Timestamp,
+    mut columns: Vec<(&str, Arg)>,
+) -> Result<String> {
     let guid = base::new_guid();
-    columns.extend([("guid", (&guid).into()), ("created_at", now.into()), ("updated_at", now.into())]);
+    columns.extend([
+        ("guid", (&guid).into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ]);
     super::insert(connection, "service_instances", columns).await?;
     Ok(guid)
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<ServiceInstance>> {
-    let row = query("SELECT * FROM service_instances WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row = query("SELECT * FROM service_instances WHERE guid = $1", [guid.into()])
+        .optional(connection)
+        .await?;
     row.as_ref().map(read).transpose()
 }
 
-pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<Vec<ServiceInstance>> {
+pub async fn find_many(
+    connection: &mut Connection,
+    guids: &[String],
+) -> Result<Vec<ServiceInstance>> {
     if guids.is_empty() {
         return Ok(Vec::new());
     }
@@ -66,7 +79,11 @@ pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<
 }
 
 /// By name in a space, its own or shared with it.
-pub async fn find_by_name(connection: &mut Connection, space: &str, name: &str) -> Result<Option<ServiceInstance>> {
+pub async fn find_by_name(
+    connection: &mut Connection,
+    space: &str,
+    name: &str,
+) -> Result<Option<ServiceInstance>> {
     let text = "SELECT * FROM service_instances WHERE name = $2 AND (space_guid = $1 OR guid IN \
                 (SELECT service_instance_guid FROM service_instance_shares WHERE space_guid = $1)) ORDER BY id LIMIT 1";
     let row = query(text, [space.into(), name.into()]).optional(connection).await?;
@@ -84,9 +101,12 @@ pub async fn shared_from(connection: &mut Connection, space: &str) -> Result<Opt
 pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
     let text = "SELECT guid FROM service_credential_bindings WHERE service_instance_guid = $1";
     for row in query(text, [guid.into()]).all(connection).await? {
-        super::metadata::remove(connection, "service_credential_binding", &row.text("guid")?).await?;
+        super::metadata::remove(connection, "service_credential_binding", &row.text("guid")?)
+            .await?;
     }
-    for table in ["service_credential_bindings", "service_route_bindings", "service_instance_shares"] {
+    for table in
+        ["service_credential_bindings", "service_route_bindings", "service_instance_shares"]
+    {
         super::delete(connection, table, "service_instance_guid", guid).await?;
     }
     super::metadata::remove(connection, "service_instance", guid).await?;
@@ -98,9 +118,11 @@ pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
 pub async fn refresh_bindings(connection: &mut Connection, guid: &str) -> Result<()> {
     let Some(instance) = find(connection, guid).await? else { return Ok(()) };
     let text = "UPDATE service_credential_bindings SET sealed_credentials = $2, syslog_drain_url = $3 WHERE service_instance_guid = $1";
-    let args = [guid.into(), (&instance.sealed_credentials).into(), (&instance.syslog_drain_url).into()];
+    let args =
+        [guid.into(), (&instance.sealed_credentials).into(), (&instance.syslog_drain_url).into()];
     query(text, args).run(connection).await?;
-    let text = "UPDATE service_route_bindings SET route_service_url = $2 WHERE service_instance_guid = $1";
+    let text =
+        "UPDATE service_route_bindings SET route_service_url = $2 WHERE service_instance_guid = $1";
     query(text, [guid.into(), (&instance.route_service_url).into()]).run(connection).await?;
     routes_changed(connection, guid).await
 }

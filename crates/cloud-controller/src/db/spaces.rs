@@ -53,7 +53,8 @@ pub async fn insert(
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Space>> {
-    let row = query("SELECT * FROM spaces WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row =
+        query("SELECT * FROM spaces WHERE guid = $1", [guid.into()]).optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -69,11 +70,16 @@ pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<
 
 /// Forgets a space whose apps are gone already: its routes, service instances, roles and bindings to security groups.
 pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {
-    let routes = query("SELECT guid FROM routes WHERE space_guid = $1", [guid.into()]).all(connection).await?;
+    let routes = query("SELECT guid FROM routes WHERE space_guid = $1", [guid.into()])
+        .all(connection)
+        .await?;
     for row in routes {
         super::routes::delete(connection, &row.text("guid")?).await?;
     }
-    let instances = query("SELECT guid FROM service_instances WHERE space_guid = $1", [guid.into()]).all(connection).await?;
+    let instances =
+        query("SELECT guid FROM service_instances WHERE space_guid = $1", [guid.into()])
+            .all(connection)
+            .await?;
     for row in instances {
         super::service_instances::delete(connection, &row.text("guid")?).await?;
     }

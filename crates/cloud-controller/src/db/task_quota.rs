@@ -32,8 +32,12 @@ pub async fn check(connection: &mut Connection, space: &str, task: &Task) -> Api
 
 fn fits(limits: &Row, used: &Usage, spoken: &str, task: &Task) -> ApiResult<()> {
     let refuse = |detail: String| Err(ApiError::unprocessable(detail));
-    let over = |limit: Option<i64>, wanted: i64| limit.is_some_and(|limit| limit >= 0 && wanted > limit);
-    if over(limits.maybe_int("total_memory_in_mb")?, used.memory_in_mb.saturating_add(task.memory_mb)) {
+    let over =
+        |limit: Option<i64>, wanted: i64| limit.is_some_and(|limit| limit >= 0 && wanted > limit);
+    if over(
+        limits.maybe_int("total_memory_in_mb")?,
+        used.memory_in_mb.saturating_add(task.memory_mb),
+    ) {
         return refuse(format!("memory_in_mb exceeds {spoken} memory quota"));
     }
     if over(limits.maybe_int("per_process_memory_in_mb")?, task.memory_mb) {
@@ -44,7 +48,10 @@ fn fits(limits: &Row, used: &Usage, spoken: &str, task: &Task) -> ApiResult<()> 
     }
     let rate = limits.maybe_int("log_rate")?;
     if rate.is_some_and(|rate| rate >= 0) && task.log_rate < 0 {
-        return refuse(format!("log_rate_limit cannot be unlimited in {spoken} '{}'.", limits.text("name")?));
+        return refuse(format!(
+            "log_rate_limit cannot be unlimited in {spoken} '{}'.",
+            limits.text("name")?
+        ));
     }
     if over(rate, used.log_rate.saturating_add(task.log_rate.max(0))) {
         return refuse(format!("log_rate_limit exceeds {spoken} log rate quota"));

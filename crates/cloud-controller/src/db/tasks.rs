@@ -35,12 +35,6 @@ pub struct Task {
     pub updated_at: Timestamp,
 }
 
-impl Task {
-    pub fn is_final(&self) -> bool {
-        self.state == SUCCEEDED || self.state == FAILED
-    }
-}
-
 pub fn read(row: &Row) -> Result<Task> {
     Ok(Task {
         guid: row.text("guid")?,
@@ -61,7 +55,8 @@ pub fn read(row: &Row) -> Result<Task> {
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Task>> {
-    let row = query("SELECT * FROM tasks WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row =
+        query("SELECT * FROM tasks WHERE guid = $1", [guid.into()]).optional(connection).await?;
     row.as_ref().map(read).transpose()
 }
 
@@ -79,12 +74,22 @@ pub async fn open_of_app(connection: &mut Connection, app: &str) -> Result<Vec<T
 
 /// Guids of those that have not ended and were made before `before`, oldest first.
 pub async fn open_since(connection: &mut Connection, before: Timestamp) -> Result<Vec<String>> {
-    let text = format!("SELECT guid FROM tasks WHERE state IN {OPEN} AND created_at < $1 ORDER BY id LIMIT 5000");
-    query(&text, [before.into()]).all(connection).await?.iter().map(|row| row.text("guid")).collect()
+    let text = format!(
+        "SELECT guid FROM tasks WHERE state IN {OPEN} AND created_at < $1 ORDER BY id LIMIT 5000"
+    );
+    query(&text, [before.into()])
+        .all(connection)
+        .await?
+        .iter()
+        .map(|row| row.text("guid"))
+        .collect()
 }
 
 /// The states of those of `guids` that there are.
-pub async fn states(connection: &mut Connection, guids: &BTreeSet<&str>) -> Result<HashMap<String, String>> {
+pub async fn states(
+    connection: &mut Connection,
+    guids: &BTreeSet<&str>,
+) -> Result<HashMap<String, String>> {
     let (mut found, guids) = (HashMap::new(), guids.iter().copied().collect::<Vec<&str>>());
     for some in guids.chunks(500) {
         let mut sql = Sql::default();

@@ -40,7 +40,9 @@ pub async fn of_space(connection: &mut Connection, guid: &str) -> Result<Usage> 
 
 pub async fn of_org(connection: &mut Connection, guid: &str) -> Result<Usage> {
     let usage = read(connection, "s.org_guid = $1", guid).await?;
-    let row = query("SELECT COUNT(*) AS domains FROM domains WHERE org_guid = $1", [guid.into()]).one(connection).await?;
+    let row = query("SELECT COUNT(*) AS domains FROM domains WHERE org_guid = $1", [guid.into()])
+        .one(connection)
+        .await?;
     Ok(Usage { domains: row.int("domains")?, ..usage })
 }
 
@@ -53,7 +55,8 @@ async fn read(connection: &mut Connection, spaces: &str, guid: &str) -> Result<U
         "FROM tasks t JOIN apps a ON a.guid = t.app_guid JOIN spaces s ON s.guid = a.space_guid WHERE t.state IN ('PENDING', 'RUNNING') AND {spaces}"
     );
     let routes = format!("FROM routes r JOIN spaces s ON s.guid = r.space_guid WHERE {spaces}");
-    let instances = format!("FROM service_instances i JOIN spaces s ON s.guid = i.space_guid WHERE {spaces}");
+    let instances =
+        format!("FROM service_instances i JOIN spaces s ON s.guid = i.space_guid WHERE {spaces}");
     let text = format!(
         "SELECT (SELECT CAST(COALESCE(SUM(p.instances), 0) AS BIGINT) {processes}) AS started_instances, \
          (SELECT CAST(COALESCE(SUM(p.instances * p.memory_mb), 0) AS BIGINT) {processes}) AS app_memory, \

@@ -120,7 +120,8 @@ pub async fn record_staging(
 ) -> Result<()> {
     let told = Told {
         state,
-        previous: if state == "STAGING_STARTED" { "STAGING" } else { build.state.as_str() }.to_owned(),
+        previous: if state == "STAGING_STARTED" { "STAGING" } else { build.state.as_str() }
+            .to_owned(),
         app_guid: &build.app_guid,
         buildpack: last_buildpack(connection, buildpacks).await?,
         memory_mb: (build.memory_mb, build.memory_mb),

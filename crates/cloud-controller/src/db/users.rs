@@ -14,7 +14,11 @@ pub struct UserRow {
 }
 
 pub fn read(row: &Row) -> Result<UserRow> {
-    Ok(UserRow { guid: row.text("guid")?, created_at: row.moment("created_at")?, updated_at: row.moment("updated_at")? })
+    Ok(UserRow {
+        guid: row.text("guid")?,
+        created_at: row.moment("created_at")?,
+        updated_at: row.moment("updated_at")?,
+    })
 }
 
 /// The condition under which a user is seen: oneself, and whoever has a role in an organization one sees.
@@ -26,7 +30,11 @@ pub fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
     ))
 }
 
-pub async fn find_visible(connection: &mut Connection, caller: &Caller, guid: &str) -> Result<Option<UserRow>> {
+pub async fn find_visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> Result<Option<UserRow>> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let condition = visible(&mut sql, caller);
@@ -46,7 +54,8 @@ pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<
 }
 
 pub async fn insert(connection: &mut Connection, now: Timestamp, guid: &str) -> Result<()> {
-    let columns = vec![("guid", guid.into()), ("created_at", now.into()), ("updated_at", now.into())];
+    let columns =
+        vec![("guid", guid.into()), ("created_at", now.into()), ("updated_at", now.into())];
     super::insert(connection, "users", columns).await
 }
 

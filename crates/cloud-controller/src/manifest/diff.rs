@@ -73,7 +73,9 @@ fn normalized(key: &str, value: &Value) -> Value {
         ("log-rate-limit-per-second", Value::String(text)) => {
             units::bytes(text).map_or_else(|_| value.clone(), |size| units::spoken(size).into())
         }
-        ("processes" | "sidecars", Value::Array(items)) => items.iter().map(normalized_part).collect(),
+        ("processes" | "sidecars", Value::Array(items)) => {
+            items.iter().map(normalized_part).collect()
+        }
         ("env", Value::Object(variables)) => {
             let text = |value: &Value| match value {
                 Value::String(text) => text.clone(),
@@ -88,9 +90,14 @@ fn normalized(key: &str, value: &Value) -> Value {
 fn normalized_part(item: &Value) -> Value {
     let Some(object) = item.as_object() else { return item.clone() };
     let known = |key: &str| {
-        COMPARED.contains(&key) || ["type", "memory", "disk_quota", "user", "process_types"].contains(&key)
+        COMPARED.contains(&key)
+            || ["type", "memory", "disk_quota", "user", "process_types"].contains(&key)
     };
-    object.iter().filter(|(key, _)| known(key)).map(|(key, value)| (key.clone(), normalized(key, value))).collect()
+    object
+        .iter()
+        .filter(|(key, _)| known(key))
+        .map(|(key, value)| (key.clone(), normalized(key, value)))
+        .collect()
 }
 
 /// What there is, without what the manifest does not speak of.
@@ -100,13 +107,21 @@ fn pruned(key: &str, before: &Value, after: &Value) -> Value {
         let features = before.as_object().into_iter().flatten().filter(|(name, _)| named(name));
         return features.map(|(name, value)| (name.clone(), value.clone())).collect();
     }
-    let (Some(before), Some(after), true) = (before.as_array(), after.as_array(), ADDED_TO.contains(&key)) else {
+    let (Some(before), Some(after), true) =
+        (before.as_array(), after.as_array(), ADDED_TO.contains(&key))
+    else {
         return before.clone();
     };
     let one = |item: &Value| -> Option<Value> {
         let wanted = after.iter().find(|wanted| same(item, wanted))?;
         let object = item.as_object()?;
-        Some(object.iter().filter(|(key, _)| wanted.get(key).is_some()).map(|(key, value)| (key.clone(), value.clone())).collect())
+        Some(
+            object
+                .iter()
+                .filter(|(key, _)| wanted.get(key).is_some())
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
     };
     before.iter().filter_map(one).collect()
 }
@@ -120,21 +135,31 @@ fn same(a: &Value, b: &Value) -> bool {
 fn compare(before: Option<&Value>, after: &Value, path: &str, entries: &mut Vec<Value>) {
     match (before, after) {
         (Some(before), after) if before == after => {}
-        (None | Some(Value::Null), after) => entries.push(json!({ "op": "add", "path": path, "value": after })),
+        (None | Some(Value::Null), after) => {
+            entries.push(json!({ "op": "add", "path": path, "value": after }))
+        }
         (Some(Value::Object(old)), Value::Object(new)) => {
             for (key, was) in old.iter().filter(|(key, _)| !new.contains_key(*key)) {
-                entries.push(json!({ "op": "remove", "path": format!("{path}/{key}"), "was": was }));
+                entries
+                    .push(json!({ "op": "remove", "path": format!("{path}/{key}"), "was": was }));
             }
             for (key, value) in new {
                 compare(old.get(key), value, &format!("{path}/{key}"), entries);
             }
         }
         (Some(Value::Array(old)), Value::Array(new)) => {
-            for (at, was) in old.iter().enumerate().filter(|(_, was)| !new.iter().any(|item| same(was, item))) {
+            for (at, was) in
+                old.iter().enumerate().filter(|(_, was)| !new.iter().any(|item| same(was, item)))
+            {
                 entries.push(json!({ "op": "remove", "path": format!("{path}/{at}"), "was": was }));
             }
             for (at, item) in new.iter().enumerate() {
-                compare(old.iter().find(|was| same(was, item)), item, &format!("{path}/{at}"), entries);
+                compare(
+                    old.iter().find(|was| same(was, item)),
+                    item,
+                    &format!("{path}/{at}"),
+                    entries,
+                );
             }
         }
         (Some(before), after) => {

@@ -4,17 +4,21 @@ use rand::Rng;
 use rand::seq::IndexedRandom as _;
 
 const HOW: &[&str] = &[
-    "agile", "amber", "ample", "azure", "bold", "brave", "brisk", "bright", "calm", "clever", "copper", "crisp",
-    "daring", "deft", "eager", "early", "fair", "fleet", "fresh", "gentle", "golden", "grand", "happy", "hardy", "humble",
-    "jolly", "keen", "kind", "lively", "lucid", "mellow", "merry", "mighty", "neat", "noble", "patient", "proud", "quick",
-    "quiet", "rapid", "ready", "silver", "smart", "sober", "solid", "steady", "sunny", "swift", "tidy", "vivid", "warm", "wise",
+    "agile", "amber", "ample", "azure", "bold", "brave", "brisk", "bright", "calm", "clever",
+    "copper", "crisp", "daring", "deft", "eager", "early", "fair", "fleet", "fresh", "gentle",
+    "golden", "grand", "happy", "hardy", "humble", "jolly", "keen", "kind", "lively", "lucid",
+    "mellow", "merry", "mighty", "neat", "noble", "patient", "proud", "quick", "quiet", "rapid",
+    "ready", "silver", "smart", "sober", "solid", "steady", "sunny", "swift", "tidy", "vivid",
+    "warm", "wise",
 ];
 
 const WHO: &[&str] = &[
-    "badger", "bear", "beaver", "bison", "buzzard", "camel", "cheetah", "crane", "deer", "dolphin", "eagle", "falcon",
-    "ferret", "finch", "fox", "gazelle", "gecko", "heron", "horse", "ibis", "jackal", "kestrel", "koala", "lark", "lemur",
-    "leopard", "lynx", "magpie", "marmot", "mole", "moose", "newt", "ocelot", "oryx", "otter", "owl", "panda", "panther",
-    "puffin", "quail", "rabbit", "raven", "robin", "seal", "sparrow", "squirrel", "stork", "swan", "tapir", "tiger", "turtle", "wombat",
+    "badger", "bear", "beaver", "bison", "buzzard", "camel", "cheetah", "crane", "deer", "dolphin",
+    "eagle", "falcon", "ferret", "finch", "fox", "gazelle", "gecko", "heron", "horse", "ibis",
+    "jackal", "kestrel", "koala", "lark", "lemur", "leopard", "lynx", "magpie", "marmot", "mole",
+    "moose", "newt", "ocelot", "oryx", "otter", "owl", "panda", "panther", "puffin", "quail",
+    "rabbit", "raven", "robin", "seal", "sparrow", "squirrel", "stork", "swan", "tapir", "tiger",
+    "turtle", "wombat",
 ];
 
 /// Chance is an argument: the same numbers give the same name.

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::units;
-use super::{AppManifest, ManifestProcess, ManifestRoute, ManifestService, ManifestSidecar, Routes};
-use crate::message::{Change, Fields};
+use super::{
+    AppManifest, ManifestProcess, ManifestRoute, ManifestService, ManifestSidecar, Routes,
+};
+use super::{read_process, units};
+use crate::message::Fields;
 use crate::v3::lifecycle;
-use crate::v3::processes::{HealthPatch, Patch, Scale};
 
-const MOST_INSTANCES: i64 = 2_000_000;
 const FEATURES: &[&str] = &["ssh", "revisions", "service-binding-k8s", "file-based-vcap-services"];
 
 /// What was understood, and what was wrong.
@@ -17,10 +17,15 @@ pub fn application(value: &Value) -> (AppManifest, Vec<String>) {
         return (AppManifest::default(), vec!["must be an object".to_owned()]);
     };
     let mut reader = Reader { object: underscored(object), problems: Vec::new() };
-    let mut manifest = AppManifest { name: reader.name(), shown: shown(object), ..AppManifest::default() };
+    let mut manifest =
+        AppManifest { name: reader.name(), shown: shown(object), ..AppManifest::default() };
     manifest.lifecycle = reader.text("lifecycle");
     manifest.docker = reader.value("docker").is_some();
-    if manifest.lifecycle.as_deref().is_some_and(|kind| !["buildpack", "cnb", "docker"].contains(&kind)) {
+    if manifest
+        .lifecycle
+        .as_deref()
+        .is_some_and(|kind| !["buildpack", "cnb", "docker"].contains(&kind))
+    {
         reader.problem("Lifecycle type must be one of 'buildpack', 'cnb', 'docker'");
     }
     manifest.stack = reader.text("stack");
@@ -100,7 +105,8 @@ impl Reader {
     }
 
     fn buildpacks(&mut self) -> Option<Vec<String>> {
-        let (many, one) = (self.object.contains_key("buildpacks"), self.object.contains_key("buildpack"));
+        let (many, one) =
+            (self.object.contains_key("buildpacks"), self.object.contains_key("buildpack"));
         if many && one {
             self.problem("Buildpack and Buildpacks fields cannot be used together.");
             return None;
@@ -118,7 +124,9 @@ impl Reader {
         }
         let items = match self.object.get("buildpacks")? {
             Value::Null => return Some(Vec::new()),
-            Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            Value::Array(items) => {
+                items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+            }
             _ => None::<Vec<String>>,
         };
         if items.is_none() {
@@ -153,7 +161,9 @@ impl Reader {
         };
         for (name, value) in features {
             match value.as_bool() {
-                Some(on) if FEATURES.contains(&name.as_str()) => drop(manifest.features.insert(name.clone(), on)),
+                Some(on) if FEATURES.contains(&name.as_str()) => {
+                    manifest.features.insert(name.clone(), on);
+                }
                 _ => {
                     return self.problem(
                         "Features must be a map of valid feature names to booleans (true = enabled, false = disabled)",
@@ -168,7 +178,8 @@ impl Reader {
     }
 
     fn routes(&mut self) -> Routes {
-        let (none, random, default) = (self.flag("no_route"), self.flag("random_route"), self.flag("default_route"));
+        let (none, random, default) =
+            (self.flag("no_route"), self.flag("random_route"), self.flag("default_route"));
         if random && default {
             self.problem("Random-route and default-route may not be used together");
         }
@@ -183,13 +194,16 @@ impl Reader {
     }
 
     fn these_routes(&mut self, value: &Value) -> Vec<ManifestRoute> {
-        let Some(items) = value.as_array().filter(|items| items.iter().all(|item| item.get("route").is_some())) else {
+        let Some(items) =
+            value.as_array().filter(|items| items.iter().all(|item| item.get("route").is_some()))
+        else {
             self.problem("Routes must be a list of route objects");
             return Vec::new();
         };
         let mut routes = Vec::new();
         for item in items {
-            let text = item["route"].as_str().map_or_else(|| item["route"].to_string(), str::to_owned);
+            let text =
+                item["route"].as_str().map_or_else(|| item["route"].to_string(), str::to_owned);
             let Some(mut route) = ManifestRoute::parse(&text) else {
                 self.problem(format!("The route '{text}' is not a properly formed URL"));
                 continue;
@@ -223,7 +237,11 @@ impl Reader {
             let dashed = item.get("binding-name").and_then(Value::as_str).map(str::to_owned);
             match (item, text("name")) {
                 (Value::String(name), _) => {
-                    services.push(ManifestService { name: name.clone(), binding_name: None, parameters: None });
+                    services.push(ManifestService {
+                        name: name.clone(),
+                        binding_name: None,
+                        parameters: None,
+                    });
                 }
                 (Value::Object(_), Some(name)) => services.push(ManifestService {
                     name,
@@ -239,7 +257,7 @@ impl Reader {
 
     fn processes(&mut self) -> Vec<ManifestProcess> {
         let own = self.object.clone();
-        let mut processes = vec![self.process(&own, "web")];
+        let mut processes = vec![self.process(&own, "web", false)];
         let Some(value) = self.value("processes").cloned() else { return processes };
         let Some(items) = value.as_array() else {
             self.problem("Processes must be an array of process configurations");
@@ -248,7 +266,9 @@ impl Reader {
         let mut seen: Vec<String> = Vec::new();
         for item in items {
             let object = item.as_object().map(underscored).unwrap_or_default();
-            let Some(kind) = object.get("type").and_then(Value::as_str).filter(|kind| !kind.is_empty()) else {
+            let Some(kind) =
+                object.get("type").and_then(Value::as_str).filter(|kind| !kind.is_empty())
+            else {
                 self.problem("All Processes must specify a type");
                 continue;
             };
@@ -257,8 +277,7 @@ impl Reader {
                 continue;
             }
             seen.push(kind.to_owned());
-            let mut process = self.process(&object, kind);
-            process.patch.user = self.user(&object, kind);
+            let process = self.process(&object, kind, true);
             if kind == "web" {
                 processes[0] = process;
             } else {
@@ -268,30 +287,15 @@ impl Reader {
         processes
     }
 
-    fn user(&mut self, object: &Map<String, Value>, kind: &str) -> Change<String> {
-        match object.get("user") {
-            None => Change::Keep,
-            Some(Value::Null) => Change::Clear,
-            Some(Value::String(user)) if (1..=255).contains(&user.chars().count()) => Change::Set(user.clone()),
-            Some(_) => {
-                self.problem(format!("Process \"{kind}\": User must be between 1 and 255 characters"));
-                Change::Keep
-            }
-        }
-    }
-
-    fn process(&mut self, object: &Map<String, Value>, kind: &str) -> ManifestProcess {
-        let mut part = Part { object, kind, problems: Vec::new() };
-        let scale = Scale {
-            memory_mb: part.megabytes("memory"),
-            disk_mb: part.megabytes("disk_quota"),
-            log_rate: part.log_rate(),
-            instances: part.int("instances", 0, MOST_INSTANCES),
-        };
-        let health = HealthPatch { timeout: part.change_int("timeout"), ..part.health("") };
-        let patch = Patch { command: part.command(), user: Change::Keep, health, readiness: part.health("readiness_") };
-        self.problems.append(&mut part.problems);
-        ManifestProcess { kind: kind.to_owned(), patch, scale }
+    fn process(
+        &mut self,
+        object: &Map<String, Value>,
+        kind: &str,
+        nested: bool,
+    ) -> ManifestProcess {
+        let (process, mut problems) = read_process::process(object, kind, nested);
+        self.problems.append(&mut problems);
+        process
     }
 
     fn sidecars(&mut self) -> Vec<ManifestSidecar> {
@@ -305,17 +309,21 @@ impl Reader {
 
     fn sidecar(&mut self, item: &Value) -> ManifestSidecar {
         let object = item.as_object().map(underscored).unwrap_or_default();
-        let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (name, command) = (text("name"), text("command"));
-        let who = if name.is_empty() { "Sidecar".to_owned() } else { format!("Sidecar \"{name}\":") };
+        let who =
+            if name.is_empty() { "Sidecar".to_owned() } else { format!("Sidecar \"{name}\":") };
         if name.is_empty() {
             self.problem("Sidecar name can't be blank");
         }
         if command.is_empty() {
             self.problem(format!("{who} Command can't be blank"));
         }
-        let types = object.get("process_types").and_then(Value::as_array).cloned().unwrap_or_default();
-        let process_types: Vec<String> = types.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let types =
+            object.get("process_types").and_then(Value::as_array).cloned().unwrap_or_default();
+        let process_types: Vec<String> =
+            types.iter().filter_map(Value::as_str).map(str::to_owned).collect();
         if process_types.is_empty() || process_types.len() != types.len() {
             self.problem(format!("{who} Process types must have at least 1 process_type"));
         }
@@ -344,123 +352,8 @@ impl Reader {
     }
 }
 
-/// The keys of one process, at the top or under `processes`.
-struct Part<'a> {
-    object: &'a Map<String, Value>,
-    kind: &'a str,
-    problems: Vec<String>,
-}
-
-impl Part<'_> {
-    fn problem(&mut self, text: impl std::fmt::Display) {
-        self.problems.push(format!("Process \"{}\": {text}", self.kind));
-    }
-
-    fn value(&self, key: &str) -> Option<&Value> {
-        self.object.get(key).filter(|value| !value.is_null())
-    }
-
-    /// As written; numbers without a unit are texts too.
-    fn written(&self, key: &str) -> Option<String> {
-        self.value(key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    }
-
-    fn megabytes(&mut self, key: &str) -> Option<i64> {
-        match units::megabytes(&self.written(key)?) {
-            Ok(0) => self.problem(format!("{} must be greater than 0MB", spoken(key))),
-            Ok(size) => return Some(size),
-            Err(wrong) => self.problem(format!("{} {wrong}", spoken(key))),
-        }
-        None
-    }
-
-    fn log_rate(&mut self) -> Option<i64> {
-        let key = "log_rate_limit_per_second";
-        let text = self.written(key)?;
-        match text.as_str() {
-            "-1" => return Some(-1),
-            "0" => return Some(0),
-            _ => {}
-        }
-        match units::bytes(&text) {
-            Ok(rate) => Some(rate),
-            Err(wrong) => {
-                self.problem(format!("{} {wrong}", spoken(key)));
-                None
-            }
-        }
-    }
-
-    fn int(&mut self, key: &str, least: i64, most: i64) -> Option<i64> {
-        let value = self.value(key)?.clone();
-        match value.as_i64() {
-            Some(number) if number < least && least == 1 => self.problem(format!("{} must be greater than or equal to 1", spoken(key))),
-            Some(number) if number < least => self.problem(format!("{} must be greater than or equal to {least}", spoken(key))),
-            Some(number) if number > most => self.problem(format!("{} must be less than or equal to {most}", spoken(key))),
-            Some(number) => return Some(number),
-            None if value.is_number() => self.problem(format!("{} must be an integer", spoken(key))),
-            None => self.problem(format!("{} is not a number", spoken(key))),
-        }
-        None
-    }
-
-    fn change_int(&mut self, key: &str) -> Change<i64> {
-        match self.object.get(key) {
-            None => Change::Keep,
-            Some(Value::Null) => Change::Clear,
-            Some(_) => self.int(key, 1, i64::from(i32::MAX)).map_or(Change::Keep, Change::Set),
-        }
-    }
-
-    fn command(&mut self) -> Change<String> {
-        match self.object.get("command") {
-            None => Change::Keep,
-            Some(Value::Null) => Change::Clear,
-            Some(Value::String(text)) if text == "null" || text == "default" => Change::Clear,
-            Some(Value::String(text)) if (1..=4096).contains(&text.chars().count()) => Change::Set(text.clone()),
-            Some(Value::String(_)) => {
-                self.problem("Command must be between 1 and 4096 characters");
-                Change::Keep
-            }
-            Some(_) => {
-                self.problem("Command must be a string");
-                Change::Keep
-            }
-        }
-    }
-
-    /// `prefix` is empty, or `readiness_`.
-    fn health(&mut self, prefix: &str) -> HealthPatch {
-        let key = |rest: &str| format!("{prefix}health_check_{rest}");
-        let kind = self.written(&key("type")).map(|kind| if kind == "none" { "process".to_owned() } else { kind });
-        if kind.as_ref().is_some_and(|kind| !["port", "process", "http"].contains(&kind.as_str())) {
-            self.problem(format!("{} must be \"port\", \"process\", or \"http\"", spoken(&key("type"))));
-        }
-        let endpoint = match self.object.get(&key("http_endpoint")) {
-            None => Change::Keep,
-            Some(Value::Null) => Change::Clear,
-            Some(Value::String(path)) if path.starts_with('/') && !path.contains(char::is_whitespace) => Change::Set(path.clone()),
-            Some(_) => {
-                self.problem(format!("{} must be a valid URI path", spoken(&key("http_endpoint"))));
-                Change::Keep
-            }
-        };
-        if kind.as_ref().is_some_and(|kind| kind != "http") && matches!(endpoint, Change::Set(_)) {
-            let text = "must be \"http\" to set a health check HTTP endpoint";
-            self.problem(format!("{} {text}", spoken(&key("type"))));
-        }
-        HealthPatch {
-            kind,
-            endpoint,
-            timeout: Change::Keep,
-            invocation_timeout: self.change_int(&key("invocation_timeout")),
-            interval: self.change_int(&key("interval")),
-        }
-    }
-}
-
 /// `disk_quota` as it is spoken of in errors: `Disk quota`.
-fn spoken(key: &str) -> String {
+pub fn spoken(key: &str) -> String {
     let mut text = key.replace('_', " ").replace("http ", "HTTP ");
     if let Some(first) = text.get_mut(..1) {
         first.make_ascii_uppercase();

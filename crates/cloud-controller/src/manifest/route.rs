@@ -61,10 +61,16 @@ mod tests {
     #[test]
     fn addresses_come_apart() {
         let route = ManifestRoute::parse("https://App.example.com/v1/x").unwrap();
-        assert_eq!((route.name.as_str(), route.path.as_str(), route.port), ("app.example.com", "/v1/x", None));
+        assert_eq!(
+            (route.name.as_str(), route.path.as_str(), route.port),
+            ("app.example.com", "/v1/x", None)
+        );
         assert_eq!(
             route.candidates(),
-            [(String::new(), "app.example.com".to_owned()), ("app".to_owned(), "example.com".to_owned())]
+            [
+                (String::new(), "app.example.com".to_owned()),
+                ("app".to_owned(), "example.com".to_owned())
+            ]
         );
         assert_eq!(ManifestRoute::parse("tcp.example.com:1234").unwrap().port, Some(1234));
         assert_eq!(ManifestRoute::parse("*.example.com").unwrap().candidates().len(), 1);

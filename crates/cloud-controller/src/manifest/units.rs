@@ -31,11 +31,16 @@ const UNITS: &[(&str, u64)] = &[
 
 pub fn bytes(text: &str) -> Result<i64, Wrong> {
     let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-')).unwrap_or(text.len());
     let number: f64 = text[..end].parse().map_err(|_| Wrong::NoNumber)?;
     let unit = text[end..].trim().to_ascii_uppercase();
     let (_, size) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(Wrong::Unit)?;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "saturates far above any size")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "saturates far above any size"
+    )]
     let bytes = (number * *size as f64) as i64;
     // A negative or empty size is no size.
     if bytes > 0 { Ok(bytes) } else { Err(Wrong::Unit) }
@@ -60,12 +65,17 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_people_write_them() {
-        for (text, expected) in [("1G", 1024), ("256M", 256), ("1.5 gb", 1536), ("1048576B", 1), ("1T", 1 << 20)] {
+        for (text, expected) in
+            [("1G", 1024), ("256M", 256), ("1.5 gb", 1536), ("1048576B", 1), ("1T", 1 << 20)]
+        {
             assert_eq!(megabytes(text), Ok(expected), "{text}");
         }
         assert_eq!(megabytes("lots"), Err(Wrong::NoNumber));
         assert_eq!(megabytes("12"), Err(Wrong::Unit));
         assert_eq!(megabytes("-1M"), Err(Wrong::Unit));
-        assert_eq!((spoken(2048), spoken(1025), spoken(3 << 30)), ("2K".to_owned(), "1025B".to_owned(), "3G".to_owned()));
+        assert_eq!(
+            (spoken(2048), spoken(1025), spoken(3 << 30)),
+            ("2K".to_owned(), "1025B".to_owned(), "3G".to_owned())
+        );
     }
 }

@@ -65,8 +65,13 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
     let guid = sql.arg(&guid);
     let condition = visible(&mut sql, &caller);
     let condition = condition.as_deref().unwrap_or("1 = 1");
-    sql.push(&format!("SELECT audit_events.* FROM audit_events WHERE audit_events.guid = {guid} AND {condition}"));
-    let row = sql.optional(&mut *cc.db.read().await?).await?.ok_or_else(|| ApiError::not_found("Event"))?;
+    sql.push(&format!(
+        "SELECT audit_events.* FROM audit_events WHERE audit_events.guid = {guid} AND {condition}"
+    ));
+    let row = sql
+        .optional(&mut *cc.db.read().await?)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Event"))?;
     Ok(respond::ok(present(&row, &urls)?))
 }
 

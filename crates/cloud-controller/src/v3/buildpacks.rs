@@ -45,7 +45,11 @@ const LIST: List = List {
         ("stacks", Filter::Text("buildpacks.stack")),
         ("lifecycle", Filter::Text("buildpacks.lifecycle")),
     ],
-    orders: &[("position", "buildpacks.position"), ("lifecycle", "buildpacks.lifecycle"), ("name", "buildpacks.name")],
+    orders: &[
+        ("position", "buildpacks.position"),
+        ("lifecycle", "buildpacks.lifecycle"),
+        ("name", "buildpacks.name"),
+    ],
     includes: &[],
     labels: Some(KIND),
 };
@@ -62,7 +66,9 @@ async fn list(cc: Cc, _: Caller, urls: Urls, params: Params) -> ApiResult<Respon
     let guids: Vec<String> = found.iter().map(|buildpack| buildpack.guid.clone()).collect();
     let metadata = metadata::load(&mut connection, KIND, &guids).await?;
     let none = Metadata::default();
-    let one = |buildpack: &Buildpack| present(buildpack, metadata.get(&buildpack.guid).unwrap_or(&none), &urls);
+    let one = |buildpack: &Buildpack| {
+        present(buildpack, metadata.get(&buildpack.guid).unwrap_or(&none), &urls)
+    };
     let resources = found.iter().map(one).collect();
     Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
 }
@@ -80,7 +86,9 @@ fn taken(name: &str, stack: &str, lifecycle: &str) -> ApiError {
     ApiError::unprocessable(if stack.is_empty() {
         format!("Buildpack with name '{name}' and an unassigned stack already exists")
     } else {
-        format!("Buildpack with name '{name}', stack '{stack}' and lifecycle '{lifecycle}' already exists")
+        format!(
+            "Buildpack with name '{name}', stack '{stack}' and lifecycle '{lifecycle}' already exists"
+        )
     })
 }
 
@@ -147,7 +155,13 @@ async fn audit(
     common::audit(tx, cc, caller, kind, (target.0, KIND, target.1), (None, None), data).await
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let before = expect(&mut tx, &guid).await?;
     caller.require_admin()?;
@@ -187,12 +201,25 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let buildpack = expect(&mut tx, &guid).await?;
     caller.require_admin()?;
     buildpacks::delete(&mut tx, &buildpack).await?;
-    audit(&cc, &mut tx, &caller, "audit.buildpack.delete", (&guid, &buildpack.name), &Body::default()).await?;
+    audit(
+        &cc,
+        &mut tx,
+        &caller,
+        "audit.buildpack.delete",
+        (&guid, &buildpack.name),
+        &Body::default(),
+    )
+    .await?;
     let job = common::done_job(&mut tx, cc.now(), "buildpack.delete", (KIND, &guid)).await?;
     tx.commit().await?;
     forget_bits(&cc, buildpack.sha256.as_deref()).await?;
@@ -210,12 +237,21 @@ async fn forget_bits(cc: &Cc, sha256: Option<&str>) -> ApiResult<()> {
 }
 
 /// The upload is checked and stored before the answer; the job tells how it went.
-async fn upload(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, multipart: Multipart) -> ApiResult<Response> {
+async fn upload(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    multipart: Multipart,
+) -> ApiResult<Response> {
     let buildpack = expect(&mut *cc.db.read().await?, &guid).await?;
     caller.require_admin()?;
     let received = bits::receive(multipart, cc.config.limits.buildpack_bytes).await?;
-    let invalid = |why: &str| ApiError::unprocessable(format!("Uploaded buildpack file is invalid: {why}"));
-    let file = received.bits.ok_or_else(|| ApiError::unprocessable("A buildpack zip file must be uploaded as 'bits'"))?;
+    let invalid =
+        |why: &str| ApiError::unprocessable(format!("Uploaded buildpack file is invalid: {why}"));
+    let file = received.bits.ok_or_else(|| {
+        ApiError::unprocessable("A buildpack zip file must be uploaded as 'bits'")
+    })?;
     let filename = received.filename.unwrap_or_else(|| format!("{}.zip", buildpack.name));
     if buildpack.locked {
         return Err(ApiError::unprocessable("Buildpack is locked"));
@@ -244,7 +280,15 @@ async fn upload(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, mu
                 ("updated_at", cc.now().into()),
             ];
             db::update(&mut tx, "buildpacks", &guid, set).await?;
-            audit(&cc, &mut tx, &caller, "audit.buildpack.upload", (&guid, &before.name), &Body::default()).await?;
+            audit(
+                &cc,
+                &mut tx,
+                &caller,
+                "audit.buildpack.upload",
+                (&guid, &before.name),
+                &Body::default(),
+            )
+            .await?;
             Outcome::Complete
         }
         Err(error) => Outcome::Failed(error),
@@ -275,7 +319,9 @@ fn inspect(path: &FilePath, is_zip: bool) -> anyhow::Result<Inspected> {
     if !is_zip {
         return Ok(Inspected::Good { digest, stack: None });
     }
-    let Ok(mut archive) = zip::ZipArchive::new(File::open(path).context("opening an uploaded buildpack")?) else {
+    let Ok(mut archive) =
+        zip::ZipArchive::new(File::open(path).context("opening an uploaded buildpack")?)
+    else {
         return Ok(Inspected::NoZip);
     };
     let mut text = String::new();
@@ -285,13 +331,23 @@ fn inspect(path: &FilePath, is_zip: bool) -> anyhow::Result<Inspected> {
         let _ = manifest.take(MOST).read_to_string(&mut text);
     }
     let named = serde_norway::from_str::<Value>(&text).ok();
-    let stack = named.as_ref().and_then(|manifest| manifest.get("stack")).and_then(Value::as_str).map(str::to_owned);
+    let stack = named
+        .as_ref()
+        .and_then(|manifest| manifest.get("stack"))
+        .and_then(Value::as_str)
+        .map(str::to_owned);
     Ok(Inspected::Good { digest, stack })
 }
 
 /// The buildpack's stack once it has these bits.
-async fn stack_after(tx: &mut Connection, before: &Buildpack, named: Option<String>) -> ApiResult<String> {
-    let Some(stack) = named.filter(|stack| !stack.is_empty()) else { return Ok(before.stack.clone()) };
+async fn stack_after(
+    tx: &mut Connection,
+    before: &Buildpack,
+    named: Option<String>,
+) -> ApiResult<String> {
+    let Some(stack) = named.filter(|stack| !stack.is_empty()) else {
+        return Ok(before.stack.clone());
+    };
     if !before.stack.is_empty() && before.stack != stack {
         let detail = format!("Uploaded buildpack stack ({stack}) does not match {}", before.stack);
         return Err(Kind::BuildpackStacksDontMatch.with(detail));
@@ -301,7 +357,10 @@ async fn stack_after(tx: &mut Connection, before: &Buildpack, named: Option<Stri
         return Err(Kind::BuildpackStackDoesNotExist.with(detail));
     }
     if buildpacks::is_taken(tx, &before.name, &stack, &before.lifecycle, &before.guid).await? {
-        let detail = format!("The buildpack name {} with lifecycle {} is already in use for the stack {stack}", before.name, before.lifecycle);
+        let detail = format!(
+            "The buildpack name {} with lifecycle {} is already in use for the stack {stack}",
+            before.name, before.lifecycle
+        );
         return Err(Kind::BuildpackNameStackLifecycleTaken.with(detail));
     }
     Ok(stack)

@@ -64,7 +64,13 @@ pub fn to_many(guids: &[String]) -> Value {
 }
 
 /// The document of a to-one relationship under a path of its own. `kind` is the plural in paths.
-pub fn to_one_document(urls: &Urls, owner: &str, name: &str, kind: &str, guid: Option<&str>) -> Value {
+pub fn to_one_document(
+    urls: &Urls,
+    owner: &str,
+    name: &str,
+    kind: &str,
+    guid: Option<&str>,
+) -> Value {
     let mut links = Map::new();
     links.insert("self".to_owned(), urls.link(&format!("{owner}/relationships/{name}")));
     if let Some(guid) = guid {

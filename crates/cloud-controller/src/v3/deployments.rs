@@ -1,21 +1,28 @@
-//! `/v3/deployments`: reading them.
+//! `/v3/deployments`: bring an app from one version to the next while it serves.
 
 use std::collections::{BTreeMap, HashMap};
 
 use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 use sql::Connection;
 
+use crate::actions::deployments as actions;
 use crate::auth::Caller;
-use crate::db::access;
+use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
+use crate::db::apps::App;
+use crate::db::deployments::{self, Deployment};
+use crate::db::droplets::{self, Droplet};
 use crate::db::metadata::{self, Metadata};
+use crate::db::revisions::{self, Revision};
 use crate::db::{Columns as _, Row, Sql, apps, query};
 use crate::errors::{ApiError, ApiResult};
+use crate::message::{Body, Fields};
 use crate::query::{Filter, List, Params};
 use crate::urls::Urls;
+use crate::v3::processes::Scale;
 use crate::{Cc, respond};
 
 const KIND: &str = "deployment";
@@ -34,7 +41,11 @@ const LIST: List = List {
 };
 
 pub fn routes() -> Router<Cc> {
-    Router::new().route("/v3/deployments", get(list)).route("/v3/deployments/{guid}", get(find))
+    Router::new()
+        .route("/v3/deployments", get(list).post(create))
+        .route("/v3/deployments/{guid}", get(find).patch(update))
+        .route("/v3/deployments/{guid}/actions/cancel", post(cancel))
+        .route("/v3/deployments/{guid}/actions/continue", post(proceed))
 }
 
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
@@ -55,20 +66,287 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
         at_rest("status_value", "FINALIZED") || at_rest("status_reason", "PAUSED")
     };
     let row = cc.changes.hold(&guid, cc.config.limits.hold, look, settled).await?;
-    let mut documents = present_all(&mut *cc.db.read().await?, &[row], &urls).await?;
-    Ok(respond::ok(documents.remove(0)))
+    Ok(respond::ok(present_one(&mut *cc.db.read().await?, row, &urls).await?))
 }
 
 async fn load(cc: Cc, caller: Caller, guid: String) -> ApiResult<Row> {
+    Ok(visible(&mut *cc.db.read().await?, &caller, &guid).await?.0)
+}
+
+async fn visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<(Row, App, Rights)> {
     let not_found = || ApiError::not_found("Deployment");
-    let mut connection = cc.db.read().await?;
     let found = query("SELECT * FROM deployments WHERE guid = $1", [guid.into()])
-        .optional(&mut connection)
+        .optional(connection)
         .await?;
     let row = found.ok_or_else(not_found)?;
-    let app = apps::find(&mut connection, &row.text("app_guid")?).await?.ok_or_else(not_found)?;
-    access::in_space(&mut connection, &caller, &app.space_guid).await?.see("Deployment")?;
-    Ok(row)
+    let app = apps::find(connection, &row.text("app_guid")?).await?.ok_or_else(not_found)?;
+    let rights = access::in_space(connection, caller, &app.space_guid).await?;
+    rights.see("Deployment")?;
+    Ok((row, app, rights))
+}
+
+/// What a deployment is asked to be.
+struct Message {
+    app: String,
+    strategy: String,
+    droplet: Option<String>,
+    revision: Option<String>,
+    options: Value,
+    scale: Scale,
+}
+
+impl Message {
+    fn read(fields: &mut Fields<'_>) -> Message {
+        let [app] = fields.relationships(["app"]);
+        let strategy = fields.text("strategy").unwrap_or_else(|| deployments::ROLLING.to_owned());
+        if ![deployments::ROLLING, deployments::CANARY].contains(&strategy.as_str()) {
+            fields.error(format!("Strategy '{strategy}' is not a supported deployment strategy"));
+        }
+        let droplet = fields.inside("droplet", |droplet| droplet.required_text("guid"));
+        let revision = fields.inside("revision", |revision| revision.required_text("guid"));
+        if droplet.is_some() && revision.is_some() {
+            fields.error("Droplet Cannot set both fields 'droplet' and 'revision'");
+        }
+        let canary = strategy == deployments::CANARY;
+        let read = fields.inside("options", |options| read_options(options, canary));
+        let (options, scale) =
+            read.unwrap_or_else(|| (json!({ "max_in_flight": 1 }), Scale::default()));
+        Message { app, strategy, droplet, revision, options, scale }
+    }
+}
+
+/// The options as they are kept and shown, and the sizes among them.
+fn read_options(options: &mut Fields<'_>, canary: bool) -> (Value, Scale) {
+    const MOST: i64 = i32::MAX as i64;
+    let max_in_flight = options.int("max_in_flight", 1..=MOST).unwrap_or(1);
+    let scale = Scale {
+        instances: options.int("web_instances", 1..=MOST),
+        memory_mb: options.int("memory_in_mb", 1..=MOST),
+        disk_mb: options.int("disk_in_mb", 1..=MOST),
+        log_rate: options.int("log_rate_limit_in_bytes_per_second", -1..=i64::MAX),
+    };
+    let steps = options.inside("canary", |inner| inner.value("steps").cloned());
+    if steps.is_some() && !canary {
+        options.error("canary are only valid for Canary deployments");
+    }
+    let steps = steps.flatten();
+    if let Some(wrong) = steps.as_ref().and_then(wrong_steps) {
+        options.error(wrong);
+    }
+    let mut kept = json!({ "max_in_flight": max_in_flight });
+    let sizes = [
+        ("web_instances", scale.instances),
+        ("memory_in_mb", scale.memory_mb),
+        ("disk_in_mb", scale.disk_mb),
+        ("log_rate_limit_in_bytes_per_second", scale.log_rate),
+    ];
+    for (name, size) in sizes {
+        if let Some(size) = size {
+            kept[name] = size.into();
+        }
+    }
+    if let Some(steps) = steps {
+        kept["canary"] = json!({ "steps": steps });
+    }
+    (kept, scale)
+}
+
+fn wrong_steps(steps: &Value) -> Option<&'static str> {
+    let objects: Option<Vec<_>> =
+        steps.as_array().and_then(|list| list.iter().map(Value::as_object).collect());
+    let Some(objects) = objects else { return Some("canary.steps must be an array of objects") };
+    if objects.iter().any(|step| step.keys().any(|key| key != "instance_weight")) {
+        return Some("canary.steps has unsupported key(s)");
+    }
+    if objects.iter().any(|step| !step.contains_key("instance_weight")) {
+        return Some("canary.steps missing key: \"instance_weight\"");
+    }
+    let weights: Vec<i64> =
+        objects.iter().map(|step| step["instance_weight"].as_i64().unwrap_or(0)).collect();
+    if weights.iter().any(|weight| !(1..=100).contains(weight)) {
+        return Some("canary.steps.instance_weight must be an Integer between 1-100 (inclusive)");
+    }
+    (!weights.is_sorted())
+        .then_some("canary.steps.instance_weight must be sorted in ascending order")
+}
+
+async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
+    let mut fields = body.fields();
+    let message = Message::read(&mut fields);
+    let metadata = fields.metadata();
+    fields.finish()?;
+    let mut tx = cc.db.begin().await?;
+    let unusable = || {
+        ApiError::unprocessable(
+            "Unable to use app. Ensure that the app exists and you have access to it.",
+        )
+    };
+    let app = apps::find(&mut tx, &message.app).await?.ok_or_else(unusable)?;
+    let rights = access::in_space(&mut tx, &caller, &app.space_guid).await?;
+    rights.see("App").map_err(|_| unusable())?;
+    rights.change("App", OPERATORS)?;
+    let target = target(&mut tx, &app, message.revision.as_deref()).await?;
+    let droplet = droplet(&mut tx, &app, message.droplet.as_deref(), target.as_ref()).await?;
+    let wanted = actions::Wanted {
+        strategy: message.strategy,
+        options: message.options,
+        scale: message.scale,
+        droplet,
+        target,
+        request: body.redacted(&[]),
+    };
+    let superseded = deployments::active_of_app(&mut tx, &app.guid).await?;
+    let deployment = actions::create(&cc, &mut tx, &caller, &app, &wanted).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &deployment.guid, &metadata).await?;
+    let (row, _, _) = visible(&mut tx, &caller, &deployment.guid).await?;
+    let document = present_one(&mut tx, row, &urls).await?;
+    let names = apps::names(&mut tx, &app.guid).await?;
+    tx.commit().await?;
+    cc.nsync.poke();
+    cc.rollouts.poke();
+    if let Some(superseded) = superseded {
+        cc.changes.tell(&superseded.guid);
+    }
+    cc.api_log(&names, &format!("Creating deployment for app with guid {}", app.guid));
+    Ok(respond::created(document))
+}
+
+async fn target(
+    connection: &mut Connection,
+    app: &App,
+    guid: Option<&str>,
+) -> ApiResult<Option<Revision>> {
+    let Some(guid) = guid else { return Ok(None) };
+    if !app.revisions_enabled {
+        let detail =
+            "Cannot create deployment from a revision for an app without revisions enabled";
+        return Err(ApiError::unprocessable(detail));
+    }
+    let found =
+        revisions::find(connection, guid).await?.filter(|revision| revision.app_guid == app.guid);
+    found.map(Some).ok_or_else(|| ApiError::unprocessable("The revision does not exist"))
+}
+
+async fn droplet(
+    connection: &mut Connection,
+    app: &App,
+    given: Option<&str>,
+    target: Option<&Revision>,
+) -> ApiResult<Droplet> {
+    let guid = match target {
+        Some(target) => target.droplet_guid.as_deref(),
+        None => given.or(app.droplet_guid.as_deref()),
+    };
+    let found = match guid {
+        Some(guid) => {
+            droplets::find(connection, guid).await?.filter(|droplet| droplet.app_guid == app.guid)
+        }
+        None => None,
+    };
+    found.filter(|droplet| droplet.state == droplets::STAGED).ok_or_else(|| {
+        ApiError::unprocessable(match (target, given) {
+            (Some(_), _) => "Unable to deploy this revision, the droplet for this revision no longer exists.",
+            (None, Some(_)) => "Unable to assign current droplet. Ensure the droplet exists and belongs to this app.",
+            (None, None) => "Invalid droplet. Please specify a droplet in the request or set a current droplet for the app.",
+        })
+    })
+}
+
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
+    let mut fields = body.fields();
+    let metadata = fields.metadata();
+    fields.finish()?;
+    let mut tx = cc.db.begin().await?;
+    let (row, _, rights) = visible(&mut tx, &caller, &guid).await?;
+    rights.change("Deployment", DEVELOPERS)?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
+    let document = present_one(&mut tx, row, &urls).await?;
+    tx.commit().await?;
+    Ok(respond::ok(document))
+}
+
+/// The old process grows again while the new one goes; whoever waits for the deployment is told when that is done.
+async fn cancel(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
+    let kind = "audit.app.deployment.cancel";
+    turn(&cc, &caller, &urls, &guid, kind, |deployment| {
+        if deployment.is_active() {
+            return Ok((deployments::CANCELING, deployment.canary_step));
+        }
+        Err(format!("Cannot cancel a {} deployment", deployment.state))
+    })
+    .await
+}
+
+/// A canary goes on to its next step, or all the way after the last.
+async fn proceed(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
+    let kind = "audit.app.deployment.continue";
+    turn(&cc, &caller, &urls, &guid, kind, |deployment| {
+        if deployment.state != deployments::PAUSED {
+            let (value, reason) = (&deployment.status_value, &deployment.status_reason);
+            return Err(format!(
+                "Cannot continue a deployment with status: {value} and reason: {reason}"
+            ));
+        }
+        if deployment.canary_step < deployment.canary_steps() {
+            return Ok((deployments::PREPAUSED, deployment.canary_step + 1));
+        }
+        Ok((deployments::DEPLOYING, deployment.canary_step))
+    })
+    .await
+}
+
+async fn turn(
+    cc: &Cc,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+    event: &str,
+    decide: impl FnOnce(&Deployment) -> Result<(&'static str, i64), String>,
+) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    let (_, app, rights) = visible(&mut tx, caller, guid).await?;
+    rights.change("Deployment", OPERATORS)?;
+    deployments::lock_app(&mut tx, &app.guid).await?;
+    let (row, _, _) = visible(&mut tx, caller, guid).await?;
+    let deployment = deployments::read(&row)?;
+    let (state, step) = decide(&deployment).map_err(ApiError::unprocessable)?;
+    if state != deployment.state {
+        let set = vec![("canary_step", step.into())];
+        crate::db::update(&mut tx, "deployments", guid, set).await?;
+        deployments::advance(&mut tx, cc.now(), guid, state).await?;
+    }
+    let data = json!({ "deployment_guid": guid, "droplet_guid": deployment.droplet_guid });
+    crate::actions::apps::audit(cc, &mut tx, caller, event, &app, data).await?;
+    let (row, _, _) = visible(&mut tx, caller, guid).await?;
+    let document = present_one(&mut tx, row, urls).await?;
+    tx.commit().await?;
+    cc.rollouts.poke();
+    cc.changes.tell(guid);
+    Ok(respond::ok(document))
+}
+
+async fn present_one(connection: &mut Connection, row: Row, urls: &Urls) -> ApiResult<Value> {
+    Ok(present_all(connection, &[row], urls).await?.remove(0))
 }
 
 async fn present_all(
@@ -114,19 +392,26 @@ fn present(row: &Row, processes: &[Value], metadata: &Metadata, urls: &Urls) -> 
         "reason": row.text("status_reason")?,
         "details": { "last_successful_healthcheck": moment("last_healthy_at")?, "last_status_change": moment("status_changed_at")? },
     });
-    let options = row.json("options")?;
-    if let Some(steps) = options.pointer("/canary/steps").and_then(Value::as_array) {
-        status["canary"] =
-            json!({ "steps": { "current": row.int("canary_step")?, "total": steps.len() } });
+    let deployment = deployments::read(row)?;
+    if deployment.strategy == deployments::CANARY {
+        let (current, total) = (deployment.canary_step, deployment.canary_steps());
+        status["canary"] = json!({ "steps": { "current": current, "total": total } });
     }
+    if let Some(error) = row.maybe_text("error")? {
+        status["details"]["error"] = error.into();
+    }
+    let state = match deployment.state.as_str() {
+        deployments::PREPAUSED => deployments::DEPLOYING,
+        state => state,
+    };
     Ok(json!({
         "guid": guid,
         "created_at": row.moment("created_at")?.to_rfc3339(),
         "updated_at": row.moment("updated_at")?.to_rfc3339(),
-        "state": row.text("state")?,
+        "state": state,
         "status": status,
         "strategy": row.text("strategy")?,
-        "options": options,
+        "options": deployment.options,
         "droplet": { "guid": row.maybe_text("droplet_guid")? },
         "previous_droplet": { "guid": row.maybe_text("previous_droplet_guid")? },
         "new_processes": processes,

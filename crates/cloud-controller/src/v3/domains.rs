@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::get;
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::common;
+use super::{common, domain_shares};
 use crate::Cc;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_AUDITOR, ORG_MANAGER, Rights};
@@ -17,7 +17,7 @@ use crate::db::domains::{self, Domain, NewDomain};
 use crate::db::metadata::{self, Metadata};
 use crate::db::{self, Sql, feature_flags, organizations, routes as route_rows};
 use crate::errors::{ApiError, ApiResult, when_taken};
-use crate::message::{Body, Change, Fields, to_many_body};
+use crate::message::{Body, Change, Fields};
 use crate::query::{Filter, List, Listing, Params};
 use crate::respond;
 use crate::urls::Urls;
@@ -27,8 +27,6 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/domains", get(list).post(create))
         .route("/v3/domains/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/domains/{guid}/route_reservations", get(route_reservations))
-        .route("/v3/domains/{guid}/relationships/shared_organizations", post(share))
-        .route("/v3/domains/{guid}/relationships/shared_organizations/{org}", axum::routing::delete(unshare))
         .route("/v3/organizations/{guid}/domains", get(of_organization))
 }
 
@@ -37,7 +35,7 @@ const KIND: &str = "domain";
 const LIST: List = List {
     table: "domains",
     filters: &[
-        ("names", Filter::Text("domains.name")),
+        ("names", Filter::Lower("domains.name")),
         ("organization_guids", Filter::Sql("domains.org_guid IN ({})")),
     ],
     orders: &[("name", "domains.name")],
@@ -53,7 +51,9 @@ fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
         return None;
     }
     let user = sql.arg(&caller.guid);
-    let orgs = format!("SELECT own.org_guid FROM roles own WHERE own.user_guid = {user} AND {SEES_PRIVATE}");
+    let orgs = format!(
+        "SELECT own.org_guid FROM roles own WHERE own.user_guid = {user} AND {SEES_PRIVATE}"
+    );
     Some(format!(
         "(domains.org_guid IS NULL OR domains.org_guid IN ({orgs}) \
          OR EXISTS (SELECT 1 FROM domain_shares ds WHERE ds.domain_guid = domains.guid AND ds.org_guid IN ({orgs})))"
@@ -64,7 +64,12 @@ fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
 pub fn sees_private(caller: &Caller, rights: &Rights) -> bool {
     caller.reads_all()
         || rights.has(&[ORG_MANAGER, ORG_AUDITOR])
-        || rights.has(&[access::SPACE_MANAGER, access::SPACE_DEVELOPER, access::SPACE_AUDITOR, access::SPACE_SUPPORTER])
+        || rights.has(&[
+            access::SPACE_MANAGER,
+            access::SPACE_DEVELOPER,
+            access::SPACE_AUDITOR,
+            access::SPACE_SUPPORTER,
+        ])
 }
 
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
@@ -100,7 +105,7 @@ async fn page(cc: &Cc, caller: &Caller, urls: &Urls, listing: &Listing) -> ApiRe
 }
 
 /// The domain when the caller sees it.
-async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Domain> {
+pub async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Domain> {
     let mut sql = Sql::default();
     let guid = sql.arg(guid);
     let condition = visible(&mut sql, caller);
@@ -144,7 +149,11 @@ fn read_message(body: &Body) -> ApiResult<Message> {
         Change::Clear | Change::Keep => None,
     };
     if scoped && org_guid.is_none() {
-        let what = if shared.is_empty() { "must include an organization" } else { "cannot contain shared_organizations without an owning organization." };
+        let what = if shared.is_empty() {
+            "must include an organization"
+        } else {
+            "cannot contain shared_organizations without an owning organization."
+        };
         fields.error(format!("Relationships {what}"));
     }
     if internal && scoped {
@@ -161,7 +170,13 @@ fn read_message(body: &Body) -> ApiResult<Message> {
     }
     let metadata = fields.metadata();
     fields.finish()?;
-    let new = NewDomain { name, org_guid, internal, enforce_route_policies: enforce, route_policies_scope: scope };
+    let new = NewDomain {
+        name,
+        org_guid,
+        internal,
+        enforce_route_policies: enforce,
+        route_policies_scope: scope,
+    };
     Ok(Message { new, router_group, scoped, shared, metadata })
 }
 
@@ -194,22 +209,31 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     match &new.org_guid {
         Some(org) => {
             may_own(&mut tx, &caller, org).await?;
-            check_shares(&mut tx, &caller, org, &message.shared).await?;
+            domain_shares::check(&mut tx, &caller, org, &message.shared).await?;
             let (used, most) = db::quotas::private_domains(&mut tx, org).await?;
             if most.is_some_and(|most| used >= most) {
-                let org = organizations::find(&mut tx, org).await?.map(|org| org.name).unwrap_or_default();
-                let detail = format!("The number of private domains exceeds the quota for organization \"{org}\"");
+                let org = organizations::find(&mut tx, org)
+                    .await?
+                    .map(|org| org.name)
+                    .unwrap_or_default();
+                let detail = format!(
+                    "The number of private domains exceeds the quota for organization \"{org}\""
+                );
                 return Err(ApiError::unprocessable(detail));
             }
         }
         None => caller.require_admin()?,
     }
     if let Some(group) = &message.router_group {
-        return Err(ApiError::unprocessable(format!("Router group with guid '{group}' not found.")));
+        return Err(ApiError::unprocessable(format!(
+            "Router group with guid '{group}' not found."
+        )));
     }
     check_free(&mut tx, &cc, &new.name, message.scoped).await?;
-    let taken = ApiError::unprocessable(format!("The domain name \"{}\" is already in use", new.name));
-    let guid = domains::insert(&mut tx, cc.now(), new).await.map_err(|cause| when_taken(cause, taken))?;
+    let taken =
+        ApiError::unprocessable(format!("The domain name \"{}\" is already in use", new.name));
+    let guid =
+        domains::insert(&mut tx, cc.now(), new).await.map_err(|cause| when_taken(cause, taken))?;
     for org in &message.shared {
         domains::share(&mut tx, &guid, org).await?;
     }
@@ -226,7 +250,8 @@ async fn check_free(tx: &mut Connection, cc: &Cc, name: &str, scoped: bool) -> A
         return Err(taken());
     }
     if cc.config.system_domain.as_deref() == Some(name) && scoped {
-        let detail = format!("The \"{name}\" domain is reserved and cannot be used for org-scoped domains.");
+        let detail =
+            format!("The \"{name}\" domain is reserved and cannot be used for org-scoped domains.");
         return Err(ApiError::unprocessable(detail));
     }
     Ok(())
@@ -235,35 +260,13 @@ async fn check_free(tx: &mut Connection, cc: &Cc, name: &str, scoped: bool) -> A
 async fn may_own(tx: &mut Connection, caller: &Caller, org: &str) -> ApiResult<()> {
     let rights = access::in_org(tx, caller, org).await?;
     if rights.org_guid.is_empty() || !rights.can_read() {
-        let detail = format!("Organization with guid '{org}' does not exist or you do not have access to it.");
+        let detail = format!(
+            "Organization with guid '{org}' does not exist or you do not have access to it."
+        );
         return Err(ApiError::unprocessable(detail));
     }
     rights.change("Organization", &[ORG_MANAGER])?;
     feature_flags::require(tx, caller, "private_domain_creation").await
-}
-
-/// Whether a domain of `owner` may be shared with all of `orgs`.
-async fn check_shares(tx: &mut Connection, caller: &Caller, owner: &str, orgs: &[String]) -> ApiResult<()> {
-    for org in orgs {
-        let rights = access::in_org(tx, caller, org).await?;
-        if rights.org_guid.is_empty() || !rights.can_read() {
-            let detail = format!("Organization with guid '{org}' either does not exist, or you do not have access to it.");
-            return Err(ApiError::unprocessable(detail));
-        }
-        if !rights.can_write(&[ORG_MANAGER]) {
-            let name = organizations::find(tx, org).await?.map(|org| org.name).unwrap_or_default();
-            let detail = if rights.has(&[ORG_MANAGER]) {
-                format!("Organization '{name}' is suspended.")
-            } else {
-                format!("You do not have sufficient permissions for organization '{name}' to share domain.")
-            };
-            return Err(ApiError::unprocessable(detail));
-        }
-        if org == owner {
-            return Err(ApiError::unprocessable("Domain cannot be shared with owning organization."));
-        }
-    }
-    Ok(())
 }
 
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
@@ -273,7 +276,7 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
 }
 
 /// Who may change a domain: managers of the owning organization, administrators for shared ones.
-async fn change(tx: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Domain> {
+pub async fn change(tx: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Domain> {
     let domain = seen(tx, caller, guid).await?;
     match &domain.org_guid {
         None => caller.require_admin()?,
@@ -287,7 +290,13 @@ async fn change(tx: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<D
     Ok(domain)
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut fields = body.fields();
     let metadata = fields.metadata();
     fields.finish()?;
@@ -300,7 +309,12 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     change(&mut tx, &caller, &guid).await?;
     if !domains::shared_with(&mut tx, &guid).await?.is_empty() {
@@ -314,56 +328,6 @@ async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) ->
     Ok(respond::job(&urls, &job))
 }
 
-async fn share(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
-    let orgs = to_many_body(&body)?;
-    let mut tx = cc.db.begin().await?;
-    let domain = seen(&mut tx, &caller, &guid).await?;
-    let Some(owner) = &domain.org_guid else {
-        let detail = "Domains cannot be shared with other organizations unless they are scoped to an organization.";
-        return Err(ApiError::unprocessable(detail));
-    };
-    check_shares(&mut tx, &caller, owner, &orgs).await?;
-    change(&mut tx, &caller, &guid).await?;
-    for org in &orgs {
-        domains::share(&mut tx, &guid, org).await?;
-    }
-    let guids = [guid.clone()];
-    let shares = domains::visible_shares(&mut tx, &caller, &guids).await?.remove(&guid).unwrap_or_default();
-    tx.commit().await?;
-    let own = urls.link(&format!("domains/{guid}/relationships/shared_organizations"));
-    Ok(respond::ok(respond::to_many(&shares, own)))
-}
-
-async fn unshare(cc: Cc, caller: Caller, Path((guid, org)): Path<(String, String)>) -> ApiResult<Response> {
-    let mut tx = cc.db.begin().await?;
-    let domain = seen(&mut tx, &caller, &guid).await?;
-    let theirs = access::in_org(&mut tx, &caller, &org).await?;
-    if theirs.org_guid.is_empty() || !theirs.can_read() {
-        let detail = format!("Organization with guid '{org}' does not exist or you do not have access to it.");
-        return Err(ApiError::unprocessable(detail));
-    }
-    let owns = match &domain.org_guid {
-        Some(owner) => access::in_org(&mut tx, &caller, owner).await?.can_write(&[ORG_MANAGER]),
-        None => caller.is_admin(),
-    };
-    if !owns && !theirs.can_write(&[ORG_MANAGER]) {
-        return Err(ApiError::forbidden());
-    }
-    if !domains::shared_with(&mut tx, &guid).await?.contains(&org) {
-        let name = organizations::find(&mut tx, &org).await?.map(|org| org.name).unwrap_or_default();
-        return Err(ApiError::unprocessable(format!(
-            "Unable to unshare domain from organization with name '{name}'. Ensure the domain is shared to this organization."
-        )));
-    }
-    if domains::has_routes_in(&mut tx, &guid, &org).await? {
-        let detail = "This domain has associated routes in this organization. Delete the routes before unsharing.";
-        return Err(ApiError::unprocessable(detail));
-    }
-    domains::unshare(&mut tx, &guid, &org).await?;
-    tx.commit().await?;
-    Ok(respond::no_content())
-}
-
 async fn route_reservations(
     cc: Cc,
     caller: Caller,
@@ -373,18 +337,29 @@ async fn route_reservations(
     params.only(&["host", "path", "port"])?;
     let port = match params.get("port") {
         None => 0,
-        Some(text) => text.parse::<i64>().map_err(|_| ApiError::bad_query("Port must be an integer"))?,
+        Some(text) => {
+            text.parse::<i64>().map_err(|_| ApiError::bad_query("Port must be an integer"))?
+        }
     };
-    let (host, path) = (params.get("host").unwrap_or_default(), params.get("path").unwrap_or_default());
+    let (host, path) =
+        (params.get("host").unwrap_or_default(), params.get("path").unwrap_or_default());
     let mut connection = cc.db.read().await?;
     seen(&mut connection, &caller, &guid).await?;
-    let route = route_rows::find_by_address(&mut connection, &guid, &host.to_lowercase(), path, port).await?;
+    let route =
+        route_rows::find_by_address(&mut connection, &guid, &host.to_lowercase(), path, port)
+            .await?;
     Ok(respond::ok(json!({ "matching_route": route.is_some() })))
 }
 
 /// The document of one domain, as the caller may see it.
-pub async fn document(connection: &mut Connection, caller: &Caller, urls: &Urls, guid: &str) -> ApiResult<Value> {
-    let domain = domains::find(connection, guid).await?.ok_or_else(|| ApiError::not_found("Domain"))?;
+pub async fn document(
+    connection: &mut Connection,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
+    let domain =
+        domains::find(connection, guid).await?.ok_or_else(|| ApiError::not_found("Domain"))?;
     let mut documents = present_all(connection, caller, urls, &[domain]).await?;
     Ok(documents.remove(0))
 }
@@ -425,11 +400,13 @@ fn present(domain: &Domain, shares: &[String], metadata: &Metadata, urls: &Urls)
     });
     if let Some(org) = &domain.org_guid {
         links["organization"] = urls.link(&format!("organizations/{org}"));
-        links["shared_organizations"] = urls.link(&format!("{path}/relationships/shared_organizations"));
+        links["shared_organizations"] =
+            urls.link(&format!("{path}/relationships/shared_organizations"));
     }
     let router_group = domain.router_group_guid.as_ref().map(|guid| json!({ "guid": guid }));
     if let Some(group) = &domain.router_group_guid {
-        links["router_group"] = json!({ "href": format!("{}/routing/v1/router_groups/{group}", urls.base()) });
+        links["router_group"] =
+            json!({ "href": format!("{}/routing/v1/router_groups/{group}", urls.base()) });
     }
     let mut document = json!({
         "guid": domain.guid,

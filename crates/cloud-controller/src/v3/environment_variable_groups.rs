@@ -25,10 +25,18 @@ pub fn routes() -> Router<Cc> {
 const LARGEST: usize = 64 * 1024;
 
 fn known(name: &str) -> ApiResult<()> {
-    if matches!(name, "running" | "staging") { Ok(()) } else { Err(ApiError::not_found("Environment variable group")) }
+    if matches!(name, "running" | "staging") {
+        Ok(())
+    } else {
+        Err(ApiError::not_found("Environment variable group"))
+    }
 }
 
-async fn read(cc: &Cc, connection: &mut Connection, name: &str) -> ApiResult<(Value, Option<Timestamp>)> {
+async fn read(
+    cc: &Cc,
+    connection: &mut Connection,
+    name: &str,
+) -> ApiResult<(Value, Option<Timestamp>)> {
     let text = "SELECT sealed_env, updated_at FROM environment_variable_groups WHERE name = $1";
     match query(text, [name.into()]).optional(connection).await? {
         Some(row) => {
@@ -46,7 +54,13 @@ async fn find(cc: Cc, _: Caller, urls: Urls, Path(name): Path<String>) -> ApiRes
 }
 
 /// Merges: null removes a variable.
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(name): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(name): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     known(&name)?;
     caller.require_admin()?;
     let mut fields = body.fields();

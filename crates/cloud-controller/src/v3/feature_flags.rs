@@ -27,11 +27,12 @@ const NOT_FOUND: &str = "Feature flag";
 /// The flags come from the program, not from a table: pages are cut here.
 async fn list(cc: Cc, _: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
     params.only(&["page", "per_page", "order_by", "updated_ats"])?;
-    let number = |name: &str, default: usize, most: usize| match params.get(name).map(str::parse::<usize>) {
-        None => Ok(default),
-        Some(Ok(value)) if (1..=most).contains(&value) => Ok(value),
-        Some(_) => Err(ApiError::bad_query(&format!("{name} must be between 1 and {most}"))),
-    };
+    let number =
+        |name: &str, default: usize, most: usize| match params.get(name).map(str::parse::<usize>) {
+            None => Ok(default),
+            Some(Ok(value)) if (1..=most).contains(&value) => Ok(value),
+            Some(_) => Err(ApiError::bad_query(&format!("{name} must be between 1 and {most}"))),
+        };
     let (page, per_page) = (number("page", 1, usize::MAX / 5000)?, number("per_page", 50, 5000)?);
     let mut flags = feature_flags::all(&mut *cc.db.read().await?).await?;
     match params.get("order_by").map(|order| order.trim_start_matches(['+', ' '])) {
@@ -41,8 +42,12 @@ async fn list(cc: Cc, _: Caller, urls: Urls, params: Params) -> ApiResult<Respon
     }
     keep_updated(&mut flags, &params)?;
     let (total, pages) = (flags.len(), flags.len().div_ceil(per_page).max(1));
-    let shown: Vec<Value> =
-        flags.iter().skip((page - 1) * per_page).take(per_page).map(|flag| present(flag, &urls)).collect();
+    let shown: Vec<Value> = flags
+        .iter()
+        .skip((page - 1) * per_page)
+        .take(per_page)
+        .map(|flag| present(flag, &urls))
+        .collect();
     let link = |page: usize| json!({ "href": format!("{}?page={page}&per_page={per_page}", urls.v3("feature_flags")) });
     Ok(respond::ok(json!({
         "pagination": {
@@ -59,18 +64,28 @@ async fn list(cc: Cc, _: Caller, urls: Urls, params: Params) -> ApiResult<Respon
 
 /// `updated_ats[gt]=…` and its like; a flag nobody turned matches none of them.
 fn keep_updated(flags: &mut Vec<FeatureFlag>, params: &Params) -> ApiResult<()> {
-    let wrong = || ApiError::bad_query("Updated ats has an invalid timestamp format. Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'");
+    let wrong = || {
+        ApiError::bad_query(
+            "Updated ats has an invalid timestamp format. Timestamps should be formatted as 'YYYY-MM-DDThh:mm:ssZ'",
+        )
+    };
     let seconds = |flag: &FeatureFlag| flag.updated_at.map(Timestamp::as_secs);
-    let fits: [(&str, fn(i64, i64) -> bool); 4] =
-        [("lt", |a, b| a < b), ("lte", |a, b| a <= b), ("gt", |a, b| a > b), ("gte", |a, b| a >= b)];
-    for (operator, fits) in fits {
+    for operator in ["lt", "lte", "gt", "gte"] {
         let Some(text) = params.get(&format!("updated_ats[{operator}]")) else { continue };
         let limit = Timestamp::parse_rfc3339(text).ok_or_else(wrong)?.as_secs();
-        flags.retain(|flag| seconds(flag).is_some_and(|at| fits(at, limit)));
+        let fits = |at: i64| match operator {
+            "lt" => at < limit,
+            "lte" => at <= limit,
+            "gt" => at > limit,
+            _ => at >= limit,
+        };
+        flags.retain(|flag| seconds(flag).is_some_and(fits));
     }
     if let Some(texts) = params.list("updated_ats") {
-        let moments: Option<Vec<i64>> =
-            texts.iter().map(|text| Timestamp::parse_rfc3339(text).map(Timestamp::as_secs)).collect();
+        let moments: Option<Vec<i64>> = texts
+            .iter()
+            .map(|text| Timestamp::parse_rfc3339(text).map(Timestamp::as_secs))
+            .collect();
         let moments = moments.ok_or_else(wrong)?;
         flags.retain(|flag| seconds(flag).is_some_and(|at| moments.contains(&at)));
     }
@@ -82,7 +97,13 @@ async fn find(cc: Cc, _: Caller, urls: Urls, Path(name): Path<String>) -> ApiRes
     Ok(respond::ok(present(&flag.ok_or_else(|| ApiError::not_found(NOT_FOUND))?, &urls)))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(name): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(name): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     caller.require_admin()?;
     let mut tx = cc.db.begin().await?;
     let flag = feature_flags::find(&mut tx, &name).await?;

@@ -25,8 +25,14 @@ pub fn routes() -> Router<Cc> {
     Router::new()
         .route("/v3/isolation_segments", get(list).post(create))
         .route("/v3/isolation_segments/{guid}", get(find).patch(update).delete(delete))
-        .route("/v3/isolation_segments/{guid}/relationships/organizations", get(organizations_of).post(entitle))
-        .route("/v3/isolation_segments/{guid}/relationships/organizations/{org}", axum::routing::delete(revoke))
+        .route(
+            "/v3/isolation_segments/{guid}/relationships/organizations",
+            get(organizations_of).post(entitle),
+        )
+        .route(
+            "/v3/isolation_segments/{guid}/relationships/organizations/{org}",
+            axum::routing::delete(revoke),
+        )
         .route("/v3/isolation_segments/{guid}/relationships/spaces", get(spaces_of))
 }
 
@@ -58,7 +64,9 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     let guids: Vec<String> = found.iter().map(|segment| segment.guid.clone()).collect();
     let metadata = metadata::load(&mut connection, KIND, &guids).await?;
     let none = Metadata::default();
-    let one = |segment: &IsolationSegment| present(segment, metadata.get(&segment.guid).unwrap_or(&none), &urls);
+    let one = |segment: &IsolationSegment| {
+        present(segment, metadata.get(&segment.guid).unwrap_or(&none), &urls)
+    };
     let resources = found.iter().map(one).collect();
     Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
 }
@@ -86,7 +94,13 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
     Ok(respond::ok(document(&mut *cc.db.read().await?, &caller, &urls, &guid).await?))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut fields = body.fields();
     let name = fields.has("name").then(|| fields.required_text("name"));
     let metadata = fields.metadata();
@@ -121,17 +135,27 @@ async fn delete(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<R
     let segment = segments::visible(&mut tx, &caller, &guid).await?;
     caller.require_admin()?;
     if guid == SHARED {
-        return Err(ApiError::unprocessable(format!("Cannot delete the {} Isolation Segment", segment.name)));
+        return Err(ApiError::unprocessable(format!(
+            "Cannot delete the {} Isolation Segment",
+            segment.name
+        )));
     }
     if !segments::organizations(&mut tx, &guid).await?.is_empty() {
-        return Err(ApiError::unprocessable("Revoke the Organization entitlements for your Isolation Segment."));
+        return Err(ApiError::unprocessable(
+            "Revoke the Organization entitlements for your Isolation Segment.",
+        ));
     }
     segments::delete(&mut tx, &guid).await?;
     tx.commit().await?;
     Ok(respond::no_content())
 }
 
-async fn organizations_of(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn organizations_of(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     segments::visible(&mut connection, &caller, &guid).await?;
     let mut seen = Vec::new();
@@ -145,12 +169,19 @@ async fn organizations_of(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<S
 
 fn entitled(orgs: &[String], guid: &str, urls: &Urls) -> Value {
     let own = format!("isolation_segments/{guid}");
-    let mut document = respond::to_many(orgs, urls.link(&format!("{own}/relationships/organizations")));
+    let mut document =
+        respond::to_many(orgs, urls.link(&format!("{own}/relationships/organizations")));
     document["links"]["related"] = urls.link(&format!("{own}/organizations"));
     document
 }
 
-async fn entitle(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn entitle(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     caller.require_admin()?;
     let orgs = to_many_body(&body)?;
     let mut tx = cc.db.begin().await?;
@@ -172,7 +203,11 @@ async fn entitle(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, b
     Ok(respond::ok(entitled(&all, &guid, &urls)))
 }
 
-async fn revoke(cc: Cc, caller: Caller, Path((guid, org)): Path<(String, String)>) -> ApiResult<Response> {
+async fn revoke(
+    cc: Cc,
+    caller: Caller,
+    Path((guid, org)): Path<(String, String)>,
+) -> ApiResult<Response> {
     caller.require_admin()?;
     let mut tx = cc.db.begin().await?;
     segments::visible(&mut tx, &caller, &guid).await?;
@@ -185,7 +220,8 @@ async fn revoke(cc: Cc, caller: Caller, Path((guid, org)): Path<(String, String)
     }
     let spaces = segments::spaces(&mut tx, &guid, Some(&org)).await?;
     if !spaces.is_empty() {
-        let names = spaces.iter().map(|(_, name)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+        let names =
+            spaces.iter().map(|(_, name)| format!("'{name}'")).collect::<Vec<_>>().join(", ");
         return Err(ApiError::unprocessable(format!(
             "Cannot remove the entitlement while this Isolation Segment is assigned to any Spaces. Currently assigned to: {names}"
         )));
@@ -195,7 +231,12 @@ async fn revoke(cc: Cc, caller: Caller, Path((guid, org)): Path<(String, String)
     Ok(respond::no_content())
 }
 
-async fn spaces_of(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn spaces_of(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     segments::visible(&mut connection, &caller, &guid).await?;
     let mut seen = Vec::new();
@@ -208,7 +249,12 @@ async fn spaces_of(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>)
     Ok(respond::ok(respond::to_many(&seen, own)))
 }
 
-async fn document(connection: &mut Connection, caller: &Caller, urls: &Urls, guid: &str) -> ApiResult<Value> {
+async fn document(
+    connection: &mut Connection,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
     let segment = segments::visible(connection, caller, guid).await?;
     let metadata = metadata::load_one(connection, KIND, guid).await?;
     Ok(present(&segment, &metadata, urls))

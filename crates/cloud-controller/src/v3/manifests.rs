@@ -56,16 +56,18 @@ async fn apply(
     let mut tx = cc.db.begin().await?;
     let space = writable(&mut tx, &caller, &guid).await?;
     let manifests = manifest::parse(&applications(&headers, &body)?)?;
-    let (outcome, applied) = match apply_manifest::run(&cc, &mut tx, &caller, &space, &manifests).await {
-        Ok(applied) => (Outcome::Complete, applied),
-        Err(error) => {
-            // What was begun is undone; only the job that tells of it stays.
-            drop(tx);
-            tx = cc.db.begin().await?;
-            (Outcome::Failed(error), Vec::new())
-        }
-    };
-    let job = jobs::insert(&mut tx, cc.now(), "space.apply_manifest", ("space", &guid), &outcome).await?;
+    let (outcome, applied) =
+        match apply_manifest::run(&cc, &mut tx, &caller, &space, &manifests).await {
+            Ok(applied) => (Outcome::Complete, applied),
+            Err(error) => {
+                // What was begun is undone; only the job that tells of it stays.
+                drop(tx);
+                tx = cc.db.begin().await?;
+                (Outcome::Failed(error), Vec::new())
+            }
+        };
+    let job =
+        jobs::insert(&mut tx, cc.now(), "space.apply_manifest", ("space", &guid), &outcome).await?;
     let mut names = Vec::new();
     for one in &applied {
         names.push((apps::names(&mut tx, &one.app_guid).await?, one.created));

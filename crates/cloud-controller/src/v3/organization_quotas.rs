@@ -36,7 +36,9 @@ const LIST: List = List {
         ("names", Filter::Text("organization_quotas.name")),
         (
             "organization_guids",
-            Filter::Sql("organization_quotas.guid IN (SELECT quota_guid FROM organizations WHERE guid IN ({}))"),
+            Filter::Sql(
+                "organization_quotas.guid IN (SELECT quota_guid FROM organizations WHERE guid IN ({}))",
+            ),
         ),
     ],
     orders: &[("name", "organization_quotas.name")],
@@ -47,7 +49,8 @@ const LIST: List = List {
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
     let listing = LIST.read(params)?;
     let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "organization_quotas.*", "organization_quotas").await?;
+    let page =
+        listing.fetch(&mut connection, "organization_quotas.*", "organization_quotas").await?;
     let found = page.items.iter().map(|row| LEVEL.read(row)).collect::<db::Result<Vec<_>>>()?;
     let resources = present_all(&mut connection, &caller, &urls, &found).await?;
     Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
@@ -58,7 +61,10 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let mut fields = body.fields();
     let before = Limits { paid_services: true, ..Limits::default() };
     let (name, limits) = shared::read(&mut fields, LEVEL, &before, true);
-    let orgs = fields.inside("relationships", |inner| inner.to_many("organizations")).flatten().unwrap_or_default();
+    let orgs = fields
+        .inside("relationships", |inner| inner.to_many("organizations"))
+        .flatten()
+        .unwrap_or_default();
     fields.finish()?;
     let name = name.unwrap_or_default();
     let mut tx = cc.db.begin().await?;
@@ -67,7 +73,10 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let guid = made.map_err(|cause| when_taken(cause, taken))?;
     let missing = missing(&mut tx, &orgs).await?;
     if !missing.is_empty() {
-        let detail = format!("Organizations with guids [{}] do not exist, or you do not have access to them.", common::quoted(&missing));
+        let detail = format!(
+            "Organizations with guids [{}] do not exist, or you do not have access to them.",
+            common::quoted(&missing)
+        );
         return Err(ApiError::unprocessable(detail));
     }
     put(&mut tx, &guid, &limits, &orgs).await?;
@@ -80,7 +89,13 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
     Ok(respond::ok(document(&mut *cc.db.read().await?, &caller, &urls, &guid).await?))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     caller.require_admin()?;
     let mut tx = cc.db.begin().await?;
     let before = expect(&mut tx, &guid).await?;
@@ -100,7 +115,12 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     caller.require_admin()?;
     let mut tx = cc.db.begin().await?;
     expect(&mut tx, &guid).await?;
@@ -109,19 +129,32 @@ async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) ->
         return Err(ApiError::unprocessable(detail));
     }
     quotas::delete(&mut tx, LEVEL, &guid).await?;
-    let job = common::done_job(&mut tx, cc.now(), "organization_quota.delete", ("organization_quota", &guid)).await?;
+    let job = common::done_job(
+        &mut tx,
+        cc.now(),
+        "organization_quota.delete",
+        ("organization_quota", &guid),
+    )
+    .await?;
     tx.commit().await?;
     Ok(respond::job(&urls, &job))
 }
 
-async fn apply(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn apply(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     caller.require_admin()?;
     let orgs = to_many_body(&body)?;
     let mut tx = cc.db.begin().await?;
     let quota = expect(&mut tx, &guid).await?;
     let missing = missing(&mut tx, &orgs).await?;
     if !missing.is_empty() {
-        let detail = format!("Organizations with guids [{}] do not exist", common::quoted(&missing));
+        let detail =
+            format!("Organizations with guids [{}] do not exist", common::quoted(&missing));
         return Err(ApiError::unprocessable(detail));
     }
     put(&mut tx, &guid, &quota.limits, &orgs).await?;
@@ -139,8 +172,13 @@ async fn put(tx: &mut Connection, guid: &str, limits: &Limits, orgs: &[String]) 
     Ok(())
 }
 
-async fn refuse_unlimited_logs(tx: &mut Connection, limits: &Limits, orgs: &[String]) -> ApiResult<()> {
-    if limits.log_rate.is_some() && !quotas::with_unlimited_logs(tx, LEVEL, orgs).await?.is_empty() {
+async fn refuse_unlimited_logs(
+    tx: &mut Connection,
+    limits: &Limits,
+    orgs: &[String],
+) -> ApiResult<()> {
+    if limits.log_rate.is_some() && !quotas::with_unlimited_logs(tx, LEVEL, orgs).await?.is_empty()
+    {
         let detail = "Current usage exceeds new quota values. The org(s) being assigned this quota contain apps running \
                       with an unlimited log rate limit.";
         return Err(ApiError::unprocessable(detail));
@@ -154,7 +192,12 @@ async fn missing(tx: &mut Connection, orgs: &[String]) -> ApiResult<Vec<String>>
 }
 
 async fn members(tx: &mut Connection, guid: &str) -> ApiResult<Vec<String>> {
-    let rows = db::query("SELECT guid FROM organizations WHERE quota_guid = $1 ORDER BY id", [guid.into()]).all(tx).await?;
+    let rows = db::query(
+        "SELECT guid FROM organizations WHERE quota_guid = $1 ORDER BY id",
+        [guid.into()],
+    )
+    .all(tx)
+    .await?;
     Ok(rows.iter().map(|row| db::Columns::text(row, "guid")).collect::<db::Result<_>>()?)
 }
 
@@ -162,22 +205,36 @@ async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Quota> {
     quotas::find(connection, LEVEL, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))
 }
 
-async fn document(connection: &mut Connection, caller: &Caller, urls: &Urls, guid: &str) -> ApiResult<Value> {
+async fn document(
+    connection: &mut Connection,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
     let quota = expect(connection, guid).await?;
     Ok(present_all(connection, caller, urls, &[quota]).await?.remove(0))
 }
 
-async fn present_all(connection: &mut Connection, caller: &Caller, urls: &Urls, found: &[Quota]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    connection: &mut Connection,
+    caller: &Caller,
+    urls: &Urls,
+    found: &[Quota],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = found.iter().map(|quota| quota.guid.clone()).collect();
     let members = quotas::visible_members(connection, LEVEL, caller, &guids).await?;
     let none = Vec::new();
-    Ok(found.iter().map(|quota| present(quota, members.get(&quota.guid).unwrap_or(&none), urls)).collect())
+    Ok(found
+        .iter()
+        .map(|quota| present(quota, members.get(&quota.guid).unwrap_or(&none), urls))
+        .collect())
 }
 
 fn present(quota: &Quota, orgs: &[String], urls: &Urls) -> Value {
     let mut document = shared::present(quota);
     document["domains"] = json!({ "total_domains": quota.limits.domains });
     document["relationships"] = json!({ "organizations": common::to_many(orgs) });
-    document["links"] = json!({ "self": urls.link(&format!("organization_quotas/{}", quota.guid)) });
+    document["links"] =
+        json!({ "self": urls.link(&format!("organization_quotas/{}", quota.guid)) });
     document
 }

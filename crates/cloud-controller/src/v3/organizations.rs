@@ -86,7 +86,8 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         return Err(ApiError::forbidden());
     }
     let taken = || ApiError::unprocessable(format!("Organization '{name}' already exists."));
-    let made = organizations::insert(&mut tx, cc.now(), &name, message.suspended.unwrap_or(false)).await;
+    let made =
+        organizations::insert(&mut tx, cc.now(), &name, message.suspended.unwrap_or(false)).await;
     let guid = made.map_err(|cause| when_taken(cause, taken()))?;
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
     if !caller.is_admin() {
@@ -97,7 +98,16 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     }
     let target = (guid.as_str(), KIND, name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
-    common::audit(&mut tx, &cc, &caller, "audit.organization.create", target, (None, Some(&guid)), data).await?;
+    common::audit(
+        &mut tx,
+        &cc,
+        &caller,
+        "audit.organization.create",
+        target,
+        (None, Some(&guid)),
+        data,
+    )
+    .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
     Ok(respond::created(document))
@@ -109,7 +119,13 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
     Ok(respond::ok(document(&mut connection, &urls, &guid).await?))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     access::in_org(&mut tx, &caller, &guid).await?.change("Organization", &[ORG_MANAGER])?;
     let message = read_message(&body, false)?;
@@ -121,35 +137,62 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     set.extend(message.suspended.map(|suspended| ("suspended", suspended.into())));
     let name = message.name.clone().unwrap_or_default();
     let taken = ApiError::unprocessable(format!("Organization name '{name}' is already taken."));
-    db::update(&mut tx, "organizations", &guid, set).await.map_err(|cause| when_taken(cause, taken))?;
+    db::update(&mut tx, "organizations", &guid, set)
+        .await
+        .map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
     let org = expect(&mut tx, &guid).await?;
     let target = (guid.as_str(), KIND, org.name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
-    common::audit(&mut tx, &cc, &caller, "audit.organization.update", target, (None, Some(&guid)), data).await?;
+    common::audit(
+        &mut tx,
+        &cc,
+        &caller,
+        "audit.organization.update",
+        target,
+        (None, Some(&guid)),
+        data,
+    )
+    .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     access::in_org(&mut *cc.db.read().await?, &caller, &guid).await?.see("Organization")?;
     caller.require_admin()?;
     let job = delete_org::org(&cc, &caller, &guid).await?;
     Ok(respond::job(&urls, &job))
 }
 
-async fn default_domain(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn default_domain(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     let rights = access::in_org(&mut connection, &caller, &guid).await?;
     rights.see("Organization")?;
     let domain = domains::default_of(&mut connection, &guid).await?;
-    let domain = domain.filter(|domain| domain.is_shared() || super::domains::sees_private(&caller, &rights));
+    let domain = domain
+        .filter(|domain| domain.is_shared() || super::domains::sees_private(&caller, &rights));
     let domain = domain.ok_or_else(|| ApiError::not_found("Domain"))?;
     Ok(respond::ok(super::domains::document(&mut connection, &caller, &urls, &domain.guid).await?))
 }
 
-async fn usage_summary(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn usage_summary(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     access::in_org(&mut connection, &caller, &guid).await?.see("Organization")?;
     let usage = db::usage::of_org(&mut connection, &guid).await?;
@@ -172,10 +215,22 @@ async fn users(
     params: Params,
 ) -> ApiResult<Response> {
     access::in_org(&mut *cc.db.read().await?, &caller, &guid).await?.see("Organization")?;
-    super::users::members(&cc, &urls, params, "SELECT user_guid FROM roles WHERE org_guid = {}", &guid).await
+    super::users::members(
+        &cc,
+        &urls,
+        params,
+        "SELECT user_guid FROM roles WHERE org_guid = {}",
+        &guid,
+    )
+    .await
 }
 
-async fn isolation_segment(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn isolation_segment(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     access::in_org(&mut connection, &caller, &guid).await?.see("Organization")?;
     let org = expect(&mut connection, &guid).await?;
@@ -199,7 +254,10 @@ async fn set_isolation_segment(
             "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the organization."
         )));
     }
-    let set = vec![("default_isolation_segment_guid", (&segment).into()), ("updated_at", cc.now().into())];
+    let set = vec![
+        ("default_isolation_segment_guid", (&segment).into()),
+        ("updated_at", cc.now().into()),
+    ];
     db::update(&mut tx, "organizations", &guid, set).await?;
     tx.commit().await?;
     Ok(respond::ok(segment_document(&urls, &guid, segment.as_deref())))
@@ -207,7 +265,13 @@ async fn set_isolation_segment(
 
 fn segment_document(urls: &Urls, guid: &str, segment: Option<&str>) -> Value {
     let owner = format!("organizations/{guid}");
-    common::to_one_document(urls, &owner, "default_isolation_segment", "isolation_segments", segment)
+    common::to_one_document(
+        urls,
+        &owner,
+        "default_isolation_segment",
+        "isolation_segments",
+        segment,
+    )
 }
 
 struct Message {
@@ -218,11 +282,13 @@ struct Message {
 
 fn read_message(body: &Body, creating: bool) -> ApiResult<Message> {
     let mut fields = body.fields();
-    let name = if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
+    let name =
+        if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
     if name.as_ref().is_some_and(|name| name.chars().count() > 250) {
         fields.error("Name is too long (maximum is 250 characters)");
     }
-    let message = Message { name, suspended: fields.flag("suspended"), metadata: fields.metadata() };
+    let message =
+        Message { name, suspended: fields.flag("suspended"), metadata: fields.metadata() };
     fields.finish()?;
     Ok(message)
 }
@@ -238,20 +304,35 @@ async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiRe
 }
 
 /// With their metadata, loaded at once.
-pub async fn present_all(connection: &mut Connection, urls: &Urls, orgs: &[Organization]) -> ApiResult<Vec<Value>> {
+pub async fn present_all(
+    connection: &mut Connection,
+    urls: &Urls,
+    orgs: &[Organization],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = orgs.iter().map(|org| org.guid.clone()).collect();
     let mut metadata = metadata::load(connection, KIND, &guids).await?;
-    Ok(orgs.iter().map(|org| present(org, &metadata.remove(&org.guid).unwrap_or_default(), urls)).collect())
+    Ok(orgs
+        .iter()
+        .map(|org| present(org, &metadata.remove(&org.guid).unwrap_or_default(), urls))
+        .collect())
 }
 
 /// For `include=organization`.
-pub async fn by_guids(connection: &mut Connection, guids: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+pub async fn by_guids(
+    connection: &mut Connection,
+    guids: &[String],
+    urls: &Urls,
+) -> ApiResult<Vec<Value>> {
     let orgs = organizations::find_many(connection, guids).await?;
     present_all(connection, urls, &orgs).await
 }
 
 /// For `include=space.organization`: the organizations that these spaces lie in.
-pub async fn of_spaces(connection: &mut Connection, spaces: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+pub async fn of_spaces(
+    connection: &mut Connection,
+    spaces: &[String],
+    urls: &Urls,
+) -> ApiResult<Vec<Value>> {
     let spaces = db::spaces::find_many(connection, spaces).await?;
     let guids: BTreeSet<String> = spaces.into_iter().map(|space| space.org_guid).collect();
     by_guids(connection, &guids.into_iter().collect::<Vec<_>>(), urls).await
@@ -275,4 +356,3 @@ pub fn present(org: &Organization, metadata: &Metadata, urls: &Urls) -> Value {
         },
     })
 }
-

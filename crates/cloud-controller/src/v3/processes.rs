@@ -12,8 +12,9 @@ use sql::Connection;
 use crate::auth::Caller;
 use crate::db::access::{self, OPERATORS, Rights};
 use crate::db::apps::{self, App};
+use crate::db::deployments;
 use crate::db::metadata::{self, Metadata};
-use crate::db::processes::{self, HealthCheck, Process};
+use crate::db::processes::{self, HealthCheck, Process, WEB};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::{Body, Change, Fields};
 use crate::query::{Filter, List, Listing, Params};
@@ -224,7 +225,13 @@ async fn change(
     let metadata = fields.metadata();
     fields.finish()?;
     let app = app_of(&mut tx, process).await?;
-    apply(cc, &mut tx, process, patch).await?;
+    if process.kind == WEB && deployments::is_deploying(&mut tx, &app.guid).await? {
+        let detail = "Cannot update this process while a deployment is in flight.";
+        return Err(Kind::ProcessUpdateDisabledDuringDeployment.with(detail));
+    }
+    if apply(cc, &mut tx, process, patch).await? && process.app_started {
+        processes::renew(&mut tx, cc.now(), process).await?;
+    }
     metadata::apply(&mut tx, KIND, &process.guid, &metadata).await?;
     let request = body.redacted(&["command", "environment_variables"]);
     let data =
@@ -326,17 +333,16 @@ impl HealthPatch {
     }
 }
 
-/// Writes a change; a started app's instances are made anew when another check decides about their health.
+/// Writes a change; answers whether another check decides about the instances' health, so that they must be made anew.
 pub async fn apply(
     cc: &Cc,
     connection: &mut Connection,
     process: &Process,
     patch: Patch,
-) -> ApiResult<()> {
+) -> ApiResult<bool> {
     let health = patch.health.over(&process.health);
     let readiness = patch.readiness.over(&process.readiness);
-    let anew = process.app_started
-        && (health.kind != process.health.kind || health.endpoint != process.health.endpoint);
+    let anew = health.kind != process.health.kind || health.endpoint != process.health.endpoint;
     let set = vec![
         ("command", patch.command.over(process.command.clone()).into()),
         ("run_as", patch.user.over(process.run_as.clone()).into()),
@@ -351,10 +357,7 @@ pub async fn apply(
         ("readiness_interval", readiness.interval.into()),
     ];
     processes::update(connection, cc.now(), &process.guid, set).await?;
-    if anew {
-        processes::renew(connection, cc.now(), process).await?;
-    }
-    Ok(())
+    Ok(anew)
 }
 
 async fn scale(
@@ -418,6 +421,10 @@ async fn resize(
         return Err(Kind::FeatureDisabled.with("Feature Disabled: app_scaling"));
     }
     let app = app_of(&mut tx, process).await?;
+    if process.kind == WEB && deployments::is_deploying(&mut tx, &app.guid).await? {
+        let detail = "Cannot scale this process while a deployment is in flight.";
+        return Err(Kind::ScaleDisabledDuringDeployment.with(detail));
+    }
     actions::scale::run(cc, &mut tx, process, scale).await?;
     let data = json!({ "process_guid": process.guid, "process_type": process.kind, "request": body.redacted(&[]) });
     actions::apps::audit(cc, &mut tx, caller, "audit.app.process.scale", &app, data).await?;

@@ -8,8 +8,14 @@ use crate::message::{Change, Fields};
 const MOST: i64 = i32::MAX as i64;
 
 /// Reads name and limits over what was there before.
-pub fn read(fields: &mut Fields<'_>, level: Level, before: &Limits, creating: bool) -> (Option<String>, Limits) {
-    let name = if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
+pub fn read(
+    fields: &mut Fields<'_>,
+    level: Level,
+    before: &Limits,
+    creating: bool,
+) -> (Option<String>, Limits) {
+    let name =
+        if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
     if name.as_ref().is_some_and(|name| name.chars().count() > 250) {
         fields.error("Name is too long (maximum is 250 characters)");
     }
@@ -18,7 +24,10 @@ pub fn read(fields: &mut Fields<'_>, level: Level, before: &Limits, creating: bo
     fields.inside("apps", |apps| {
         set(apps.change_int("total_memory_in_mb", 0..=MOST), &mut limits.memory_mb);
         set(apps.change_int("per_process_memory_in_mb", 0..=MOST), &mut limits.process_memory_mb);
-        set(apps.change_int("log_rate_limit_in_bytes_per_second", 0..=i64::MAX), &mut limits.log_rate);
+        set(
+            apps.change_int("log_rate_limit_in_bytes_per_second", 0..=i64::MAX),
+            &mut limits.log_rate,
+        );
         set(apps.change_int("total_instances", 0..=MOST), &mut limits.instances);
         set(apps.change_int("per_app_tasks", 0..=MOST), &mut limits.app_tasks);
     });
@@ -26,7 +35,10 @@ pub fn read(fields: &mut Fields<'_>, level: Level, before: &Limits, creating: bo
         if let Some(paid) = services.flag("paid_services_allowed") {
             limits.paid_services = paid;
         }
-        set(services.change_int("total_service_instances", 0..=MOST), &mut limits.service_instances);
+        set(
+            services.change_int("total_service_instances", 0..=MOST),
+            &mut limits.service_instances,
+        );
         set(services.change_int("total_service_keys", 0..=MOST), &mut limits.service_keys);
     });
     fields.inside("routes", |routes| {
@@ -34,7 +46,9 @@ pub fn read(fields: &mut Fields<'_>, level: Level, before: &Limits, creating: bo
         set(routes.change_int("total_reserved_ports", 0..=MOST), &mut limits.reserved_ports);
     });
     if level == Level::Organization {
-        fields.inside("domains", |domains| set(domains.change_int("total_domains", 0..=MOST), &mut limits.domains));
+        fields.inside("domains", |domains| {
+            set(domains.change_int("total_domains", 0..=MOST), &mut limits.domains)
+        });
     }
     (name, limits)
 }

@@ -1,4 +1,4 @@
-//! `/v3/revisions` and `/v3/apps/:guid/revisions`: reading them.
+//! `/v3/revisions` and `/v3/apps/:guid/revisions`: what an app ran, and with which variables.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use sql::Connection;
 
 use crate::auth::Caller;
-use crate::db::access::{self, Rights};
+use crate::db::access::{self, DEVELOPERS, Rights};
 use crate::db::metadata::{self, Metadata};
 use crate::db::{Columns as _, Row, apps, query};
 use crate::errors::{ApiError, ApiResult};
+use crate::message::Body;
 use crate::query::{Filter, List, Listing, Params};
 use crate::urls::Urls;
 use crate::v3::apps::visible as visible_app;
@@ -31,7 +32,7 @@ const LIST: List = List {
 
 pub fn routes() -> Router<Cc> {
     Router::new()
-        .route("/v3/revisions/{guid}", get(find))
+        .route("/v3/revisions/{guid}", get(find).patch(update))
         .route("/v3/revisions/{guid}/environment_variables", get(environment_variables))
         .route("/v3/apps/{guid}/revisions", get(list))
         .route("/v3/apps/{guid}/revisions/deployed", get(deployed))
@@ -110,6 +111,25 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
     let mut connection = cc.db.read().await?;
     let (row, _) = visible(&mut connection, &caller, &guid).await?;
     let metadata = metadata::load_one(&mut connection, KIND, &guid).await?;
+    Ok(respond::ok(present(&row, &metadata, &urls)?))
+}
+
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
+    let mut fields = body.fields();
+    let patch = fields.metadata();
+    fields.finish()?;
+    let mut tx = cc.db.begin().await?;
+    let (row, rights) = visible(&mut tx, &caller, &guid).await?;
+    rights.change("Revision", DEVELOPERS)?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &patch).await?;
+    let metadata = metadata::load_one(&mut tx, KIND, &guid).await?;
+    tx.commit().await?;
     Ok(respond::ok(present(&row, &metadata, &urls)?))
 }
 

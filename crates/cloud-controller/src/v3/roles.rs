@@ -29,8 +29,7 @@ pub fn routes() -> Router<Cc> {
 
 const KIND: &str = "role";
 const INCLUDES: &[&str] = &["user", "organization", "space"];
-const NO_MEMBER: &str =
-    "Users cannot be assigned roles in a space if they do not have a role in that space's organization.";
+const NO_MEMBER: &str = "Users cannot be assigned roles in a space if they do not have a role in that space's organization.";
 
 const LIST: List = List {
     table: "roles",
@@ -73,13 +72,17 @@ async fn included(
                 included.insert("users", users::by_guids(cc, connection, &guids, urls).await?);
             }
             "space" => {
-                let guids = unique(found.iter().filter_map(|role| role.space_guid.clone()).collect());
+                let guids =
+                    unique(found.iter().filter_map(|role| role.space_guid.clone()).collect());
                 included.insert("spaces", spaces::by_guids(connection, &guids, urls).await?);
             }
             _ => {
                 let of_orgs = found.iter().filter(|role| role.space_guid.is_none());
                 let guids = unique(of_orgs.map(|role| role.org_guid.clone()).collect());
-                included.insert("organizations", organizations::by_guids(connection, &guids, urls).await?);
+                included.insert(
+                    "organizations",
+                    organizations::by_guids(connection, &guids, urls).await?,
+                );
             }
         }
     }
@@ -111,10 +114,14 @@ fn read_message(body: &Body) -> ApiResult<Message> {
     }
     let related = fields.inside("relationships", |inner| {
         let guid = |value: Option<&Value>| {
-            value.and_then(|value| value.pointer("/data/guid")).and_then(Value::as_str).map(str::to_owned)
+            value
+                .and_then(|value| value.pointer("/data/guid"))
+                .and_then(Value::as_str)
+                .map(str::to_owned)
         };
         let (space, org) = (guid(inner.value("space")), guid(inner.value("organization")));
-        let user = inner.value("user").and_then(|user| user.get("data")).cloned().unwrap_or(Value::Null);
+        let user =
+            inner.value("user").and_then(|user| user.get("data")).cloned().unwrap_or(Value::Null);
         let text = |key: &str| user.get(key).and_then(Value::as_str).map(str::to_owned);
         let (user_guid, username, origin) = (text("guid"), text("username"), text("origin"));
         if user_guid.is_some() && username.is_some() {
@@ -144,11 +151,15 @@ fn read_message(body: &Body) -> ApiResult<Message> {
                 None
             }
             (Some(_), None, false) => {
-                inner.error(format!("Space cannot be provided with the organization role type: '{kind}'."));
+                inner.error(format!(
+                    "Space cannot be provided with the organization role type: '{kind}'."
+                ));
                 None
             }
             (None, Some(_), true) => {
-                inner.error(format!("Organization cannot be provided with the space role type: '{kind}'."));
+                inner.error(format!(
+                    "Organization cannot be provided with the space role type: '{kind}'."
+                ));
                 None
             }
             (space, org, _) => space.or(org),
@@ -161,7 +172,9 @@ fn read_message(body: &Body) -> ApiResult<Message> {
     fields.finish()?;
     match related.flatten() {
         Some((who, place)) => Ok(Message { kind, who, place }),
-        None => Err(ApiError::unprocessable("Relationships must name a user and a space or an organization")),
+        None => Err(ApiError::unprocessable(
+            "Relationships must name a user and a space or an organization",
+        )),
     }
 }
 
@@ -180,11 +193,24 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         return Err(ApiError::unprocessable(NO_MEMBER));
     }
     let what = if for_space { "space" } else { "organization" };
-    let taken = format!("User '{spoken}' already has '{}' role in {what} '{}'.", message.kind, place.name);
+    let taken =
+        format!("User '{spoken}' already has '{}' role in {what} '{}'.", message.kind, place.name);
     let made = roles::insert(&mut tx, cc.now(), &message.kind, &user, (org, space)).await;
     let guid = made.map_err(|cause| when_taken(cause, ApiError::unprocessable(taken)))?;
-    audit(&cc, &mut tx, &caller, &message.kind, (&user, &spoken), (org, space), "add", body.redacted(&[])).await?;
-    let role = roles::find_visible(&mut tx, &caller, &guid).await?.ok_or_else(|| ApiError::not_found("Role"))?;
+    audit(
+        &cc,
+        &mut tx,
+        &caller,
+        &message.kind,
+        (&user, &spoken),
+        (org, space),
+        "add",
+        body.redacted(&[]),
+    )
+    .await?;
+    let role = roles::find_visible(&mut tx, &caller, &guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Role"))?;
     tx.commit().await?;
     Ok(respond::created(present(&role, &urls)))
 }
@@ -197,11 +223,18 @@ struct Place {
     name: String,
 }
 
-async fn authorize(cc: &Cc, caller: &Caller, message: &Message, for_space: bool) -> ApiResult<Place> {
+async fn authorize(
+    cc: &Cc,
+    caller: &Caller,
+    message: &Message,
+    for_space: bool,
+) -> ApiResult<Place> {
     let mut connection = cc.db.read().await?;
     let what = if for_space { "space" } else { "organization" };
     let invalid = || {
-        ApiError::unprocessable(format!("Invalid {what}. Ensure that the {what} exists and you have access to it."))
+        ApiError::unprocessable(format!(
+            "Invalid {what}. Ensure that the {what} exists and you have access to it."
+        ))
     };
     let allowed: &[&str] = if for_space { &[ORG_MANAGER, SPACE_MANAGER] } else { &[ORG_MANAGER] };
     let rights = if for_space {
@@ -221,18 +254,29 @@ async fn authorize(cc: &Cc, caller: &Caller, message: &Message, for_space: bool)
         let space = db::spaces::find(&mut connection, &message.place).await?.ok_or_else(invalid)?;
         (space.guid, space.name)
     } else {
-        let org = db::organizations::find(&mut connection, &message.place).await?.ok_or_else(invalid)?;
+        let org =
+            db::organizations::find(&mut connection, &message.place).await?.ok_or_else(invalid)?;
         (String::new(), org.name)
     };
     Ok(Place { org: rights.org_guid, space, name })
 }
 
-async fn user_guid(cc: &Cc, caller: &Caller, message: &Message, for_space: bool) -> ApiResult<String> {
+async fn user_guid(
+    cc: &Cc,
+    caller: &Caller,
+    message: &Message,
+    for_space: bool,
+) -> ApiResult<String> {
     let (username, origin) = match &message.who {
         Who::Guid(guid) => {
-            let seen = db::users::find_visible(&mut *cc.db.read().await?, caller, guid).await?.is_some();
+            let seen =
+                db::users::find_visible(&mut *cc.db.read().await?, caller, guid).await?.is_some();
             // A user unknown here may be given a first role in an organization, not in a space.
-            return if seen || !for_space { Ok(guid.clone()) } else { Err(ApiError::unprocessable(NO_MEMBER)) };
+            return if seen || !for_space {
+                Ok(guid.clone())
+            } else {
+                Err(ApiError::unprocessable(NO_MEMBER))
+            };
         }
         Who::Name { username, origin } => (username, origin),
     };
@@ -250,10 +294,12 @@ async fn user_guid(cc: &Cc, caller: &Caller, message: &Message, for_space: bool)
     match (found.pop(), origin) {
         (Some(user), _) => Ok(user.guid),
         (None, _) if for_space => Err(ApiError::unprocessable(NO_MEMBER)),
-        (None, Some(origin)) => {
-            Err(ApiError::unprocessable(format!("No user exists with the username '{username}' and origin '{origin}'.")))
+        (None, Some(origin)) => Err(ApiError::unprocessable(format!(
+            "No user exists with the username '{username}' and origin '{origin}'."
+        ))),
+        (None, None) => {
+            Err(ApiError::unprocessable(format!("No user exists with the username '{username}'.")))
         }
-        (None, None) => Err(ApiError::unprocessable(format!("No user exists with the username '{username}'."))),
     }
 }
 
@@ -272,32 +318,55 @@ async fn audit(
     let kind = format!("audit.user.{role}_{what}");
     let space = Some(place.1).filter(|space| !space.is_empty());
     let data = json!({ "request": request });
-    common::audit(tx, cc, caller, &kind, (user.0, "user", user.1), (space, Some(place.0)), data).await
+    common::audit(tx, cc, caller, &kind, (user.0, "user", user.1), (space, Some(place.0)), data)
+        .await
 }
 
-async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn find(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     params.only(&["include"])?;
     let wanted = params.includes(INCLUDES)?;
     let mut connection = cc.db.read().await?;
-    let role = roles::find_visible(&mut connection, &caller, &guid).await?.ok_or_else(|| ApiError::not_found("Role"))?;
+    let role = roles::find_visible(&mut connection, &caller, &guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Role"))?;
     let mut document = present(&role, &urls);
     if !wanted.is_empty() {
-        document["included"] = json!(included(&cc, &mut connection, &urls, &wanted, &[role]).await?);
+        document["included"] =
+            json!(included(&cc, &mut connection, &urls, &wanted, &[role]).await?);
     }
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let found = roles::find_visible(&mut *cc.db.read().await?, &caller, &guid).await?;
     let user = found.map(|role| role.user_guid).ok_or_else(|| ApiError::not_found("Role"))?;
     let known = auth::users(&cc, std::slice::from_ref(&user)).await?.remove(&user);
     let mut tx = cc.db.begin().await?;
-    let role = roles::find_visible(&mut tx, &caller, &guid).await?.ok_or_else(|| ApiError::not_found("Role"))?;
+    let role = roles::find_visible(&mut tx, &caller, &guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Role"))?;
     match &role.space_guid {
-        Some(space) => access::in_space(&mut tx, &caller, space).await?.change("Role", &[ORG_MANAGER, SPACE_MANAGER])?,
-        None => access::in_org(&mut tx, &caller, &role.org_guid).await?.change("Role", &[ORG_MANAGER])?,
+        Some(space) => access::in_space(&mut tx, &caller, space)
+            .await?
+            .change("Role", &[ORG_MANAGER, SPACE_MANAGER])?,
+        None => access::in_org(&mut tx, &caller, &role.org_guid)
+            .await?
+            .change("Role", &[ORG_MANAGER])?,
     }
-    if role.kind == ORG_USER && roles::is_in_a_space(&mut tx, &role.user_guid, &role.org_guid).await? {
+    if role.kind == ORG_USER
+        && roles::is_in_a_space(&mut tx, &role.user_guid, &role.org_guid).await?
+    {
         let detail = "Cannot delete organization_user role while user has roles in spaces in that organization.";
         return Err(ApiError::unprocessable(detail));
     }

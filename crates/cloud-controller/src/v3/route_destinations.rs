@@ -23,15 +23,28 @@ use crate::urls::Urls;
 pub fn routes() -> Router<Cc> {
     Router::new()
         .route("/v3/routes/{guid}/destinations", get(list).post(insert).patch(replace))
-        .route("/v3/routes/{guid}/destinations/{destination}", axum::routing::patch(update).delete(delete))
+        .route(
+            "/v3/routes/{guid}/destinations/{destination}",
+            axum::routing::patch(update).delete(delete),
+        )
         .route("/v3/routes/{guid}/relationships/shared_spaces", get(shared_spaces).post(share))
-        .route("/v3/routes/{guid}/relationships/shared_spaces/{space}", axum::routing::delete(unshare))
+        .route(
+            "/v3/routes/{guid}/relationships/shared_spaces/{space}",
+            axum::routing::delete(unshare),
+        )
         .route("/v3/routes/{guid}/relationships/space", axum::routing::patch(transfer))
 }
 
-const NO_SUCH: &str = "Unable to unmap route from destination. Ensure the route has a destination with this guid.";
+const NO_SUCH: &str =
+    "Unable to unmap route from destination. Ensure the route has a destination with this guid.";
 
-async fn list(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn list(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     params.only(&["guids", "app_guids"])?;
     let mut connection = cc.db.read().await?;
     resource::visible(&mut connection, &caller, &guid).await?;
@@ -45,21 +58,35 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, para
     Ok(respond::ok(present_all(&found, &guid, &urls)))
 }
 
-async fn insert(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn insert(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let wanted = read(&body, false)?;
     let mut tx = cc.db.begin().await?;
     let route = resource::changeable(&mut tx, &caller, &guid).await?;
     check_apps(&mut tx, &caller, &wanted).await?;
-    actions::add(By { cc: &cc, caller: &caller, manifest: false }, &mut tx, &route, &wanted).await?;
+    actions::add(By { cc: &cc, caller: &caller, manifest: false }, &mut tx, &route, &wanted)
+        .await?;
     finish(&cc, tx, &guid, &urls).await
 }
 
-async fn replace(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn replace(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let wanted = read(&body, true)?;
     let mut tx = cc.db.begin().await?;
     let route = resource::changeable(&mut tx, &caller, &guid).await?;
     check_apps(&mut tx, &caller, &wanted).await?;
-    actions::replace(By { cc: &cc, caller: &caller, manifest: false }, &mut tx, &route, &wanted).await?;
+    actions::replace(By { cc: &cc, caller: &caller, manifest: false }, &mut tx, &route, &wanted)
+        .await?;
     finish(&cc, tx, &guid, &urls).await
 }
 
@@ -82,16 +109,22 @@ async fn check_apps(tx: &mut Connection, caller: &Caller, wanted: &[Wanted]) -> 
     if hidden.is_empty() {
         return Ok(());
     }
-    let detail = format!("App(s) with guid(s) \"{}\" you do not have access.", hidden.join("\", \""));
+    let detail =
+        format!("App(s) with guid(s) \"{}\" you do not have access.", hidden.join("\", \""));
     Err(ApiError::unprocessable(detail))
 }
 
 fn read(body: &Body, replace: bool) -> ApiResult<Vec<Wanted>> {
     let mut fields = body.fields();
     let least = usize::from(!replace);
-    let items = fields.value("destinations").and_then(Value::as_array).filter(|items| (least..=100).contains(&items.len()));
+    let items = fields
+        .value("destinations")
+        .and_then(Value::as_array)
+        .filter(|items| (least..=100).contains(&items.len()));
     let Some(items) = items else {
-        fields.error(format!("Destinations must be an array containing between {least} and 100 destination objects."));
+        fields.error(format!(
+            "Destinations must be an array containing between {least} and 100 destination objects."
+        ));
         return Err(fields.finish().err().unwrap_or_else(ApiError::parse));
     };
     let mut wanted = Vec::new();
@@ -115,7 +148,8 @@ fn read_one(item: &Value, replace: bool) -> Result<Wanted, String> {
     let object = item.as_object().ok_or("must be an object.")?;
     let app = object.get("app").ok_or("must have an \"app\".")?;
     if object.keys().any(|key| !["app", "weight", "port", "protocol"].contains(&key.as_str())) {
-        return Err("must have only \"app\" and optionally \"weight\", \"port\" or \"protocol\".".to_owned());
+        return Err("must have only \"app\" and optionally \"weight\", \"port\" or \"protocol\"."
+            .to_owned());
     }
     let app_guid = app.get("guid").and_then(Value::as_str).filter(|guid| !guid.is_empty());
     let app_guid = app_guid.ok_or("app must have the structure {\"guid\": \"app_guid\"}")?;
@@ -129,18 +163,34 @@ fn read_one(item: &Value, replace: bool) -> Result<Wanted, String> {
     let given = |key: &str| object.get(key).filter(|value| !value.is_null());
     let whole = |key: &str, range: std::ops::RangeInclusive<i64>, words: &str| match given(key) {
         None => Ok(None),
-        Some(value) => value.as_i64().filter(|number| range.contains(number)).map(Some).ok_or_else(|| words.to_owned()),
+        Some(value) => value
+            .as_i64()
+            .filter(|number| range.contains(number))
+            .map(Some)
+            .ok_or_else(|| words.to_owned()),
     };
-    let port = whole("port", 1024..=65535, "port must be a positive integer between 1024 and 65535 inclusive.")?;
+    let port = whole(
+        "port",
+        1024..=65535,
+        "port must be a positive integer between 1024 and 65535 inclusive.",
+    )?;
     let weight = whole("weight", 1..=100, "weight must be a positive integer between 1 and 100.")?;
     if weight.is_some() && !replace {
-        return Err("weighted destinations can only be used when replacing all destinations.".to_owned());
+        return Err(
+            "weighted destinations can only be used when replacing all destinations.".to_owned()
+        );
     }
     let protocol = match given("protocol") {
         None => None,
         Some(value) => Some(protocol(value).ok_or("protocol must be 'http1', 'http2' or 'tcp'.")?),
     };
-    Ok(Wanted { app_guid: app_guid.to_owned(), process_type: process_type.to_owned(), port, weight, protocol })
+    Ok(Wanted {
+        app_guid: app_guid.to_owned(),
+        process_type: process_type.to_owned(),
+        port,
+        weight,
+        protocol,
+    })
 }
 
 fn protocol(value: &Value) -> Option<String> {
@@ -148,7 +198,10 @@ fn protocol(value: &Value) -> Option<String> {
 }
 
 async fn one(tx: &mut Connection, route: &str, guid: &str) -> ApiResult<Destination> {
-    let found = routes::destinations_of(tx, route).await?.into_iter().find(|destination| destination.guid == guid);
+    let found = routes::destinations_of(tx, route)
+        .await?
+        .into_iter()
+        .find(|destination| destination.guid == guid);
     found.ok_or_else(|| ApiError::unprocessable(NO_SUCH))
 }
 
@@ -166,7 +219,8 @@ async fn update(
     let found = one(&mut tx, &guid, &destination).await?;
     if let Some(wanted) = wanted {
         if route.tcp && wanted != "tcp" {
-            let detail = "Destination protocol must be 'tcp' if the parent route's protocol is 'tcp'";
+            let detail =
+                "Destination protocol must be 'tcp' if the parent route's protocol is 'tcp'";
             return Err(ApiError::unprocessable(detail));
         }
         if !route.tcp && wanted == "tcp" {
@@ -190,20 +244,32 @@ fn read_protocol(fields: &mut Fields<'_>) -> Option<String> {
     found
 }
 
-async fn delete(cc: Cc, caller: Caller, Path((guid, destination)): Path<(String, String)>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    Path((guid, destination)): Path<(String, String)>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let route = resource::changeable(&mut tx, &caller, &guid).await?;
     let found = one(&mut tx, &guid, &destination).await?;
     if found.weight.is_some() {
-        return Err(ApiError::unprocessable("Weighted destinations cannot be deleted individually."));
+        return Err(ApiError::unprocessable(
+            "Weighted destinations cannot be deleted individually.",
+        ));
     }
-    actions::remove(By { cc: &cc, caller: &caller, manifest: false }, &mut tx, &route, &found).await?;
+    actions::remove(By { cc: &cc, caller: &caller, manifest: false }, &mut tx, &route, &found)
+        .await?;
     tx.commit().await?;
     cc.nsync.poke();
     Ok(respond::no_content())
 }
 
-async fn shared_spaces(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn shared_spaces(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     feature_flags::require(&mut connection, &caller, "route_sharing").await?;
     resource::visible(&mut connection, &caller, &guid).await?;
@@ -215,7 +281,13 @@ fn shares(spaces: &[String], guid: &str, urls: &Urls) -> Value {
     respond::to_many(spaces, urls.link(&format!("routes/{guid}/relationships/shared_spaces")))
 }
 
-async fn share(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn share(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let spaces = to_many_body(&body)?;
     let mut tx = cc.db.begin().await?;
     feature_flags::require(&mut tx, &caller, "route_sharing").await?;
@@ -232,7 +304,9 @@ async fn share(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bod
     let url = route.url();
     if !hidden.is_empty() {
         let list = hidden.join(", ");
-        let detail = format!("Unable to share route {url} with spaces [{list}]. Ensure the spaces exist and that you have access to them.");
+        let detail = format!(
+            "Unable to share route {url} with spaces [{list}]. Ensure the spaces exist and that you have access to them."
+        );
         return Err(ApiError::unprocessable(detail));
     }
     if !closed.is_empty() {
@@ -251,7 +325,15 @@ async fn share(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bod
     for space in &spaces {
         routes::share(&mut tx, &guid, space).await?;
     }
-    audit(&cc, &mut tx, &caller, &route, "audit.route.share", json!({ "target_space_guids": spaces })).await?;
+    audit(
+        &cc,
+        &mut tx,
+        &caller,
+        &route,
+        "audit.route.share",
+        json!({ "target_space_guids": spaces }),
+    )
+    .await?;
     let all = routes::shared_spaces(&mut tx, &guid).await?;
     tx.commit().await?;
     Ok(respond::ok(shares(&all, &guid, &urls)))
@@ -291,7 +373,11 @@ async fn target_space(
     Err(ApiError::unprocessable(format!("{what} {why}")))
 }
 
-async fn unshare(cc: Cc, caller: Caller, Path((guid, space)): Path<(String, String)>) -> ApiResult<Response> {
+async fn unshare(
+    cc: Cc,
+    caller: Caller,
+    Path((guid, space)): Path<(String, String)>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     feature_flags::require(&mut tx, &caller, "route_sharing").await?;
     let route = resource::changeable(&mut tx, &caller, &guid).await?;
@@ -302,23 +388,41 @@ async fn unshare(cc: Cc, caller: Caller, Path((guid, space)): Path<(String, Stri
         return Err(ApiError::unprocessable(detail));
     }
     routes::unshare(&mut tx, &guid, &space).await?;
-    audit(&cc, &mut tx, &caller, &route, "audit.route.unshare", json!({ "target_space_guid": space })).await?;
+    audit(
+        &cc,
+        &mut tx,
+        &caller,
+        &route,
+        "audit.route.unshare",
+        json!({ "target_space_guid": space }),
+    )
+    .await?;
     tx.commit().await?;
     Ok(respond::no_content())
 }
 
 /// The route moves; the space it leaves keeps using it.
-async fn transfer(cc: Cc, caller: Caller, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
-    let space = to_one_body(&body)?.ok_or_else(|| ApiError::unprocessable("Data can't be blank"))?;
+async fn transfer(
+    cc: Cc,
+    caller: Caller,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
+    let space =
+        to_one_body(&body)?.ok_or_else(|| ApiError::unprocessable("Data can't be blank"))?;
     let mut tx = cc.db.begin().await?;
     feature_flags::require(&mut tx, &caller, "route_sharing").await?;
     let route = resource::visible(&mut tx, &caller, &guid).await?;
     access::in_space(&mut tx, &caller, &route.space_guid).await?.change("Route", DEVELOPERS)?;
     let what = format!("Unable to transfer owner of route '{}' to space '{space}'.", route.url());
     let rights = target_space(&mut tx, &caller, &space, DEVELOPERS, &what).await?;
-    let domain = domains::find(&mut tx, &route.domain_guid).await?.ok_or_else(|| ApiError::not_found("Domain"))?;
+    let domain = domains::find(&mut tx, &route.domain_guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Domain"))?;
     if !domains::usable_by(&mut tx, &domain, &rights.org_guid).await? {
-        return Err(ApiError::unprocessable(format!("{what} Target space does not have access to route's domain")));
+        return Err(ApiError::unprocessable(format!(
+            "{what} Target space does not have access to route's domain"
+        )));
     }
     if space != route.space_guid {
         let set = vec![("space_guid", (&space).into()), ("updated_at", cc.now().into())];

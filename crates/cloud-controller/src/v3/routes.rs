@@ -37,7 +37,7 @@ const INCLUDES: &[&str] = &["domain", "space", "space.organization", "route_poli
 const LIST: List = List {
     table: "routes",
     filters: &[
-        ("hosts", Filter::Text("routes.host")),
+        ("hosts", Filter::Lower("routes.host")),
         ("paths", Filter::Text("routes.path")),
         ("ports", Filter::Int("routes.port")),
         ("domain_guids", Filter::Text("routes.domain_guid")),
@@ -45,11 +45,15 @@ const LIST: List = List {
         ("organization_guids", Filter::Text("sp.org_guid")),
         (
             "app_guids",
-            Filter::Sql("routes.guid IN (SELECT m.route_guid FROM route_destinations m WHERE m.app_guid IN ({}))"),
+            Filter::Sql(
+                "routes.guid IN (SELECT m.route_guid FROM route_destinations m WHERE m.app_guid IN ({}))",
+            ),
         ),
         (
             "service_instance_guids",
-            Filter::Sql("routes.guid IN (SELECT b.route_guid FROM service_route_bindings b WHERE b.service_instance_guid IN ({}))"),
+            Filter::Sql(
+                "routes.guid IN (SELECT b.route_guid FROM service_route_bindings b WHERE b.service_instance_guid IN ({}))",
+            ),
         ),
     ],
     orders: &[],
@@ -72,7 +76,9 @@ async fn of_app(
     let mut listing = LIST.read(params)?;
     super::apps::visible(&mut *cc.db.read().await?, &caller, &guid).await?;
     let app = listing.sql().arg(&guid);
-    listing.condition(format!("routes.guid IN (SELECT m.route_guid FROM route_destinations m WHERE m.app_guid = {app})"));
+    listing.condition(format!(
+        "routes.guid IN (SELECT m.route_guid FROM route_destinations m WHERE m.app_guid = {app})"
+    ));
     page(&cc, &caller, &urls, listing).await
 }
 
@@ -108,12 +114,18 @@ async fn included(
         match name.as_str() {
             "domain" => {
                 let guids = unique(|route| &route.domain_guid);
-                included.insert("domains", domains::by_guids(connection, caller, &guids, urls).await?);
+                included
+                    .insert("domains", domains::by_guids(connection, caller, &guids, urls).await?);
             }
-            "space" => drop(included.insert("spaces", spaces::by_guids(connection, &space_guids, urls).await?)),
+            "space" => drop(
+                included.insert("spaces", spaces::by_guids(connection, &space_guids, urls).await?),
+            ),
             "space.organization" => {
                 included.insert("spaces", spaces::by_guids(connection, &space_guids, urls).await?);
-                included.insert("organizations", organizations::of_spaces(connection, &space_guids, urls).await?);
+                included.insert(
+                    "organizations",
+                    organizations::of_spaces(connection, &space_guids, urls).await?,
+                );
             }
             // No route has a policy as long as no domain asks for them.
             _ => drop(included.insert("route_policies", Vec::new())),
@@ -135,7 +147,9 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let rights = access::in_space(&mut tx, &caller, &space).await?;
     let found = db::spaces::find(&mut tx, &space).await?.filter(|_| rights.can_read());
     let invalid = |what: &str| {
-        ApiError::unprocessable(format!("Invalid {what}. Ensure that the {what} exists and you have access to it."))
+        ApiError::unprocessable(format!(
+            "Invalid {what}. Ensure that the {what} exists and you have access to it."
+        ))
     };
     let space = found.ok_or_else(|| invalid("space"))?;
     let domain = db::domains::find(&mut tx, &domain).await?.ok_or_else(|| invalid("domain"))?;
@@ -145,7 +159,9 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         return Err(ApiError::unprocessable(detail));
     }
     let by = By { cc: &cc, caller: &caller, manifest: false };
-    let route = actions::create(by, &mut tx, &space, &domain, &address, options, body.redacted(&[])).await?;
+    let route =
+        actions::create(by, &mut tx, &space, &domain, &address, options, body.redacted(&[]))
+            .await?;
     common::write_metadata(&mut tx, KIND, &route.guid, &metadata).await?;
     let document = document(&mut tx, &urls, &route.guid).await?;
     tx.commit().await?;
@@ -160,7 +176,9 @@ fn read_address(fields: &mut Fields<'_>) -> Address {
         fields.error("Host is too long (maximum is 63 characters)");
     }
     if host != "*" && !host.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-        fields.error("Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\"");
+        fields.error(
+            "Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\"",
+        );
     }
     if let Some(problem) = path_problem(&path) {
         fields.error(format!("Path {problem}"));
@@ -176,25 +194,42 @@ pub fn path_problem(path: &str) -> Option<&'static str> {
         _ if !path.starts_with('/') => Some("must begin with /"),
         _ if path.contains('?') => Some("cannot contain ?"),
         _ if path.len() > 128 => Some("is too long (maximum is 128 characters)"),
-        _ if path.chars().any(|c| c.is_whitespace() || c.is_control() || "\"<>\\^`{|}#".contains(c)) => Some("is invalid"),
+        _ if path
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || "\"<>\\^`{|}#".contains(c)) =>
+        {
+            Some("is invalid")
+        }
         _ => None,
     }
 }
 
 /// The options after `change`, checked against what is switched on.
-pub async fn read_options(tx: &mut Connection, before: &Value, change: &Map<String, Value>) -> ApiResult<Value> {
+pub async fn read_options(
+    tx: &mut Connection,
+    before: &Value,
+    change: &Map<String, Value>,
+) -> ApiResult<Value> {
     let hash = feature_flags::is_enabled(tx, "hash_based_routing").await?;
-    actions::options(before, change, hash).map_err(|wrong| ApiError::unprocessable(wrong.join(", ")))
+    actions::options(before, change, hash)
+        .map_err(|wrong| ApiError::unprocessable(wrong.join(", ")))
 }
 
-async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn find(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     params.only(&["include"])?;
     let wanted = params.includes(INCLUDES)?;
     let mut connection = cc.db.read().await?;
     let route = visible(&mut connection, &caller, &guid).await?;
     let mut document = document(&mut connection, &urls, &guid).await?;
     if !wanted.is_empty() {
-        document["included"] = json!(included(&mut connection, &caller, &urls, &wanted, &[route]).await?);
+        document["included"] =
+            json!(included(&mut connection, &caller, &urls, &wanted, &[route]).await?);
     }
     Ok(respond::ok(document))
 }
@@ -202,7 +237,9 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, para
 /// # Errors
 /// 404 when the caller does not see it.
 pub async fn visible(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Route> {
-    routes::find_visible(connection, caller, guid).await?.ok_or_else(|| ApiError::not_found("Route"))
+    routes::find_visible(connection, caller, guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Route"))
 }
 
 /// The route, when the caller may change it: operators of the space it belongs to.
@@ -216,7 +253,13 @@ pub async fn changeable(tx: &mut Connection, caller: &Caller, guid: &str) -> Api
     Ok(route)
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut fields = body.fields();
     let options = fields.object("options").cloned();
     let metadata = fields.metadata();
@@ -241,7 +284,12 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let route = changeable(&mut tx, &caller, &guid).await?;
     actions::delete(By { cc: &cc, caller: &caller, manifest: false }, &mut tx, &route).await?;
@@ -269,24 +317,34 @@ async fn delete_unmapped(
     for route in routes::unmapped(&mut tx, &guid).await? {
         actions::delete(by, &mut tx, &route).await?;
     }
-    let job = common::done_job(&mut tx, cc.now(), "space.delete_unmapped_routes", ("space", &guid)).await?;
+    let job = common::done_job(&mut tx, cc.now(), "space.delete_unmapped_routes", ("space", &guid))
+        .await?;
     tx.commit().await?;
     Ok(respond::job(&urls, &job))
 }
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
-    let route = routes::find(connection, guid).await?.ok_or_else(|| ApiError::not_found("Route"))?;
+    let route =
+        routes::find(connection, guid).await?.ok_or_else(|| ApiError::not_found("Route"))?;
     Ok(present_all(connection, urls, &[route]).await?.remove(0))
 }
 
 /// For `include=route`.
-pub async fn by_guids(connection: &mut Connection, guids: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+pub async fn by_guids(
+    connection: &mut Connection,
+    guids: &[String],
+    urls: &Urls,
+) -> ApiResult<Vec<Value>> {
     let found = routes::find_many(connection, guids).await?;
     present_all(connection, urls, &found).await
 }
 
 /// With metadata and destinations, each loaded at once.
-async fn present_all(connection: &mut Connection, urls: &Urls, found: &[Route]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    connection: &mut Connection,
+    urls: &Urls,
+    found: &[Route],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = found.iter().map(|route| route.guid.clone()).collect();
     let metadata = metadata::load(connection, KIND, &guids).await?;
     let destinations = routes::destinations(connection, &guids).await?;

@@ -27,7 +27,8 @@ fn one(rule: &Value, wrong: &mut Vec<String>) {
         wrong.push(format!("unknown field(s): {unknown:?}"));
     }
     let given = |key: &str| object.get(key).filter(|value| !value.is_null());
-    let protocol = given("protocol").and_then(Value::as_str).filter(|name| PROTOCOLS.contains(name));
+    let protocol =
+        given("protocol").and_then(Value::as_str).filter(|name| PROTOCOLS.contains(name));
     if protocol.is_none() {
         wrong.push("protocol must be 'tcp', 'udp', 'icmp', 'icmpv6' or 'all'".to_owned());
     }
@@ -76,13 +77,17 @@ fn destinations(value: Option<&Value>, protocol: &str, wrong: &mut Vec<String>) 
         let text = "nil destination; destination must be a comma-delimited list of valid CIDRs, IP addresses, or IP address ranges";
         return wrong.push(text.to_owned());
     };
-    let Some(text) = value.as_str() else { return wrong.push("destination must be a string".to_owned()) };
+    let Some(text) = value.as_str() else {
+        return wrong.push("destination must be a string".to_owned());
+    };
     if text.contains(char::is_whitespace) {
         return wrong.push("destination must not contain whitespace".to_owned());
     }
     let list: Vec<&str> = text.split(',').collect();
     if list.len() > MOST_DESTINATIONS {
-        wrong.push(format!("maximum destinations per rule exceeded - must be under {MOST_DESTINATIONS}"));
+        wrong.push(format!(
+            "maximum destinations per rule exceeded - must be under {MOST_DESTINATIONS}"
+        ));
     }
     for one in list {
         destination(one, protocol, wrong);
@@ -90,11 +95,13 @@ fn destinations(value: Option<&Value>, protocol: &str, wrong: &mut Vec<String>) 
 }
 
 fn destination(text: &str, protocol: &str, wrong: &mut Vec<String>) {
-    const INVALID: &str = "destination must contain valid CIDR(s), IP address(es), or IP address range(s)";
+    const INVALID: &str =
+        "destination must contain valid CIDR(s), IP address(es), or IP address range(s)";
     if text.is_empty() {
         return wrong.push("empty destination specified in comma-delimited list".to_owned());
     }
-    let octets = text.split(['-', '/', '.']).filter(|part| part.chars().all(|c| c.is_ascii_digit()));
+    let octets =
+        text.split(['-', '/', '.']).filter(|part| part.chars().all(|c| c.is_ascii_digit()));
     if octets.clone().any(|part| part.len() > 1 && part.starts_with('0')) {
         return wrong.push("destination octets cannot contain leading zeros".to_owned());
     }
@@ -115,8 +122,12 @@ fn destination(text: &str, protocol: &str, wrong: &mut Vec<String>) {
         },
     };
     match (protocol, first) {
-        ("icmp", IpAddr::V6(_)) => wrong.push("for protocol \"icmp\" you cannot use IPv6 addresses".to_owned()),
-        ("icmpv6", IpAddr::V4(_)) => wrong.push("for protocol \"icmpv6\" you cannot use IPv4 addresses".to_owned()),
+        ("icmp", IpAddr::V6(_)) => {
+            wrong.push("for protocol \"icmp\" you cannot use IPv6 addresses".to_owned())
+        }
+        ("icmpv6", IpAddr::V4(_)) => {
+            wrong.push("for protocol \"icmpv6\" you cannot use IPv4 addresses".to_owned())
+        }
         _ => {}
     }
 }

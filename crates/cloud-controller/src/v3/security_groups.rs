@@ -26,7 +26,10 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/security_groups", get(list).post(create))
         .route("/v3/security_groups/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/security_groups/{guid}/relationships/{relation}", post(bind))
-        .route("/v3/security_groups/{guid}/relationships/{relation}/{space}", axum::routing::delete(unbind))
+        .route(
+            "/v3/security_groups/{guid}/relationships/{relation}/{space}",
+            axum::routing::delete(unbind),
+        )
         .route("/v3/spaces/{guid}/running_security_groups", get(running))
         .route("/v3/spaces/{guid}/staging_security_groups", get(staging))
 }
@@ -79,11 +82,23 @@ async fn page(cc: &Cc, caller: &Caller, urls: &Urls, listing: &Listing) -> ApiRe
     Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
 }
 
-async fn running(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn running(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     of_space(&cc, &caller, &urls, &guid, params, Phase::Running).await
 }
 
-async fn staging(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn staging(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     of_space(&cc, &caller, &urls, &guid, params, Phase::Staging).await
 }
 
@@ -114,11 +129,13 @@ struct Message {
 }
 
 fn read_message(fields: &mut Fields<'_>, creating: bool) -> Message {
-    let name = if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
+    let name =
+        if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
     if name.as_ref().is_some_and(|name| name.chars().count() > 250) {
         fields.error("Name is too long (maximum is 250 characters)");
     }
-    let enabled = fields.inside("globally_enabled", |inner| (inner.flag("running"), inner.flag("staging")));
+    let enabled =
+        fields.inside("globally_enabled", |inner| (inner.flag("running"), inner.flag("staging")));
     let (running, staging) = enabled.unwrap_or_default();
     let rules = fields.value("rules").cloned();
     for problem in rules.iter().flat_map(security_group_rules::problems) {
@@ -132,7 +149,10 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let mut fields = body.fields();
     let message = read_message(&mut fields, true);
     let bound = fields.inside("relationships", |inner| {
-        [(Phase::Running, inner.to_many("running_spaces")), (Phase::Staging, inner.to_many("staging_spaces"))]
+        [
+            (Phase::Running, inner.to_many("running_spaces")),
+            (Phase::Staging, inner.to_many("staging_spaces")),
+        ]
     });
     fields.finish()?;
     let name = message.name.unwrap_or_default();
@@ -169,7 +189,11 @@ fn taken(name: &str) -> ApiError {
 
 async fn missing(tx: &mut Connection, spaces: &[String]) -> ApiResult<Vec<String>> {
     let found = db::spaces::find_many(tx, spaces).await?;
-    Ok(spaces.iter().filter(|guid| !found.iter().any(|space| space.guid == **guid)).cloned().collect())
+    Ok(spaces
+        .iter()
+        .filter(|guid| !found.iter().any(|space| space.guid == **guid))
+        .cloned()
+        .collect())
 }
 
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
@@ -178,11 +202,23 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
     Ok(respond::ok(document(&mut connection, &caller, &urls, &guid).await?))
 }
 
-async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<SecurityGroup> {
-    groups::find_visible(connection, caller, guid).await?.ok_or_else(|| ApiError::not_found("Security group"))
+async fn seen(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<SecurityGroup> {
+    groups::find_visible(connection, caller, guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Security group"))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     seen(&mut tx, &caller, &guid).await?;
     caller.require_admin()?;
@@ -197,7 +233,8 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     set.extend(message.running.map(|on| ("running_default", on.into())));
     set.extend(message.staging.map(|on| ("staging_default", on.into())));
     let updated = db::update(&mut tx, "security_groups", &guid, set).await;
-    updated.map_err(|cause| when_taken(cause, taken(message.name.as_deref().unwrap_or_default())))?;
+    updated
+        .map_err(|cause| when_taken(cause, taken(message.name.as_deref().unwrap_or_default())))?;
     groups::apps_changed(&mut tx, &guid).await?;
     let document = document(&mut tx, &caller, &urls, &guid).await?;
     tx.commit().await?;
@@ -205,7 +242,12 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     seen(&mut tx, &caller, &guid).await?;
     caller.require_admin()?;
@@ -247,7 +289,10 @@ async fn bind(
         }
     }
     if !hidden.is_empty() {
-        let detail = format!("Spaces with guids [{}] do not exist, or you do not have access to them.", common::quoted(&hidden));
+        let detail = format!(
+            "Spaces with guids [{}] do not exist, or you do not have access to them.",
+            common::quoted(&hidden)
+        );
         return Err(ApiError::unprocessable(detail));
     }
     for space in &spaces {
@@ -292,8 +337,15 @@ async fn unbind(
     Ok(respond::no_content())
 }
 
-async fn document(connection: &mut Connection, caller: &Caller, urls: &Urls, guid: &str) -> ApiResult<Value> {
-    let group = groups::find(connection, guid).await?.ok_or_else(|| ApiError::not_found("Security group"))?;
+async fn document(
+    connection: &mut Connection,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
+    let group = groups::find(connection, guid)
+        .await?
+        .ok_or_else(|| ApiError::not_found("Security group"))?;
     Ok(present_all(connection, caller, urls, &[group]).await?.remove(0))
 }
 

@@ -87,8 +87,11 @@ fn none(list: &List, urls: &Urls, params: Params) -> ApiResult<Response> {
     let listing = list.read(params)?;
     let mut included = BTreeMap::new();
     for name in &listing.includes {
-        let plurals: &[&str] =
-            if name == "service_offering" { &["service_offerings"] } else { &["spaces", "organizations"] };
+        let plurals: &[&str] = if name == "service_offering" {
+            &["service_offerings"]
+        } else {
+            &["spaces", "organizations"]
+        };
         included.extend(plurals.iter().map(|plural| (*plural, Vec::new())));
     }
     for (path, _) in listing.params.fields() {

@@ -40,7 +40,10 @@ const LIST: List = List {
     filters: &[
         ("names", Filter::Text("service_credential_bindings.name")),
         ("type", Filter::Text("service_credential_bindings.type")),
-        ("service_instance_guids", Filter::Text("service_credential_bindings.service_instance_guid")),
+        (
+            "service_instance_guids",
+            Filter::Text("service_credential_bindings.service_instance_guid"),
+        ),
         ("service_instance_names", Filter::Text("si.name")),
         ("app_guids", Filter::Text("service_credential_bindings.app_guid")),
         ("app_names", Filter::Text("a.name")),
@@ -78,19 +81,27 @@ async fn included(
     let mut included = BTreeMap::new();
     for name in wanted {
         if name == "app" {
-            let guids: BTreeSet<&String> = found.iter().filter_map(|binding| binding.app_guid.as_ref()).collect();
+            let guids: BTreeSet<&String> =
+                found.iter().filter_map(|binding| binding.app_guid.as_ref()).collect();
             let apps = apps_by_guids(connection, guids).await?;
             included.insert("apps", super::apps::present_all(connection, &apps, urls).await?);
         } else {
-            let guids: BTreeSet<String> = found.iter().map(|binding| binding.service_instance_guid.clone()).collect();
+            let guids: BTreeSet<String> =
+                found.iter().map(|binding| binding.service_instance_guid.clone()).collect();
             let guids: Vec<String> = guids.into_iter().collect();
-            included.insert("service_instances", service_instances::by_guids(connection, &guids, urls).await?);
+            included.insert(
+                "service_instances",
+                service_instances::by_guids(connection, &guids, urls).await?,
+            );
         }
     }
     Ok(included)
 }
 
-async fn apps_by_guids(connection: &mut Connection, guids: BTreeSet<&String>) -> ApiResult<Vec<apps::App>> {
+async fn apps_by_guids(
+    connection: &mut Connection,
+    guids: BTreeSet<&String>,
+) -> ApiResult<Vec<apps::App>> {
     let mut sql = db::Sql::default();
     let list = sql.list(guids);
     sql.push(&format!("SELECT * FROM apps WHERE guid IN ({list}) ORDER BY id"));
@@ -98,7 +109,11 @@ async fn apps_by_guids(connection: &mut Connection, guids: BTreeSet<&String>) ->
 }
 
 /// The binding, the space it is seen through, and what the caller may do there.
-async fn visible(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<(Binding, String, Rights)> {
+async fn visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<(Binding, String, Rights)> {
     let found = bindings::find_visible_space(connection, guid).await?;
     let (binding, space) = found.ok_or_else(|| ApiError::not_found(WHAT))?;
     let rights = access::in_space(connection, caller, &space).await?;
@@ -115,7 +130,8 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let name = fields.text("name");
     let parameters = fields.object("parameters").is_some_and(|parameters| !parameters.is_empty());
     fields.text("strategy");
-    let related = fields.inside("relationships", |inner| (inner.to_one("app"), inner.to_one("service_instance")));
+    let related = fields
+        .inside("relationships", |inner| (inner.to_one("app"), inner.to_one("service_instance")));
     let (app, instance) = related.unwrap_or_default();
     let guid = |change: Change<String>| match change {
         Change::Set(guid) => Some(guid),
@@ -132,8 +148,12 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     fields.finish()?;
     let mut tx = cc.db.begin().await?;
     let instance_guid = instance.unwrap_or_default();
-    let missing = |what: &str, guid: &str| ApiError::unprocessable(format!("The {what} could not be found: '{guid}'"));
-    let instance = instances::find(&mut tx, &instance_guid).await?.ok_or_else(|| missing("service instance", &instance_guid))?;
+    let missing = |what: &str, guid: &str| {
+        ApiError::unprocessable(format!("The {what} could not be found: '{guid}'"))
+    };
+    let instance = instances::find(&mut tx, &instance_guid)
+        .await?
+        .ok_or_else(|| missing("service instance", &instance_guid))?;
     let rights = access::in_space(&mut tx, &caller, &instance.space_guid).await?;
     if !rights.can_read() {
         return Err(missing("service instance", &instance_guid));
@@ -156,14 +176,21 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         let detail = "Binding parameters are not supported for user-provided service instances";
         return Err(ApiError::unprocessable(detail));
     }
-    let guid = actions::bind(&cc, &mut tx, &caller, &app, &instance, name.as_deref(), false).await?;
+    let guid =
+        actions::bind(&cc, &mut tx, &caller, &app, &instance, name.as_deref(), false).await?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
     Ok(respond::created(document))
 }
 
-async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn find(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     params.only(&["include"])?;
     let wanted = params.includes(INCLUDES)?;
     let mut connection = cc.db.read().await?;
@@ -175,7 +202,13 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, para
     Ok(respond::ok(document))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let (_, _, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.change(WHAT, DEVELOPERS)?;
@@ -200,7 +233,16 @@ async fn delete(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<R
         "service_instance_guid": binding.service_instance_guid,
     } });
     let target = (guid.as_str(), "service_binding", binding.name.as_deref().unwrap_or_default());
-    common::audit(&mut tx, &cc, &caller, "audit.service_binding.delete", target, (Some(&space), None), data).await?;
+    common::audit(
+        &mut tx,
+        &cc,
+        &caller,
+        "audit.service_binding.delete",
+        target,
+        (Some(&space), None),
+        data,
+    )
+    .await?;
     tx.commit().await?;
     Ok(respond::no_content())
 }
@@ -211,7 +253,16 @@ async fn details(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<
     rights.see_secrets(WHAT)?;
     let credentials = cc.seal.open_json(binding.sealed_credentials.as_deref())?;
     let target = (guid.as_str(), "service_binding", binding.name.as_deref().unwrap_or_default());
-    common::audit(&mut tx, &cc, &caller, "audit.service_binding.show", target, (Some(&space), None), json!({})).await?;
+    common::audit(
+        &mut tx,
+        &cc,
+        &caller,
+        "audit.service_binding.show",
+        target,
+        (Some(&space), None),
+        json!({}),
+    )
+    .await?;
     tx.commit().await?;
     let mut details = json!({ "credentials": credentials, "volume_mounts": [] });
     if let Some(drain) = binding.syslog_drain_url {
@@ -227,20 +278,29 @@ async fn parameters(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResu
 }
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
-    let binding = bindings::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+    let binding =
+        bindings::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
     Ok(present_all(connection, urls, &[binding]).await?.remove(0))
 }
 
-async fn present_all(connection: &mut Connection, urls: &Urls, found: &[Binding]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    connection: &mut Connection,
+    urls: &Urls,
+    found: &[Binding],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = found.iter().map(|binding| binding.guid.clone()).collect();
     let metadata = metadata::load(connection, KIND, &guids).await?;
     let none = Metadata::default();
-    Ok(found.iter().map(|binding| present(binding, metadata.get(&binding.guid).unwrap_or(&none), urls)).collect())
+    Ok(found
+        .iter()
+        .map(|binding| present(binding, metadata.get(&binding.guid).unwrap_or(&none), urls))
+        .collect())
 }
 
 fn present(binding: &Binding, metadata: &Metadata, urls: &Urls) -> Value {
     let path = format!("service_credential_bindings/{}", binding.guid);
-    let mut relationships = json!({ "service_instance": common::to_one(Some(&binding.service_instance_guid)) });
+    let mut relationships =
+        json!({ "service_instance": common::to_one(Some(&binding.service_instance_guid)) });
     let mut links = json!({
         "self": urls.link(&path),
         "details": urls.link(&format!("{path}/details")),

@@ -29,8 +29,14 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/service_instances/{guid}/credentials", get(credentials))
         .route("/v3/service_instances/{guid}/parameters", get(parameters))
         .route("/v3/service_instances/{guid}/permissions", get(permissions))
-        .route("/v3/service_instances/{guid}/relationships/shared_spaces", get(shared_spaces).post(share))
-        .route("/v3/service_instances/{guid}/relationships/shared_spaces/usage_summary", get(usage_summary))
+        .route(
+            "/v3/service_instances/{guid}/relationships/shared_spaces",
+            get(shared_spaces).post(share),
+        )
+        .route(
+            "/v3/service_instances/{guid}/relationships/shared_spaces/usage_summary",
+            get(usage_summary),
+        )
 }
 
 const KIND: &str = "service_instance";
@@ -44,7 +50,9 @@ const LIST: List = List {
         ("space_guids", Filter::Text("service_instances.space_guid")),
         (
             "organization_guids",
-            Filter::Sql("service_instances.space_guid IN (SELECT guid FROM spaces WHERE org_guid IN ({}))"),
+            Filter::Sql(
+                "service_instances.space_guid IN (SELECT guid FROM spaces WHERE org_guid IN ({}))",
+            ),
         ),
         ("service_plan_guids", Filter::Text("service_instances.plan_guid")),
         // Plans have names only where there are brokers.
@@ -100,24 +108,33 @@ async fn fields(
                 included.insert("spaces", spaces.iter().map(one).collect());
             }
             "space.organization" => {
-                let mut guids: Vec<String> = spaces.into_iter().map(|space| space.org_guid).collect();
+                let mut guids: Vec<String> =
+                    spaces.into_iter().map(|space| space.org_guid).collect();
                 guids.sort();
                 guids.dedup();
                 let orgs = db::organizations::find_many(connection, &guids).await?;
                 let one = |org: &db::organizations::Organization| {
                     let both = [("guid", &org.guid), ("name", &org.name)];
                     let shown = both.into_iter().filter(|(key, _)| wanted(key));
-                    shown.map(|(key, value)| (key.to_owned(), Value::from(value.as_str()))).collect::<Value>()
+                    shown
+                        .map(|(key, value)| (key.to_owned(), Value::from(value.as_str())))
+                        .collect::<Value>()
                 };
                 included.insert("organizations", orgs.iter().map(one).collect());
             }
             // User-provided instances have none of these.
             "service_plan" => drop(included.insert("service_plans", Vec::new())),
-            "service_plan.service_offering" => drop(included.insert("service_offerings", Vec::new())),
-            "service_plan.service_offering.service_broker" => drop(included.insert("service_brokers", Vec::new())),
+            "service_plan.service_offering" => {
+                drop(included.insert("service_offerings", Vec::new()))
+            }
+            "service_plan.service_offering.service_broker" => {
+                drop(included.insert("service_brokers", Vec::new()))
+            }
             other => {
                 let valid = "'space', 'space.organization', 'service_plan', 'service_plan.service_offering', 'service_plan.service_offering.service_broker'";
-                return Err(ApiError::bad_query(&format!("Fields '{other}' is not a valid resource. Valid resources are: {valid}")));
+                return Err(ApiError::bad_query(&format!(
+                    "Fields '{other}' is not a valid resource. Valid resources are: {valid}"
+                )));
             }
         }
     }
@@ -125,8 +142,13 @@ async fn fields(
 }
 
 /// The instance, and what the caller may do in its space.
-pub async fn visible(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<(ServiceInstance, Rights)> {
-    let instance = instances::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+pub async fn visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<(ServiceInstance, Rights)> {
+    let instance =
+        instances::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
     let rights = access::in_space(connection, caller, &instance.space_guid).await?;
     rights.see(WHAT)?;
     Ok((instance, rights))
@@ -141,7 +163,8 @@ struct Message {
 }
 
 fn read_message(fields: &mut Fields<'_>, creating: bool) -> Message {
-    let name = if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
+    let name =
+        if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
     if name.as_ref().is_some_and(|name| name.chars().count() > 255) {
         fields.error("Name is too long (maximum is 255 characters)");
     }
@@ -161,7 +184,8 @@ fn read_message(fields: &mut Fields<'_>, creating: bool) -> Message {
     if matches!(&message.syslog_drain_url, Change::Set(text) if !text.is_empty() && !is_url(text)) {
         fields.error("Syslog drain url must be a valid URI");
     }
-    if matches!(&message.route_service_url, Change::Set(text) if !text.is_empty() && !(is_url(text) && text.starts_with("https://"))) {
+    if matches!(&message.route_service_url, Change::Set(text) if !(text.is_empty() || is_url(text) && text.starts_with("https://")))
+    {
         fields.error("Route service url must be https");
     }
     message
@@ -172,12 +196,19 @@ impl Message {
         let mut columns: Vec<(&'static str, Arg)> = Vec::new();
         columns.extend(self.name.map(|name| ("name", name.into())));
         columns.extend(self.tags.map(|tags| ("tags", (&tags).into())));
-        columns.extend(self.credentials.map(|value| ("sealed_credentials", cc.seal.seal_json(&value).into())));
-        for (column, change) in [("syslog_drain_url", self.syslog_drain_url), ("route_service_url", self.route_service_url)] {
+        columns.extend(
+            self.credentials.map(|value| ("sealed_credentials", cc.seal.seal_json(&value).into())),
+        );
+        for (column, change) in [
+            ("syslog_drain_url", self.syslog_drain_url),
+            ("route_service_url", self.route_service_url),
+        ] {
             match change {
                 Change::Keep => {}
                 // An empty text clears, as a null does.
-                change => columns.push((column, change.over(None).filter(|text| !text.is_empty()).into())),
+                change => {
+                    columns.push((column, change.over(None).filter(|text| !text.is_empty()).into()))
+                }
             }
         }
         columns
@@ -238,14 +269,26 @@ async fn audit(
     common::audit(tx, cc, caller, &kind, target, (Some(space), None), data).await
 }
 
-async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn find(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     params.only(&["fields"])?;
     let mut connection = cc.db.read().await?;
     visible(&mut connection, &caller, &guid).await?;
     Ok(respond::ok(document(&mut connection, &urls, &guid).await?))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let (before, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.change(WHAT, DEVELOPERS)?;
@@ -267,14 +310,28 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     params.only(&["purge"])?;
     let mut tx = cc.db.begin().await?;
     let (instance, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.change(WHAT, DEVELOPERS)?;
     instances::routes_changed(&mut tx, &guid).await?;
     instances::delete(&mut tx, &guid).await?;
-    audit(&cc, &mut tx, &caller, "delete", (&guid, &instance.name), &instance.space_guid, &Body::default()).await?;
+    audit(
+        &cc,
+        &mut tx,
+        &caller,
+        "delete",
+        (&guid, &instance.name),
+        &instance.space_guid,
+        &Body::default(),
+    )
+    .await?;
     tx.commit().await?;
     cc.nsync.poke();
     Ok(respond::no_content())
@@ -285,7 +342,16 @@ async fn credentials(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiRes
     let (instance, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.see_secrets(WHAT)?;
     let credentials = cc.seal.open_json(instance.sealed_credentials.as_deref())?;
-    audit(&cc, &mut tx, &caller, "show", (&guid, &instance.name), &instance.space_guid, &Body::default()).await?;
+    audit(
+        &cc,
+        &mut tx,
+        &caller,
+        "show",
+        (&guid, &instance.name),
+        &instance.space_guid,
+        &Body::default(),
+    )
+    .await?;
     tx.commit().await?;
     Ok(respond::ok(credentials))
 }
@@ -298,12 +364,18 @@ async fn parameters(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResu
 
 async fn permissions(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
-    let instance = instances::find(&mut connection, &guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+    let instance =
+        instances::find(&mut connection, &guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
     let rights = access::in_space(&mut connection, &caller, &instance.space_guid).await?;
     Ok(respond::ok(json!({ "read": rights.can_read(), "manage": rights.can_write(DEVELOPERS) })))
 }
 
-async fn shared_spaces(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn shared_spaces(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     visible(&mut *cc.db.read().await?, &caller, &guid).await?;
     let own = urls.link(&format!("service_instances/{guid}/relationships/shared_spaces"));
     Ok(respond::ok(respond::to_many(&[], own)))
@@ -315,7 +387,12 @@ async fn share(cc: Cc, caller: Caller, Path(guid): Path<String>, _: Body) -> Api
     Err(ApiError::unprocessable("User-provided services cannot be shared."))
 }
 
-async fn usage_summary(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn usage_summary(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     visible(&mut *cc.db.read().await?, &caller, &guid).await?;
     let own = format!("service_instances/{guid}/relationships/shared_spaces");
     Ok(respond::ok(json!({
@@ -329,26 +406,39 @@ async fn usage_summary(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<Stri
 }
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
-    let instance = instances::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+    let instance =
+        instances::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
     Ok(present_all(connection, urls, &[instance]).await?.remove(0))
 }
 
 /// For `include=service_instance`.
-pub async fn by_guids(connection: &mut Connection, guids: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+pub async fn by_guids(
+    connection: &mut Connection,
+    guids: &[String],
+    urls: &Urls,
+) -> ApiResult<Vec<Value>> {
     let found = instances::find_many(connection, guids).await?;
     present_all(connection, urls, &found).await
 }
 
-async fn present_all(connection: &mut Connection, urls: &Urls, found: &[ServiceInstance]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    connection: &mut Connection,
+    urls: &Urls,
+    found: &[ServiceInstance],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = found.iter().map(|instance| instance.guid.clone()).collect();
     let metadata = metadata::load(connection, KIND, &guids).await?;
     let none = Metadata::default();
-    Ok(found.iter().map(|instance| present(instance, metadata.get(&instance.guid).unwrap_or(&none), urls)).collect())
+    Ok(found
+        .iter()
+        .map(|instance| present(instance, metadata.get(&instance.guid).unwrap_or(&none), urls))
+        .collect())
 }
 
 fn present(instance: &ServiceInstance, metadata: &Metadata, urls: &Urls) -> Value {
     let path = format!("service_instances/{}", instance.guid);
-    let by_instance = |list: &str| urls.link(&format!("{list}?service_instance_guids={}", instance.guid));
+    let by_instance =
+        |list: &str| urls.link(&format!("{list}?service_instance_guids={}", instance.guid));
     json!({
         "guid": instance.guid,
         "created_at": instance.created_at.to_rfc3339(),

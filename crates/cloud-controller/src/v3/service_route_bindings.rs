@@ -31,7 +31,8 @@ pub fn routes() -> Router<Cc> {
 const KIND: &str = "service_route_binding";
 const WHAT: &str = "Service route binding";
 const COLUMNS: &str = "service_route_bindings.*, r.space_guid";
-const FROM: &str = "service_route_bindings JOIN routes r ON r.guid = service_route_bindings.route_guid";
+const FROM: &str =
+    "service_route_bindings JOIN routes r ON r.guid = service_route_bindings.route_guid";
 
 const LIST: List = List {
     table: "service_route_bindings",
@@ -40,7 +41,9 @@ const LIST: List = List {
         ("service_instance_guids", Filter::Text("service_route_bindings.service_instance_guid")),
         (
             "service_instance_names",
-            Filter::Sql("service_route_bindings.service_instance_guid IN (SELECT guid FROM service_instances WHERE name IN ({}))"),
+            Filter::Sql(
+                "service_route_bindings.service_instance_guid IN (SELECT guid FROM service_instances WHERE name IN ({}))",
+            ),
         ),
     ],
     orders: &[],
@@ -56,12 +59,20 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     let resources = present_all(&mut connection, &urls, &page.items).await?;
     let mut included = BTreeMap::new();
     for name in &listing.includes {
-        let guids = |column: &str| page.items.iter().map(|row| row.text(column)).collect::<db::Result<Vec<_>>>();
+        let guids = |column: &str| {
+            page.items.iter().map(|row| row.text(column)).collect::<db::Result<Vec<_>>>()
+        };
         if name == "route" {
-            let documents = route_resource::by_guids(&mut connection, &guids("route_guid")?, &urls).await?;
+            let documents =
+                route_resource::by_guids(&mut connection, &guids("route_guid")?, &urls).await?;
             included.insert("routes", documents);
         } else {
-            let documents = service_instances::by_guids(&mut connection, &guids("service_instance_guid")?, &urls).await?;
+            let documents = service_instances::by_guids(
+                &mut connection,
+                &guids("service_instance_guid")?,
+                &urls,
+            )
+            .await?;
             included.insert("service_instances", documents);
         }
     }
@@ -75,21 +86,27 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let metadata = fields.metadata();
     fields.finish()?;
     let mut tx = cc.db.begin().await?;
-    let missing = |what: &str, guid: &str| ApiError::unprocessable(format!("The {what} could not be found: {guid}"));
+    let missing = |what: &str, guid: &str| {
+        ApiError::unprocessable(format!("The {what} could not be found: {guid}"))
+    };
     let found = service_instances::visible(&mut tx, &caller, &instance).await;
     let (service, _) = found.map_err(|_| missing("service instance", &instance))?;
     let route = route_resource::changeable(&mut tx, &caller, &route).await.map_err(|error| {
         if error.is(Kind::ResourceNotFound) { missing("route", &route) } else { error }
     })?;
     if route.space_guid != service.space_guid {
-        return Err(ApiError::unprocessable("The service instance and the route are in different spaces."));
+        return Err(ApiError::unprocessable(
+            "The service instance and the route are in different spaces.",
+        ));
     }
     if parameters {
         let detail = "Binding parameters are not supported for user-provided service instances";
         return Err(ApiError::unprocessable(detail));
     }
     let Some(url) = &service.route_service_url else {
-        return Err(ApiError::unprocessable("This service instance does not support route binding."));
+        return Err(ApiError::unprocessable(
+            "This service instance does not support route binding.",
+        ));
     };
     if route.tcp {
         return Err(ApiError::unprocessable("Route services are not supported for TCP routes."));
@@ -97,9 +114,11 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let text = "SELECT service_instance_guid FROM service_route_bindings WHERE route_guid = $1";
     if let Some(row) = query(text, [(&route.guid).into()]).optional(&mut tx).await? {
         return Err(if row.text("service_instance_guid")? == instance {
-            Kind::ServiceInstanceAlreadyBoundToSameRoute.with("The route and service instance are already bound.")
+            Kind::ServiceInstanceAlreadyBoundToSameRoute
+                .with("The route and service instance are already bound.")
         } else {
-            Kind::RouteAlreadyBoundToServiceInstance.with("A route may only be bound to a single service instance")
+            Kind::RouteAlreadyBoundToServiceInstance
+                .with("A route may only be bound to a single service instance")
         });
     }
     let guid = base::new_guid();
@@ -112,14 +131,18 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         ("created_at", cc.now().into()),
         ("updated_at", cc.now().into()),
     ];
-    let taken = Kind::RouteAlreadyBoundToServiceInstance.with("A route may only be bound to a single service instance");
-    db::insert(&mut tx, "service_route_bindings", columns).await.map_err(|cause| when_taken(cause, taken))?;
+    let taken = Kind::RouteAlreadyBoundToServiceInstance
+        .with("A route may only be bound to a single service instance");
+    db::insert(&mut tx, "service_route_bindings", columns)
+        .await
+        .map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     route_rows::apps_changed(&mut tx, &route.guid).await?;
     let target = (service.guid.as_str(), "user_provided_service_instance", service.name.as_str());
     let data = json!({ "request": body.redacted(&["parameters"]) });
     let kind = "audit.user_provided_service_instance.bind_route";
-    common::audit(&mut tx, &cc, &caller, kind, target, (Some(&service.space_guid), None), data).await?;
+    common::audit(&mut tx, &cc, &caller, kind, target, (Some(&service.space_guid), None), data)
+        .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
     cc.nsync.poke();
@@ -127,9 +150,16 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
 }
 
 /// The binding's row, when the caller sees the route's space.
-async fn visible(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<(Row, access::Rights)> {
+async fn visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<(Row, access::Rights)> {
     let text = format!("SELECT {COLUMNS} FROM {FROM} WHERE service_route_bindings.guid = $1");
-    let row = query(&text, [guid.into()]).optional(connection).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+    let row = query(&text, [guid.into()])
+        .optional(connection)
+        .await?
+        .ok_or_else(|| ApiError::not_found(WHAT))?;
     let rights = access::in_space(connection, caller, &row.text("space_guid")?).await?;
     rights.see(WHAT)?;
     Ok((row, rights))
@@ -141,7 +171,13 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
     Ok(respond::ok(document(&mut connection, &urls, &guid).await?))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let (_, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.change(WHAT, OPERATORS)?;
@@ -162,7 +198,10 @@ async fn delete(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<R
     metadata::remove(&mut tx, KIND, &guid).await?;
     db::delete(&mut tx, "service_route_bindings", "guid", &guid).await?;
     let instance = row.text("service_instance_guid")?;
-    let service = db::service_instances::find(&mut tx, &instance).await?.map(|service| service.name).unwrap_or_default();
+    let service = db::service_instances::find(&mut tx, &instance)
+        .await?
+        .map(|service| service.name)
+        .unwrap_or_default();
     let target = (instance.as_str(), "user_provided_service_instance", service.as_str());
     let kind = "audit.user_provided_service_instance.unbind_route";
     let space = row.text("space_guid")?;
@@ -174,27 +213,39 @@ async fn delete(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<R
 
 async fn parameters(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Response> {
     visible(&mut *cc.db.read().await?, &caller, &guid).await?;
-    Err(ApiError::bad_request("user provided service instances do not support fetching route bindings parameters."))
+    Err(ApiError::bad_request(
+        "user provided service instances do not support fetching route bindings parameters.",
+    ))
 }
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let text = format!("SELECT {COLUMNS} FROM {FROM} WHERE service_route_bindings.guid = $1");
-    let row = query(&text, [guid.into()]).optional(connection).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+    let row = query(&text, [guid.into()])
+        .optional(connection)
+        .await?
+        .ok_or_else(|| ApiError::not_found(WHAT))?;
     Ok(present_all(connection, urls, &[row]).await?.remove(0))
 }
 
-async fn present_all(connection: &mut Connection, urls: &Urls, rows: &[Row]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    connection: &mut Connection,
+    urls: &Urls,
+    rows: &[Row],
+) -> ApiResult<Vec<Value>> {
     let guids = rows.iter().map(|row| row.text("guid")).collect::<db::Result<Vec<_>>>()?;
     let metadata = metadata::load(connection, KIND, &guids).await?;
     let none = Metadata::default();
-    let one = |(row, guid): (&Row, &String)| present(row, metadata.get(guid).unwrap_or(&none), urls);
+    let one =
+        |(row, guid): (&Row, &String)| present(row, metadata.get(guid).unwrap_or(&none), urls);
     Ok(rows.iter().zip(&guids).map(one).collect::<db::Result<_>>()?)
 }
 
 fn present(row: &Row, metadata: &Metadata, urls: &Urls) -> db::Result<Value> {
-    let (guid, route, instance) = (row.text("guid")?, row.text("route_guid")?, row.text("service_instance_guid")?);
+    let (guid, route, instance) =
+        (row.text("guid")?, row.text("route_guid")?, row.text("service_instance_guid")?);
     let path = format!("service_route_bindings/{guid}");
-    let (created, updated) = (row.moment("created_at")?.to_rfc3339(), row.moment("updated_at")?.to_rfc3339());
+    let (created, updated) =
+        (row.moment("created_at")?.to_rfc3339(), row.moment("updated_at")?.to_rfc3339());
     Ok(json!({
         "guid": guid,
         "created_at": created,

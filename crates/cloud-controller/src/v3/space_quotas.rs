@@ -26,7 +26,10 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/space_quotas", get(list).post(create))
         .route("/v3/space_quotas/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/space_quotas/{guid}/relationships/spaces", post(apply))
-        .route("/v3/space_quotas/{guid}/relationships/spaces/{space}", axum::routing::delete(unapply))
+        .route(
+            "/v3/space_quotas/{guid}/relationships/spaces/{space}",
+            axum::routing::delete(unapply),
+        )
 }
 
 const LEVEL: Level = Level::Space;
@@ -37,7 +40,10 @@ const LIST: List = List {
     filters: &[
         ("names", Filter::Text("space_quotas.name")),
         ("organization_guids", Filter::Text("space_quotas.org_guid")),
-        ("space_guids", Filter::Sql("space_quotas.guid IN (SELECT quota_guid FROM spaces WHERE guid IN ({}))")),
+        (
+            "space_guids",
+            Filter::Sql("space_quotas.guid IN (SELECT quota_guid FROM spaces WHERE guid IN ({}))"),
+        ),
     ],
     orders: &[("name", "space_quotas.name")],
     includes: &[],
@@ -68,7 +74,8 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let mut fields = body.fields();
     let before = Limits { paid_services: true, ..Limits::default() };
     let (name, limits) = shared::read(&mut fields, LEVEL, &before, true);
-    let related = fields.inside("relationships", |inner| (inner.to_one("organization"), inner.to_many("spaces")));
+    let related = fields
+        .inside("relationships", |inner| (inner.to_one("organization"), inner.to_many("spaces")));
     let (org, members) = related.unwrap_or_default();
     let Change::Set(org) = org else {
         fields.error("Relationships Organization can't be blank");
@@ -79,7 +86,9 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let mut tx = cc.db.begin().await?;
     let rights = access::in_org(&mut tx, &caller, &org).await?;
     if rights.org_guid.is_empty() || !rights.can_read() {
-        let detail = format!("Organization with guid '{org}' does not exist, or you do not have access to it.");
+        let detail = format!(
+            "Organization with guid '{org}' does not exist, or you do not have access to it."
+        );
         return Err(ApiError::unprocessable(detail));
     }
     rights.change("Organization", &[ORG_MANAGER])?;
@@ -115,7 +124,9 @@ async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiRe
     let guid = sql.arg(guid);
     let condition = visible(&mut sql, caller);
     let condition = condition.as_deref().unwrap_or("1 = 1");
-    sql.push(&format!("SELECT space_quotas.* FROM space_quotas WHERE space_quotas.guid = {guid} AND {condition}"));
+    sql.push(&format!(
+        "SELECT space_quotas.* FROM space_quotas WHERE space_quotas.guid = {guid} AND {condition}"
+    ));
     let row = sql.optional(connection).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
     Ok(LEVEL.read(&row)?)
 }
@@ -128,7 +139,13 @@ async fn change(tx: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Q
     Ok(quota)
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let before = change(&mut tx, &caller, &guid).await?;
     let mut fields = body.fields();
@@ -147,7 +164,12 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     change(&mut tx, &caller, &guid).await?;
     if quotas::is_in_use(&mut tx, LEVEL, &guid).await? {
@@ -155,38 +177,59 @@ async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) ->
         return Err(ApiError::unprocessable(detail));
     }
     quotas::delete(&mut tx, LEVEL, &guid).await?;
-    let job = common::done_job(&mut tx, cc.now(), "space_quota.delete", ("space_quota", &guid)).await?;
+    let job =
+        common::done_job(&mut tx, cc.now(), "space_quota.delete", ("space_quota", &guid)).await?;
     tx.commit().await?;
     Ok(respond::job(&urls, &job))
 }
 
-async fn apply(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn apply(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let wanted = to_many_body(&body)?;
     let mut tx = cc.db.begin().await?;
     let quota = change(&mut tx, &caller, &guid).await?;
     let found = spaces::find_many(&mut tx, &wanted).await?;
     let mut missing = Vec::new();
     for space in &wanted {
-        if !access::in_space(&mut tx, &caller, space).await?.can_read() || !found.iter().any(|own| own.guid == *space) {
+        if !access::in_space(&mut tx, &caller, space).await?.can_read()
+            || !found.iter().any(|own| own.guid == *space)
+        {
             missing.push(space.clone());
         }
     }
     if !missing.is_empty() {
-        let detail = format!("Spaces with guids [{}] do not exist, or you do not have access to them.", common::quoted(&missing));
+        let detail = format!(
+            "Spaces with guids [{}] do not exist, or you do not have access to them.",
+            common::quoted(&missing)
+        );
         return Err(ApiError::unprocessable(detail));
     }
     if found.iter().any(|space| Some(&space.org_guid) != quota.org_guid.as_ref()) {
-        return Err(ApiError::unprocessable("Space quotas cannot be applied outside of their owning organization."));
+        return Err(ApiError::unprocessable(
+            "Space quotas cannot be applied outside of their owning organization.",
+        ));
     }
     put(&mut tx, &guid, &quota.limits, &wanted).await?;
     let guids = [guid.clone()];
-    let all = quotas::visible_members(&mut tx, LEVEL, &caller, &guids).await?.remove(&guid).unwrap_or_default();
+    let all = quotas::visible_members(&mut tx, LEVEL, &caller, &guids)
+        .await?
+        .remove(&guid)
+        .unwrap_or_default();
     tx.commit().await?;
     let own = urls.link(&format!("space_quotas/{guid}/relationships/spaces"));
     Ok(respond::ok(respond::to_many(&all, own)))
 }
 
-async fn unapply(cc: Cc, caller: Caller, Path((guid, space)): Path<(String, String)>) -> ApiResult<Response> {
+async fn unapply(
+    cc: Cc,
+    caller: Caller,
+    Path((guid, space)): Path<(String, String)>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     change(&mut tx, &caller, &guid).await?;
     let found = spaces::find(&mut tx, &space).await?;
@@ -208,8 +251,14 @@ async fn put(tx: &mut Connection, guid: &str, limits: &Limits, wanted: &[String]
     Ok(())
 }
 
-async fn refuse_unlimited_logs(tx: &mut Connection, limits: &Limits, wanted: &[String]) -> ApiResult<()> {
-    if limits.log_rate.is_some() && !quotas::with_unlimited_logs(tx, LEVEL, wanted).await?.is_empty() {
+async fn refuse_unlimited_logs(
+    tx: &mut Connection,
+    limits: &Limits,
+    wanted: &[String],
+) -> ApiResult<()> {
+    if limits.log_rate.is_some()
+        && !quotas::with_unlimited_logs(tx, LEVEL, wanted).await?.is_empty()
+    {
         let detail = "Current usage exceeds new quota values. The space(s) being assigned this quota contain apps \
                       running with an unlimited log rate limit.";
         return Err(ApiError::unprocessable(detail));
@@ -218,20 +267,37 @@ async fn refuse_unlimited_logs(tx: &mut Connection, limits: &Limits, wanted: &[S
 }
 
 async fn members(tx: &mut Connection, guid: &str) -> ApiResult<Vec<String>> {
-    let rows = db::query("SELECT guid FROM spaces WHERE quota_guid = $1 ORDER BY id", [guid.into()]).all(tx).await?;
+    let rows =
+        db::query("SELECT guid FROM spaces WHERE quota_guid = $1 ORDER BY id", [guid.into()])
+            .all(tx)
+            .await?;
     Ok(rows.iter().map(|row| row.text("guid")).collect::<db::Result<_>>()?)
 }
 
-async fn document(connection: &mut Connection, caller: &Caller, urls: &Urls, guid: &str) -> ApiResult<Value> {
-    let quota = quotas::find(connection, LEVEL, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+async fn document(
+    connection: &mut Connection,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
+    let quota =
+        quotas::find(connection, LEVEL, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
     Ok(present_all(connection, caller, urls, &[quota]).await?.remove(0))
 }
 
-async fn present_all(connection: &mut Connection, caller: &Caller, urls: &Urls, found: &[Quota]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    connection: &mut Connection,
+    caller: &Caller,
+    urls: &Urls,
+    found: &[Quota],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = found.iter().map(|quota| quota.guid.clone()).collect();
     let members = quotas::visible_members(connection, LEVEL, caller, &guids).await?;
     let none = Vec::new();
-    Ok(found.iter().map(|quota| present(quota, members.get(&quota.guid).unwrap_or(&none), urls)).collect())
+    Ok(found
+        .iter()
+        .map(|quota| present(quota, members.get(&quota.guid).unwrap_or(&none), urls))
+        .collect())
 }
 
 fn present(quota: &Quota, members: &[String], urls: &Urls) -> Value {

@@ -31,7 +31,10 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/spaces/{guid}/features/{name}", get(feature).merge(patch(set_feature)))
         .route("/v3/spaces/{guid}/usage_summary", get(usage_summary))
         .route("/v3/spaces/{guid}/users", get(users))
-        .route("/v3/spaces/{guid}/relationships/isolation_segment", get(isolation_segment).patch(set_isolation_segment))
+        .route(
+            "/v3/spaces/{guid}/relationships/isolation_segment",
+            get(isolation_segment).patch(set_isolation_segment),
+        )
 }
 
 const KIND: &str = "space";
@@ -39,7 +42,10 @@ const INCLUDES: &[&str] = &["org", "organization"];
 
 const LIST: List = List {
     table: "spaces",
-    filters: &[("names", Filter::Text("spaces.name")), ("organization_guids", Filter::Text("spaces.org_guid"))],
+    filters: &[
+        ("names", Filter::Text("spaces.name")),
+        ("organization_guids", Filter::Text("spaces.org_guid")),
+    ],
     orders: &[("name", "spaces.name")],
     includes: INCLUDES,
     labels: Some(KIND),
@@ -59,7 +65,11 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     Ok(respond::ok(listing.present(&urls, page.total, resources, included)))
 }
 
-async fn organizations_of(connection: &mut Connection, urls: &Urls, found: &[Space]) -> ApiResult<Vec<Value>> {
+async fn organizations_of(
+    connection: &mut Connection,
+    urls: &Urls,
+    found: &[Space],
+) -> ApiResult<Vec<Value>> {
     let guids: BTreeSet<String> = found.iter().map(|space| space.org_guid.clone()).collect();
     organizations::by_guids(connection, &guids.into_iter().collect::<Vec<_>>(), urls).await
 }
@@ -73,23 +83,40 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let mut tx = cc.db.begin().await?;
     let rights = access::in_org(&mut tx, &caller, &org).await?;
     if rights.org_guid.is_empty() || !rights.can_read() {
-        let detail = "Invalid organization. Ensure the organization exists and you have access to it.";
+        let detail =
+            "Invalid organization. Ensure the organization exists and you have access to it.";
         return Err(ApiError::unprocessable(detail));
     }
     rights.change("Organization", &[ORG_MANAGER])?;
     let taken = ApiError::unprocessable("Name must be unique per organization");
-    let made = spaces::insert(&mut tx, cc.now(), &org, &name, message.suspended.unwrap_or(false)).await;
+    let made =
+        spaces::insert(&mut tx, cc.now(), &org, &name, message.suspended.unwrap_or(false)).await;
     let guid = made.map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
     let target = (guid.as_str(), KIND, name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
-    common::audit(&mut tx, &cc, &caller, "audit.space.create", target, (Some(&guid), Some(&org)), data).await?;
+    common::audit(
+        &mut tx,
+        &cc,
+        &caller,
+        "audit.space.create",
+        target,
+        (Some(&guid), Some(&org)),
+        data,
+    )
+    .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
     Ok(respond::created(document))
 }
 
-async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, params: Params) -> ApiResult<Response> {
+async fn find(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    params: Params,
+) -> ApiResult<Response> {
     params.only(&["include"])?;
     let includes = params.includes(INCLUDES)?;
     let mut connection = cc.db.read().await?;
@@ -97,12 +124,19 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, para
     let mut document = document(&mut connection, &urls, &guid).await?;
     if !includes.is_empty() {
         let space = expect(&mut connection, &guid).await?;
-        document["included"] = json!({ "organizations": organizations_of(&mut connection, &urls, &[space]).await? });
+        document["included"] =
+            json!({ "organizations": organizations_of(&mut connection, &urls, &[space]).await? });
     }
     Ok(respond::ok(document))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let rights = access::in_space(&mut tx, &caller, &guid).await?;
     rights.change("Space", &[ORG_MANAGER, SPACE_MANAGER])?;
@@ -119,7 +153,8 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     if let Err(cause) = db::update(&mut tx, "spaces", &guid, set).await {
         drop(tx);
         let org = db::organizations::find(&mut *cc.db.read().await?, &before.org_guid).await?;
-        let (org, name) = (org.map(|org| org.name).unwrap_or_default(), message.name.unwrap_or_default());
+        let (org, name) =
+            (org.map(|org| org.name).unwrap_or_default(), message.name.unwrap_or_default());
         let detail = format!("Organization '{org}' already contains a space with name '{name}'.");
         return Err(when_taken(cause, ApiError::unprocessable(detail)));
     }
@@ -127,14 +162,22 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     let name = message.name.unwrap_or(before.name);
     let target = (guid.as_str(), KIND, name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
-    common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data).await?;
+    common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data)
+        .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
     Ok(respond::ok(document))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
-    access::in_space(&mut *cc.db.read().await?, &caller, &guid).await?.change("Space", &[ORG_MANAGER])?;
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
+    access::in_space(&mut *cc.db.read().await?, &caller, &guid)
+        .await?
+        .change("Space", &[ORG_MANAGER])?;
     let job = delete_org::space(&cc, &caller, &guid).await?;
     Ok(respond::job(&urls, &job))
 }
@@ -146,7 +189,11 @@ async fn features(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult
     Ok(respond::ok(json!({ "features": [present_ssh(&space)] })))
 }
 
-async fn feature(cc: Cc, caller: Caller, Path((guid, name)): Path<(String, String)>) -> ApiResult<Response> {
+async fn feature(
+    cc: Cc,
+    caller: Caller,
+    Path((guid, name)): Path<(String, String)>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
     known_feature(&name)?;
@@ -160,7 +207,9 @@ async fn set_feature(
     body: Body,
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
-    access::in_space(&mut tx, &caller, &guid).await?.change("Space", &[ORG_MANAGER, SPACE_MANAGER])?;
+    access::in_space(&mut tx, &caller, &guid)
+        .await?
+        .change("Space", &[ORG_MANAGER, SPACE_MANAGER])?;
     known_feature(&name)?;
     let mut fields = body.fields();
     let enabled = fields.flag("enabled");
@@ -173,7 +222,8 @@ async fn set_feature(
     let space = expect(&mut tx, &guid).await?;
     let target = (guid.as_str(), KIND, space.name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
-    common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data).await?;
+    common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data)
+        .await?;
     tx.commit().await?;
     Ok(respond::ok(present_ssh(&space)))
 }
@@ -186,7 +236,12 @@ fn present_ssh(space: &Space) -> Value {
     json!({ "name": "ssh", "description": "Enable SSHing into apps in the space.", "enabled": space.allow_ssh })
 }
 
-async fn usage_summary(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn usage_summary(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
     let usage = db::usage::of_space(&mut connection, &guid).await?;
@@ -207,10 +262,22 @@ async fn users(
     params: Params,
 ) -> ApiResult<Response> {
     access::in_space(&mut *cc.db.read().await?, &caller, &guid).await?.see("Space")?;
-    super::users::members(&cc, &urls, params, "SELECT user_guid FROM roles WHERE space_guid = {}", &guid).await
+    super::users::members(
+        &cc,
+        &urls,
+        params,
+        "SELECT user_guid FROM roles WHERE space_guid = {}",
+        &guid,
+    )
+    .await
 }
 
-async fn isolation_segment(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn isolation_segment(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
     let space = expect(&mut connection, &guid).await?;
@@ -254,7 +321,8 @@ struct Message {
 }
 
 fn read_message(fields: &mut Fields<'_>, creating: bool) -> Message {
-    let name = if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
+    let name =
+        if creating || fields.has("name") { Some(fields.required_text("name")) } else { None };
     if name.as_ref().is_some_and(|name| name.chars().count() > 255) {
         fields.error("Name is too long (maximum is 255 characters)");
     }
@@ -271,14 +339,25 @@ async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiRe
     Ok(present(&space, &metadata, urls))
 }
 
-async fn present_all(connection: &mut Connection, urls: &Urls, found: &[Space]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    connection: &mut Connection,
+    urls: &Urls,
+    found: &[Space],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = found.iter().map(|space| space.guid.clone()).collect();
     let mut metadata = metadata::load(connection, KIND, &guids).await?;
-    Ok(found.iter().map(|space| present(space, &metadata.remove(&space.guid).unwrap_or_default(), urls)).collect())
+    Ok(found
+        .iter()
+        .map(|space| present(space, &metadata.remove(&space.guid).unwrap_or_default(), urls))
+        .collect())
 }
 
 /// For `include=space`.
-pub async fn by_guids(connection: &mut Connection, guids: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+pub async fn by_guids(
+    connection: &mut Connection,
+    guids: &[String],
+    urls: &Urls,
+) -> ApiResult<Vec<Value>> {
     let found = spaces::find_many(connection, guids).await?;
     present_all(connection, urls, &found).await
 }

@@ -44,7 +44,10 @@ const APPS: List = List {
     filters: &[
         ("names", Filter::Text("apps.name")),
         ("space_guids", Filter::Text("apps.space_guid")),
-        ("organization_guids", Filter::Sql("apps.space_guid IN (SELECT guid FROM spaces WHERE org_guid IN ({}))")),
+        (
+            "organization_guids",
+            Filter::Sql("apps.space_guid IN (SELECT guid FROM spaces WHERE org_guid IN ({}))"),
+        ),
     ],
     orders: &[("name", "apps.name"), ("state", "apps.state")],
     includes: &[],
@@ -91,7 +94,8 @@ async fn list(cc: Cc, _: Caller, urls: Urls, params: Params) -> ApiResult<Respon
     let guids: Vec<String> = found.iter().map(|stack| stack.guid.clone()).collect();
     let metadata = metadata::load(&mut connection, KIND, &guids).await?;
     let none = Metadata::default();
-    let one = |stack: &Stack| present(&cc, stack, metadata.get(&stack.guid).unwrap_or(&none), &urls);
+    let one =
+        |stack: &Stack| present(&cc, stack, metadata.get(&stack.guid).unwrap_or(&none), &urls);
     let resources = found.iter().map(one).collect();
     Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
 }
@@ -135,7 +139,8 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
 }
 
 async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Stack> {
-    let row = query("SELECT * FROM stacks WHERE guid = $1", [guid.into()]).optional(connection).await?;
+    let row =
+        query("SELECT * FROM stacks WHERE guid = $1", [guid.into()]).optional(connection).await?;
     Ok(read(&row.ok_or_else(|| ApiError::not_found("Stack"))?)?)
 }
 
@@ -143,7 +148,13 @@ async fn find(cc: Cc, _: Caller, urls: Urls, Path(guid): Path<String>) -> ApiRes
     Ok(respond::ok(document(&cc, &mut *cc.db.read().await?, &urls, &guid).await?))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     caller.require_admin()?;
     let mut tx = cc.db.begin().await?;
     expect(&mut tx, &guid).await?;
@@ -170,7 +181,10 @@ async fn delete(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<R
     let stack = expect(&mut tx, &guid).await?;
     let used = query("SELECT guid FROM apps WHERE stack = $1 LIMIT 1", [(&stack.name).into()]);
     if used.optional(&mut tx).await?.is_some() {
-        let detail = format!("Cannot delete stack '{}' because apps are currently using the stack.", stack.name);
+        let detail = format!(
+            "Cannot delete stack '{}' because apps are currently using the stack.",
+            stack.name
+        );
         return Err(ApiError::unprocessable(detail));
     }
     metadata::remove(&mut tx, KIND, &guid).await?;
@@ -197,7 +211,12 @@ async fn apps_on(
     Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
 }
 
-async fn document(cc: &Cc, connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
+async fn document(
+    cc: &Cc,
+    connection: &mut Connection,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
     let stack = expect(connection, guid).await?;
     let metadata = metadata::load_one(connection, KIND, guid).await?;
     Ok(present(cc, &stack, &metadata, urls))

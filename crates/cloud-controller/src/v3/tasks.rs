@@ -66,7 +66,11 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/apps/{guid}/tasks", get(list_of_app).post(create))
 }
 
-async fn visible(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<(Task, App, Rights)> {
+async fn visible(
+    connection: &mut Connection,
+    caller: &Caller,
+    guid: &str,
+) -> ApiResult<(Task, App, Rights)> {
     let not_found = || ApiError::not_found("Task");
     let task = tasks::find(connection, guid).await?.ok_or_else(not_found)?;
     let app = apps::find(connection, &task.app_guid).await?.ok_or_else(not_found)?;
@@ -138,12 +142,14 @@ struct Wanted {
 
 impl Wanted {
     fn read(fields: &mut Fields<'_>) -> Wanted {
-        let longest = |fields: &mut Fields<'_>, text: &Option<String>, spoken: &str, most: usize| {
-            if text.as_ref().is_some_and(|text| !(1..=most).contains(&text.chars().count())) {
-                fields.error(format!("{spoken} must be between 1 and {most} characters"));
-            }
-        };
-        let (name, command, user) = (fields.text("name"), fields.text("command"), fields.text("user"));
+        let longest =
+            |fields: &mut Fields<'_>, text: &Option<String>, spoken: &str, most: usize| {
+                if text.as_ref().is_some_and(|text| !(1..=most).contains(&text.chars().count())) {
+                    fields.error(format!("{spoken} must be between 1 and {most} characters"));
+                }
+            };
+        let (name, command, user) =
+            (fields.text("name"), fields.text("command"), fields.text("user"));
         longest(fields, &name, "Name", 255);
         longest(fields, &command, "Command", 4096);
         longest(fields, &user, "User", 255);
@@ -166,7 +172,13 @@ impl Wanted {
     }
 }
 
-async fn create(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn create(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut fields = body.fields();
     let wanted = Wanted::read(&mut fields);
     let metadata = fields.metadata();
@@ -181,7 +193,9 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     let sequence_id = tasks::next_sequence(&mut tx, &app.guid).await?;
     let task = task(&cc, &app, &droplet, sequence_id, wanted, template)?;
     task_quota::check(&mut tx, &app.space_guid, &task).await?;
-    let again = || Kind::TaskError.with("Task error: another task was made at the same time, please try again");
+    let again = || {
+        Kind::TaskError.with("Task error: another task was made at the same time, please try again")
+    };
     tasks::insert(&mut tx, &task).await.map_err(|error| when_taken(error, again()))?;
     metadata::apply(&mut tx, KIND, &task.guid, &metadata).await?;
     usage_events::record_task(&mut tx, cc.now(), "TASK_STARTED", &task).await?;
@@ -194,16 +208,23 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     cc.api_log(&names, &format!("Creating task {} with guid {own}", recipe.task.name));
     if let Err(error) = bridge::desire(&cc, &recipe).await {
         warn!(task.guid = own, error = %format!("{error:#}"), "a task could not be run");
-        return Err(Kind::TaskWorkersUnavailable.with("Task workers are unavailable: Diego does not take the task"));
+        return Err(Kind::TaskWorkersUnavailable
+            .with("Task workers are unavailable: Diego does not take the task"));
     }
     let mut connection = cc.db.read().await?;
     let (task, _, _) = visible(&mut connection, &caller, own).await?;
     Ok(respond::accepted(present_one(&mut connection, &task, &urls, None).await?))
 }
 
-async fn droplet(connection: &mut Connection, app: &App, wanted: Option<&str>) -> ApiResult<Droplet> {
+async fn droplet(
+    connection: &mut Connection,
+    app: &App,
+    wanted: Option<&str>,
+) -> ApiResult<Droplet> {
     let found = match wanted.or(app.droplet_guid.as_deref()) {
-        Some(guid) => droplets::find(connection, guid).await?.filter(|droplet| droplet.app_guid == app.guid),
+        Some(guid) => {
+            droplets::find(connection, guid).await?.filter(|droplet| droplet.app_guid == app.guid)
+        }
         None => None,
     };
     match found {
@@ -216,9 +237,14 @@ async fn droplet(connection: &mut Connection, app: &App, wanted: Option<&str>) -
     }
 }
 
-async fn template(connection: &mut Connection, app: &App, wanted: Option<&str>) -> ApiResult<Option<Process>> {
+async fn template(
+    connection: &mut Connection,
+    app: &App,
+    wanted: Option<&str>,
+) -> ApiResult<Option<Process>> {
     let Some(guid) = wanted else { return Ok(None) };
-    let found = processes::find(connection, guid).await?.filter(|process| process.app_guid == app.guid);
+    let found =
+        processes::find(connection, guid).await?.filter(|process| process.app_guid == app.guid);
     found.map(Some).ok_or_else(|| ApiError::not_found("Process"))
 }
 
@@ -230,15 +256,19 @@ fn task(
     wanted: Wanted,
     template: Option<Process>,
 ) -> ApiResult<Task> {
-    let (limits, template, now, guid) = (&cc.config.limits, template.as_ref(), cc.now(), base::new_guid());
+    let (limits, template, now, guid) =
+        (&cc.config.limits, template.as_ref(), cc.now(), base::new_guid());
     let inherited = || template.and_then(Process::start_command).map(str::to_owned);
     let Some(command) = wanted.command.or_else(inherited) else {
         return Err(ApiError::unprocessable("Command can't be blank"));
     };
-    let disk_mb = wanted.disk_mb.or(template.map(|process| process.disk_mb)).unwrap_or(limits.app_disk_mb);
+    let disk_mb =
+        wanted.disk_mb.or(template.map(|process| process.disk_mb)).unwrap_or(limits.app_disk_mb);
     if disk_mb > limits.max_app_disk_mb {
         let most = limits.max_app_disk_mb;
-        let detail = format!("disk_in_mb too much disk requested (requested {disk_mb} MB - must be less than {most} MB)");
+        let detail = format!(
+            "disk_in_mb too much disk requested (requested {disk_mb} MB - must be less than {most} MB)"
+        );
         return Err(ApiError::unprocessable(detail));
     }
     Ok(Task {
@@ -250,9 +280,15 @@ fn task(
         command,
         run_as: wanted.user.or_else(|| template.and_then(|process| process.run_as.clone())),
         state: PENDING.to_owned(),
-        memory_mb: wanted.memory_mb.or(template.map(|process| process.memory_mb)).unwrap_or(limits.app_memory_mb),
+        memory_mb: wanted
+            .memory_mb
+            .or(template.map(|process| process.memory_mb))
+            .unwrap_or(limits.app_memory_mb),
         disk_mb,
-        log_rate: wanted.log_rate.or(template.map(|process| process.log_rate)).unwrap_or(limits.app_log_rate),
+        log_rate: wanted
+            .log_rate
+            .or(template.map(|process| process.log_rate))
+            .unwrap_or(limits.app_log_rate),
         droplet_guid: droplet.guid.clone(),
         failure_reason: None,
         created_at: now,
@@ -260,7 +296,13 @@ fn task(
     })
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut fields = body.fields();
     let metadata = fields.metadata();
     fields.finish()?;
@@ -274,7 +316,12 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
 }
 
 /// The task's end is told by Diego, as any other.
-async fn cancel(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn cancel(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let (task, app, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.change("Task", OPERATORS)?;

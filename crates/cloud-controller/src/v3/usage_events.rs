@@ -17,11 +17,19 @@ use crate::{Cc, respond};
 
 pub fn routes() -> Router<Cc> {
     Router::new()
-        .route("/v3/app_usage_events", get(async |cc: Cc, caller, urls, params| list(cc, caller, urls, params, &APPS).await))
-        .route("/v3/app_usage_events/{guid}", get(async |cc: Cc, caller, urls, guid| find(cc, caller, urls, guid, &APPS).await))
+        .route(
+            "/v3/app_usage_events",
+            get(async |cc: Cc, caller, urls, params| list(cc, caller, urls, params, &APPS).await),
+        )
+        .route(
+            "/v3/app_usage_events/{guid}",
+            get(async |cc: Cc, caller, urls, guid| find(cc, caller, urls, guid, &APPS).await),
+        )
         .route(
             "/v3/service_usage_events",
-            get(async |cc: Cc, caller, urls, params| list(cc, caller, urls, params, &SERVICES).await),
+            get(async |cc: Cc, caller, urls, params| {
+                list(cc, caller, urls, params, &SERVICES).await
+            }),
         )
         .route(
             "/v3/service_usage_events/{guid}",
@@ -50,7 +58,13 @@ const SERVICES: List = List {
 };
 
 /// Those who see everything see all; others are answered with nothing.
-async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params, of: &'static List) -> ApiResult<Response> {
+async fn list(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    params: Params,
+    of: &'static List,
+) -> ApiResult<Response> {
     let mut listing = of.read(params)?;
     let mut connection = cc.db.read().await?;
     if let Some(after) = listing.params.list("after_guid").map(|list| list.concat()) {
@@ -64,7 +78,8 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params, of: &'static L
         listing.condition("1 = 0");
     }
     let page = listing.fetch(&mut connection, &format!("{}.*", of.table), of.table).await?;
-    let resources = page.items.iter().map(|row| present(row, of, &urls)).collect::<Result<Vec<_>>>()?;
+    let resources =
+        page.items.iter().map(|row| present(row, of, &urls)).collect::<Result<Vec<_>>>()?;
     Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
 }
 

@@ -31,7 +31,11 @@ const KIND: &str = "user";
 
 const LIST: List = List {
     table: "users",
-    filters: &[("usernames", Filter::Own), ("partial_usernames", Filter::Own), ("origins", Filter::Own)],
+    filters: &[
+        ("usernames", Filter::Own),
+        ("partial_usernames", Filter::Own),
+        ("origins", Filter::Own),
+    ],
     orders: &[],
     includes: &[],
     labels: Some(KIND),
@@ -47,7 +51,13 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
 }
 
 /// A list of those whose guids `query` selects; `{}` in it stands for `guid`.
-pub async fn members(cc: &Cc, urls: &Urls, params: Params, query: &str, guid: &str) -> ApiResult<Response> {
+pub async fn members(
+    cc: &Cc,
+    urls: &Urls,
+    params: Params,
+    query: &str,
+    guid: &str,
+) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     let guid = listing.sql().arg(guid);
     listing.condition(format!("users.guid IN ({})", query.replace("{}", &guid)));
@@ -70,13 +80,17 @@ async fn by_names(cc: &Cc, listing: &mut Listing) -> ApiResult<()> {
     let origins = listing.params.list("origins").unwrap_or_default();
     let found = match (names, parts) {
         (Some(_), Some(_)) => {
-            return Err(ApiError::bad_query("Only one of usernames and partial_usernames can be used"));
+            return Err(ApiError::bad_query(
+                "Only one of usernames and partial_usernames can be used",
+            ));
         }
         (Some(names), None) => cc.identity.users_by_names(&names, &origins).await?,
         (None, Some(parts)) => cc.identity.users_by_parts(&parts, &origins, MOST_FOUND).await?,
         (None, None) if origins.is_empty() => return Ok(()),
         (None, None) => {
-            return Err(ApiError::bad_query("Origins filter can be used only with usernames or partial_usernames filter."));
+            return Err(ApiError::bad_query(
+                "Origins filter can be used only with usernames or partial_usernames filter.",
+            ));
         }
     };
     let list = listing.sql().list(found.into_iter().map(|user| user.guid));
@@ -87,12 +101,15 @@ async fn by_names(cc: &Cc, listing: &mut Listing) -> ApiResult<()> {
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
     caller.require_admin()?;
     let mut fields = body.fields();
-    let (guid, username, origin) = (fields.text("guid"), fields.text("username"), fields.text("origin"));
+    let (guid, username, origin) =
+        (fields.text("guid"), fields.text("username"), fields.text("origin"));
     if guid.is_some() && (username.is_some() || origin.is_some()) {
         fields.error("'guid' cannot be provided together with 'username' and 'origin'");
     } else if guid.is_none() {
         match (&username, &origin) {
-            (Some(_), Some(origin)) if origin == "uaa" => fields.error("Origin cannot be 'uaa' when creating a user by username"),
+            (Some(_), Some(origin)) if origin == "uaa" => {
+                fields.error("Origin cannot be 'uaa' when creating a user by username")
+            }
             (Some(_), Some(_)) => {}
             _ => fields.error("Guid or 'username' and 'origin' must be provided"),
         }
@@ -109,12 +126,15 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         }
         (None, username, origin) => {
             let (username, origin) = (username.unwrap_or_default(), origin.unwrap_or_default());
-            let taken = format!("User with username '{username}' and origin '{origin}' already exists.");
+            let taken =
+                format!("User with username '{username}' and origin '{origin}' already exists.");
             (shadow(&cc, &username, &origin).await?, taken)
         }
     };
     let mut tx = cc.db.begin().await?;
-    users::insert(&mut tx, cc.now(), &guid).await.map_err(|cause| when_taken(cause, ApiError::unprocessable(taken)))?;
+    users::insert(&mut tx, cc.now(), &guid)
+        .await
+        .map_err(|cause| when_taken(cause, ApiError::unprocessable(taken)))?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     tx.commit().await?;
     let document = document(&cc, &mut *cc.db.read().await?, &urls, &guid).await?;
@@ -140,7 +160,13 @@ async fn visible(connection: &mut Connection, caller: &Caller, guid: &str) -> Ap
     users::find_visible(connection, caller, guid).await?.ok_or_else(|| ApiError::not_found("User"))
 }
 
-async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, body: Body) -> ApiResult<Response> {
+async fn update(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+    body: Body,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     visible(&mut tx, &caller, &guid).await?;
     caller.require_admin()?;
@@ -153,7 +179,12 @@ async fn update(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>, bo
     Ok(respond::ok(document(&cc, &mut *cc.db.read().await?, &urls, &guid).await?))
 }
 
-async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
+async fn delete(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(guid): Path<String>,
+) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     visible(&mut tx, &caller, &guid).await?;
     caller.require_admin()?;
@@ -163,23 +194,40 @@ async fn delete(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) ->
     Ok(respond::job(&urls, &job))
 }
 
-async fn document(cc: &Cc, connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
+async fn document(
+    cc: &Cc,
+    connection: &mut Connection,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
     let mut documents = by_guids(cc, connection, &[guid.to_owned()], urls).await?;
     if documents.is_empty() { Err(ApiError::not_found("User")) } else { Ok(documents.remove(0)) }
 }
 
 /// For `include=user`.
-pub async fn by_guids(cc: &Cc, connection: &mut Connection, guids: &[String], urls: &Urls) -> ApiResult<Vec<Value>> {
+pub async fn by_guids(
+    cc: &Cc,
+    connection: &mut Connection,
+    guids: &[String],
+    urls: &Urls,
+) -> ApiResult<Vec<Value>> {
     let rows = users::find_many(connection, guids).await?;
     present_all(cc, connection, urls, &rows).await
 }
 
-async fn present_all(cc: &Cc, connection: &mut Connection, urls: &Urls, rows: &[UserRow]) -> ApiResult<Vec<Value>> {
+async fn present_all(
+    cc: &Cc,
+    connection: &mut Connection,
+    urls: &Urls,
+    rows: &[UserRow],
+) -> ApiResult<Vec<Value>> {
     let guids: Vec<String> = rows.iter().map(|row| row.guid.clone()).collect();
     let metadata = metadata::load(connection, KIND, &guids).await?;
     let names = auth::users(cc, &guids).await?;
     let none = Metadata::default();
-    let one = |row: &UserRow| present(row, names.get(&row.guid), metadata.get(&row.guid).unwrap_or(&none), urls);
+    let one = |row: &UserRow| {
+        present(row, names.get(&row.guid), metadata.get(&row.guid).unwrap_or(&none), urls)
+    };
     Ok(rows.iter().map(one).collect())
 }
 

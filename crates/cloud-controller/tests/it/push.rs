@@ -299,7 +299,7 @@ async fn a_build_that_fails_says_why() {
     }
 }
 
-fn running(process_guid: &str, index: u32) -> ActualLrp {
+pub fn running(process_guid: &str, index: u32) -> ActualLrp {
     let by = InstanceKey {
         instance_guid: format!("instance-{index}").as_str().into(),
         cell_id: "cell-1".into(),

@@ -2,6 +2,7 @@
 
 mod app_env;
 mod apps;
+mod deployments;
 mod domains;
 mod manifests;
 mod organizations;

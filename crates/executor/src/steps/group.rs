@@ -25,7 +25,11 @@ pub(crate) async fn parallel(steps: Vec<BoxFuture<'_, Outcome>>) -> Outcome {
 }
 
 /// All at once; when one fails the others are cancelled through `cancel`. Waits for all.
-pub(crate) async fn codependent(steps: Vec<BoxFuture<'_, Outcome>>, cancel: &CancellationToken, end: End) -> Outcome {
+pub(crate) async fn codependent(
+    steps: Vec<BoxFuture<'_, Outcome>>,
+    cancel: &CancellationToken,
+    end: End,
+) -> Outcome {
     let mut steps: FuturesUnordered<_> = steps.into_iter().collect();
     let (mut failures, mut ended) = (Vec::new(), false);
     while let Some(result) = steps.next().await {
@@ -73,7 +77,8 @@ mod tests {
 
     #[tokio::test]
     async fn parallel_waits_for_all_and_joins_what_went_wrong() {
-        let steps = vec![ends(Err(Failure::told("a"))), ends(Ok(())), ends(Err(Failure::told("b")))];
+        let steps =
+            vec![ends(Err(Failure::told("a"))), ends(Ok(())), ends(Err(Failure::told("b")))];
         assert_eq!(parallel(steps).await, Err(Failure::told("a; b")));
         assert_eq!(parallel(vec![ends(Ok(()))]).await, Ok(()));
     }
@@ -82,11 +87,17 @@ mod tests {
     async fn one_end_ends_codependent_steps() {
         let cancel = CancellationToken::new();
         let failing = vec![waits(&cancel), ends(Err(Failure::told("web died")))];
-        assert_eq!(codependent(failing, &cancel, End::Failure).await, Err(Failure::told("web died")));
+        assert_eq!(
+            codependent(failing, &cancel, End::Failure).await,
+            Err(Failure::told("web died"))
+        );
 
         let cancel = CancellationToken::new();
         let ending = vec![waits(&cancel), ends(Ok(()))];
-        assert_eq!(codependent(ending, &cancel, End::Failure).await, Err(Failure::told("Codependent step exited")));
+        assert_eq!(
+            codependent(ending, &cancel, End::Failure).await,
+            Err(Failure::told("Codependent step exited"))
+        );
 
         let cancel = CancellationToken::new();
         let together = vec![waits(&cancel), ends(Ok(()))];

@@ -60,7 +60,10 @@ async fn begin(
         debug!(container.guid = %scene.handle, process = %id, "taking up a running process");
         return scene.garden.attach(&scene.handle, id, from).await;
     }
-    let spec = garden::ProcessSpec { id: Some(id.clone()), ..surroundings::process(&scene.env, action, &scene.net) };
+    let spec = garden::ProcessSpec {
+        id: Some(id.clone()),
+        ..surroundings::process(&scene.env, action, &scene.net)
+    };
     scene.garden.run(&scene.handle, spec).await
 }
 
@@ -131,7 +134,13 @@ async fn rest(process: &mut Process, sink: &mut OutputSink<'_>) {
     sink.finish();
 }
 
-fn conclude(scene: &Scene, place: &Place, action: &RunAction, exit: &Option<Exit>, manner: Manner) -> Outcome {
+fn conclude(
+    scene: &Scene,
+    place: &Place,
+    action: &RunAction,
+    exit: &Option<Exit>,
+    manner: Manner,
+) -> Outcome {
     let Some(exit) = exit else {
         return match manner {
             Manner::OfItsOwn => Err(Failure::told("container was destroyed")),
@@ -141,7 +150,9 @@ fn conclude(scene: &Scene, place: &Place, action: &RunAction, exit: &Option<Exit
     let status = exit.status();
     let memory = if matches!(exit, Exit::OutOfMemory(_)) { " (out of memory)" } else { "" };
     let grace = match manner {
-        Manner::Killed => format!(" (exceeded {} graceful shutdown interval)", text::span(scene.timings.grace)),
+        Manner::Killed => {
+            format!(" (exceeded {} graceful shutdown interval)", text::span(scene.timings.grace))
+        }
         Manner::OfItsOwn | Manner::Terminated => String::new(),
     };
     if !action.suppress_log_output {
@@ -151,9 +162,10 @@ fn conclude(scene: &Scene, place: &Place, action: &RunAction, exit: &Option<Exit
         Manner::Killed => Err(Failure::Overstayed),
         Manner::Terminated => Err(Failure::Cancelled),
         Manner::OfItsOwn if exit.success() => Ok(()),
-        Manner::OfItsOwn => {
-            Err(Failure::Told(format!("{}: Exited with status {status}{memory}", place.log.source_type())))
-        }
+        Manner::OfItsOwn => Err(Failure::Told(format!(
+            "{}: Exited with status {status}{memory}",
+            place.log.source_type()
+        ))),
     }
 }
 
@@ -189,7 +201,13 @@ impl<'a> OutputSink<'a> {
             },
         };
         let position = file.as_ref().map(PositionFile::read).unwrap_or_default();
-        OutputSink { place, lines: Lines::after(position), position: file, from: position.from, silent }
+        OutputSink {
+            place,
+            lines: Lines::after(position),
+            position: file,
+            from: position.from,
+            silent,
+        }
     }
 
     fn lines_from(&self) -> u64 {

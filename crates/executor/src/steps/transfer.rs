@@ -21,18 +21,35 @@ pub(super) async fn download(scene: &Scene, place: &Place, action: &DownloadActi
     };
     let archive = unless_cancelled(place, fetch).await?.map_err(|error| {
         warn!(container.guid = %scene.handle, error = %format!("{error:#}"), "download failed");
-        told(place, if named { format!("Downloading {} failed", action.artifact) } else { "Downloading failed".to_owned() })
+        told(
+            place,
+            if named {
+                format!("Downloading {} failed", action.artifact)
+            } else {
+                "Downloading failed".to_owned()
+            },
+        )
     })?;
     let unpack = async {
         let tar = images::tar(&archive.path);
-        scene.garden.stream_in(&scene.handle, &action.to, &action.user, tar).await.map_err(anyhow::Error::new)
+        scene
+            .garden
+            .stream_in(&scene.handle, &action.to, &action.user, tar)
+            .await
+            .map_err(anyhow::Error::new)
     };
     unless_cancelled(place, unpack).await?.map_err(|error| {
         let what = if named { format!("{} ", action.artifact) } else { String::new() };
-        told(place, text::shortened(&format!("Copying {what}into the container failed: {error:#}"), 1024))
+        told(
+            place,
+            text::shortened(&format!("Copying {what}into the container failed: {error:#}"), 1024),
+        )
     })?;
     if named {
-        place.say(Stream::Stdout, format!("Downloaded {} ({})", action.artifact, text::size(archive.size)));
+        place.say(
+            Stream::Stdout,
+            format!("Downloaded {} ({})", action.artifact, text::size(archive.size)),
+        );
     }
     Ok(())
 }

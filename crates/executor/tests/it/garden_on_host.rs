@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use base::Timestamp;
 use bytes::Bytes;
 use garden::{
-    Capacity, ContainerInfo, ContainerSpec, Exit, Garden, GardenError, Handle, Metrics, Output, PortMapping, Process,
-    ProcessId, ProcessSignal, ProcessSpec, Result, Stream, Tar,
+    Capacity, ContainerInfo, ContainerSpec, Exit, Garden, GardenError, Handle, Metrics, Output,
+    PortMapping, Process, ProcessId, ProcessSignal, ProcessSpec, Result, Stream, Tar,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -84,7 +84,11 @@ impl Running {
     fn signal(&self, name: &str) {
         if self.exit.borrow().is_none() {
             let group = format!("-{}", self.pid);
-            std::process::Command::new("kill").args(["-s", name, "--", &group]).stderr(Stdio::null()).status().ok();
+            std::process::Command::new("kill")
+                .args(["-s", name, "--", &group])
+                .stderr(Stdio::null())
+                .status()
+                .ok();
         }
     }
 
@@ -128,7 +132,8 @@ impl Garden for HostGarden {
         let dir = self.root.path().join(handle.as_str());
         std::fs::create_dir_all(&dir).unwrap();
         let ports = spec.ports.iter().map(|asked| {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let free =
+                std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             PortMapping { asked_port: *asked, container_port: free, host_port: free }
         });
         let info = ContainerInfo {
@@ -140,7 +145,8 @@ impl Garden for HostGarden {
             processes: vec![],
             created_at: Timestamp::from_secs(1),
         };
-        let container = Container { info: Mutex::new(info.clone()), spec, dir, processes: Mutex::default() };
+        let container =
+            Container { info: Mutex::new(info.clone()), spec, dir, processes: Mutex::default() };
         self.containers.lock().insert(handle, Arc::new(container));
         Ok(info)
     }
@@ -176,7 +182,8 @@ impl Garden for HostGarden {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|_| GardenError::ExecutableNotFound(spec.path.clone()))?;
+        let mut child =
+            command.spawn().map_err(|_| GardenError::ExecutableNotFound(spec.path.clone()))?;
         let running = Arc::new(Running {
             pid: i32::try_from(child.id().unwrap()).unwrap(),
             output: watch::channel((vec![], true)).0,
@@ -208,11 +215,17 @@ impl Garden for HostGarden {
 
     async fn attach(&self, handle: &Handle, process: &ProcessId, from: u64) -> Result<Process> {
         let running = self.container(handle)?.processes.lock().get(process).cloned();
-        let running = running.ok_or_else(|| GardenError::UnknownProcess(process.clone(), handle.clone()))?;
+        let running =
+            running.ok_or_else(|| GardenError::UnknownProcess(process.clone(), handle.clone()))?;
         Ok(running.process(process, from))
     }
 
-    async fn signal(&self, handle: &Handle, process: &ProcessId, signal: ProcessSignal) -> Result<()> {
+    async fn signal(
+        &self,
+        handle: &Handle,
+        process: &ProcessId,
+        signal: ProcessSignal,
+    ) -> Result<()> {
         if let Some(running) = self.container(handle)?.processes.lock().get(process) {
             running.signal(match signal {
                 ProcessSignal::Terminate => "TERM",
@@ -234,13 +247,20 @@ impl Garden for HostGarden {
             std::fs::create_dir_all(&to)?;
             tar::Archive::new(bridge).unpack(&to)
         };
-        tokio::task::spawn_blocking(unpack).await.unwrap().map_err(|error| GardenError::failed("unpacking", error))
+        tokio::task::spawn_blocking(unpack)
+            .await
+            .unwrap()
+            .map_err(|error| GardenError::failed("unpacking", error))
     }
 
     async fn stream_out(&self, handle: &Handle, path: &str, _user: &str) -> Result<Tar> {
         let file = self.container(handle)?.dir.join(path.trim_start_matches('/'));
-        let content = std::fs::read(&file).map_err(|_| GardenError::FileNotFound(path.to_owned()))?;
-        Ok(Box::pin(std::io::Cursor::new(tar_of(Path::new(path).file_name().unwrap().to_str().unwrap(), &content))))
+        let content =
+            std::fs::read(&file).map_err(|_| GardenError::FileNotFound(path.to_owned()))?;
+        Ok(Box::pin(std::io::Cursor::new(tar_of(
+            Path::new(path).file_name().unwrap().to_str().unwrap(),
+            &content,
+        ))))
     }
 
     async fn metrics(&self, handle: &Handle) -> Result<Metrics> {

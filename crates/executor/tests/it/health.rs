@@ -7,7 +7,8 @@ use garden::Handle;
 use crate::support::{Cell, request, sh};
 
 /// Serves HTTP on the container's port: 200 for what lies in its folder, 404 for what does not.
-const SERVER: &str = "echo serving; touch ok; exec python3 -u -m http.server --bind 127.0.0.1 $PORT 2>/dev/null >&2";
+const SERVER: &str =
+    "echo serving; touch ok; exec python3 -u -m http.server --bind 127.0.0.1 $PORT 2>/dev/null >&2";
 
 fn tcp() -> Check {
     Check::Tcp { port: 8080, connect_timeout_ms: 0, interval_ms: 0 }
@@ -45,16 +46,27 @@ async fn it_runs_when_it_is_healthy_and_crashes_when_it_is_no_more() {
     let want = "Instance became unhealthy: Liveness check unsuccessful: failed to make HTTP request to '/ok' on port 8080: \
                 received status code 404 in ";
     assert!(reason.starts_with(want), "{reason}");
-    assert!(cell.own_lines().iter().any(|line| line.starts_with("HEALTH ERR Liveness check unsuccessful")));
+    assert!(
+        cell.own_lines()
+            .iter()
+            .any(|line| line.starts_with("HEALTH ERR Liveness check unsuccessful"))
+    );
     assert!(cell.own_lines().contains(&"CELL ERR Container became unhealthy".to_owned()));
 }
 
 #[tokio::test]
 async fn it_has_so_long_to_become_healthy() {
     let cell = Cell::new().await;
-    let guid = cell.start(ContainerRequest { start_timeout_ms: 60, ..checked("sleep 60", vec![tcp()], vec![]) });
+    let guid = cell.start(ContainerRequest {
+        start_timeout_ms: 60,
+        ..checked("sleep 60", vec![tcp()], vec![])
+    });
     let reason = cell.outcome(&guid).await.reason;
-    assert!(reason.starts_with("Instance never healthy after ") && reason.ends_with(": connection refused"), "{reason}");
+    assert!(
+        reason.starts_with("Instance never healthy after ")
+            && reason.ends_with(": connection refused"),
+        "{reason}"
+    );
     assert!(reason.contains("Timed out after 60ms ("), "{reason}");
 }
 
@@ -77,7 +89,8 @@ async fn readiness_turns_routes_on_and_off() {
 async fn a_monitor_decides_and_its_words_explain() {
     let cell = Cell::new().await;
     let monitor = Some(sh("echo not yet; test -e well"));
-    let guid = cell.start(ContainerRequest { monitor, ..request(sh("sleep 0.1; touch well; exit 0")) });
+    let guid =
+        cell.start(ContainerRequest { monitor, ..request(sh("sleep 0.1; touch well; exit 0")) });
     cell.running(&guid).await;
     // The action is over; the monitor goes on as for a daemon.
     std::fs::remove_file(file(&cell, &guid, "well")).unwrap();

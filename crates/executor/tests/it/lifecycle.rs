@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use diego::Action;
 use diego::action::{ActionList, EnvVar, RunAction};
-use diego::desired_lrp::Sidecar;
 use diego::cell::Resources;
+use diego::desired_lrp::Sidecar;
 use executor::{ExecutorError, State};
 use garden::Handle;
 
@@ -32,7 +32,8 @@ async fn a_recipe_runs_to_its_end_and_leaves_nothing() {
     );
     assert_eq!(cell.executor.get(&guid), None);
     assert_eq!(cell.executor.remaining(), cell.executor.total());
-    let left: Vec<_> = std::fs::read_dir(cell.dir.path().join("executor/recipes")).unwrap().collect();
+    let left: Vec<_> =
+        std::fs::read_dir(cell.dir.path().join("executor/recipes")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -51,13 +52,20 @@ async fn a_missing_program_is_told() {
     let action = Action::Run(RunAction { path: "/no/such".into(), ..RunAction::default() });
     let guid = cell.start(request(action));
     assert_eq!(cell.outcome(&guid).await.reason, "no program /no/such in the container");
-    assert!(cell.lines().iter().any(|line| line.starts_with("CELL OUT failed-creating-process: no program")));
+    assert!(
+        cell.lines()
+            .iter()
+            .any(|line| line.starts_with("CELL OUT failed-creating-process: no program"))
+    );
 }
 
 #[tokio::test]
 async fn setup_comes_first_and_its_failure_ends_it() {
     let cell = Cell::new().await;
-    let guid = cell.start(executor::ContainerRequest { setup: Some(sh("exit 1")), ..request(sh("echo never")) });
+    let guid = cell.start(executor::ContainerRequest {
+        setup: Some(sh("exit 1")),
+        ..request(sh("echo never"))
+    });
     assert_eq!(cell.outcome(&guid).await.reason, "APP: Exited with status 1");
     assert!(!cell.lines().iter().any(|line| line.contains("never")));
 }
@@ -81,13 +89,16 @@ async fn who_ignores_sigterm_is_killed() {
     cell.until_logged("deaf").await;
     cell.executor.stop(&guid);
     assert_eq!(cell.outcome(&guid).await.reason, "exceeded graceful shutdown interval");
-    assert!(cell.lines().contains(&"APP OUT Exit status 137 (exceeded 300ms graceful shutdown interval)".to_owned()));
+    assert!(cell.lines().contains(
+        &"APP OUT Exit status 137 (exceeded 300ms graceful shutdown interval)".to_owned()
+    ));
 }
 
 #[tokio::test]
 async fn who_heeds_sigterm_ends_in_its_own_way() {
     let cell = Cell::new().await;
-    let guid = cell.start(request(sh("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done")));
+    let guid = cell
+        .start(request(sh("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done")));
     cell.until_logged("up").await;
     cell.executor.delete(&guid).await.unwrap();
     assert!(cell.own_lines().contains(&"APP OUT bye".to_owned()), "{:?}", cell.lines());
@@ -96,7 +107,8 @@ async fn who_heeds_sigterm_ends_in_its_own_way() {
 #[tokio::test]
 async fn codependent_processes_end_together() {
     let cell = Cell::new().await;
-    let list = ActionList { actions: vec![sh("sleep 60"), sh("exit 0")], log_source: String::new() };
+    let list =
+        ActionList { actions: vec![sh("sleep 60"), sh("exit 0")], log_source: String::new() };
     let guid = cell.start(request(Action::Codependent(list)));
     assert_eq!(cell.outcome(&guid).await.reason, "Codependent step exited");
 }
@@ -121,7 +133,8 @@ async fn time_runs_out() {
 async fn a_try_cannot_fail_and_progress_is_told() {
     let cell = Cell::new().await;
     let tried = sh("exit 1").progress("starting", "done", "went wrong").attempt();
-    let guid = cell.start(request(Action::serial(vec![tried, sh("true").progress("again", "fine", "no")])));
+    let guid = cell
+        .start(request(Action::serial(vec![tried, sh("true").progress("again", "fine", "no")])));
     assert!(!cell.outcome(&guid).await.failed);
     let own = cell.own_lines();
     assert_eq!(
@@ -143,7 +156,11 @@ async fn environments_are_laid_over_one_another() {
     let mut inner = request(sh("echo $A $B $PORT ${CF_INSTANCE_PORTS}"));
     let Action::Run(run) = &mut inner.action else { unreachable!() };
     run.env = vec![EnvVar::new("B", "action")];
-    inner.env = vec![EnvVar::new("A", "container"), EnvVar::new("B", "container"), EnvVar::new("PORT", "8080")];
+    inner.env = vec![
+        EnvVar::new("A", "container"),
+        EnvVar::new("B", "container"),
+        EnvVar::new("PORT", "8080"),
+    ];
     inner.ports = vec![8080, 8080];
     let guid = cell.start(inner);
     cell.outcome(&guid).await;
@@ -152,7 +169,9 @@ async fn environments_are_laid_over_one_another() {
     assert_eq!(spec.limits.cpu_shares, 102);
     assert_eq!(spec.limits.memory_bytes, 64 << 20);
     let listen = garden::Garden::info(&*cell.garden, &guid).await.unwrap().ports[0].container_port;
-    let want = format!(r#"APP OUT container action {listen} [{{"external":{listen},"internal":{listen}}}]"#);
+    let want = format!(
+        r#"APP OUT container action {listen} [{{"external":{listen},"internal":{listen}}}]"#
+    );
     assert_eq!(cell.own_lines()[0], want);
 }
 
@@ -172,7 +191,11 @@ async fn room_is_counted() {
     let all = cell.executor.total();
     let guid = Handle::from("all");
     cell.executor.reserve(&guid, all, Default::default()).unwrap();
-    let more = cell.executor.reserve(&Handle::from("more"), Resources { memory_mb: 1, ..all }, Default::default());
+    let more = cell.executor.reserve(
+        &Handle::from("more"),
+        Resources { memory_mb: 1, ..all },
+        Default::default(),
+    );
     assert!(matches!(more, Err(ExecutorError::Full)));
     let twice = cell.executor.reserve(&guid, Resources::default(), Default::default());
     assert!(matches!(twice, Err(ExecutorError::Exists(_))));
@@ -185,7 +208,11 @@ async fn room_is_counted() {
 
 #[tokio::test]
 async fn reservations_expire_and_lost_containers_are_noticed() {
-    let timings = executor::Timings { reservation: Duration::ZERO, housekeeping: Duration::from_millis(10), ..quick() };
+    let timings = executor::Timings {
+        reservation: Duration::ZERO,
+        housekeeping: Duration::from_millis(10),
+        ..quick()
+    };
     let cell = Cell::with(timings).await;
     let idle = Handle::from("idle");
     cell.executor.reserve(&idle, Resources::default(), Default::default()).unwrap();

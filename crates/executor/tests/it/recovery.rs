@@ -32,12 +32,15 @@ async fn a_running_container_is_taken_up_without_a_line_lost_or_doubled() {
     let lines: Vec<String> = all
         .iter()
         .filter_map(|one| match &one.message {
-            envelope::Message::Log { payload, .. } => Some(String::from_utf8_lossy(payload).into_owned()),
+            envelope::Message::Log { payload, .. } => {
+                Some(String::from_utf8_lossy(payload).into_owned())
+            }
             _ => None,
         })
         .collect();
     for stream in ["line", "err"] {
-        let got: Vec<&String> = lines.iter().filter(|line| line.starts_with(&format!("{stream} "))).collect();
+        let got: Vec<&String> =
+            lines.iter().filter(|line| line.starts_with(&format!("{stream} "))).collect();
         let want: Vec<String> = (0..400).map(|i| format!("{stream} {i}")).collect();
         assert_eq!(got, want.iter().collect::<Vec<_>>());
     }
@@ -96,7 +99,11 @@ async fn health_and_owner_are_remembered() {
     let after = cell.executor.get(&guid).unwrap();
     assert_eq!((after.state, after.owner), (before.state, before.owner));
     assert_eq!(cell.executor.remaining().memory_mb, cell.executor.total().memory_mb - 64);
-    assert!(!cell.lines().iter().any(|line| line.contains("Starting health monitoring")), "{:?}", cell.lines());
+    assert!(
+        !cell.lines().iter().any(|line| line.contains("Starting health monitoring")),
+        "{:?}",
+        cell.lines()
+    );
     cell.executor.delete(&guid).await.unwrap();
     assert!(cell.garden.containers().await.unwrap().is_empty());
 }
@@ -104,7 +111,9 @@ async fn health_and_owner_are_remembered() {
 #[tokio::test]
 async fn a_stop_is_not_forgotten() {
     let cell = Cell::new().await;
-    let guid = cell.start(request(sh("trap 'exit 0' TERM; trap '' HUP; echo up; while :; do sleep 0.01; done")));
+    let guid = cell.start(request(sh(
+        "trap 'exit 0' TERM; trap '' HUP; echo up; while :; do sleep 0.01; done",
+    )));
     cell.until_logged("up").await;
     cell.executor.stop(&guid);
     let cell = cell.restarted().await;

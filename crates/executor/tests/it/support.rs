@@ -52,11 +52,21 @@ impl Cell {
     async fn over(garden: Arc<HostGarden>, dir: Arc<tempfile::TempDir>, timings: Timings) -> Cell {
         let log = Collect::default();
         let path = dir.path().join("executor");
-        let config = Config { cell_id: "cell-1".into(), dir: path, timings: timings.clone(), ..Config::default() };
-        let images = image::Config { dir: dir.path().join("images"), stacks: ["test".to_owned()].into(), limits: image::Limits::default() };
+        let config = Config {
+            cell_id: "cell-1".into(),
+            dir: path,
+            timings: timings.clone(),
+            ..Config::default()
+        };
+        let images = image::Config {
+            dir: dir.path().join("images"),
+            stacks: ["test".to_owned()].into(),
+            limits: image::Limits::default(),
+        };
         let store = Arc::new(image::Store::open(images).unwrap());
         let executor =
-            Executor::new(garden.clone(), store, Arc::new(log.clone()), config, Clock::system()).unwrap();
+            Executor::new(garden.clone(), store, Arc::new(log.clone()), config, Clock::system())
+                .unwrap();
         executor.recover().await.unwrap();
         let stop = CancellationToken::new();
         let (serve, stopping) = (executor.clone(), stop.clone());
@@ -99,7 +109,9 @@ impl Cell {
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
-        waited.unwrap_or_else(|_| panic!("{guid} is {:?}; log: {:?}", self.executor.get(guid), self.lines()))
+        waited.unwrap_or_else(|_| {
+            panic!("{guid} is {:?}; log: {:?}", self.executor.get(guid), self.lines())
+        })
     }
 
     pub async fn outcome(&self, guid: &Handle) -> Outcome {
@@ -119,7 +131,11 @@ impl Cell {
         let line = |envelope: &envelope::Envelope| match &envelope.message {
             Message::Log { payload, stream } => {
                 let stream = if *stream == LogType::Out { "OUT" } else { "ERR" };
-                Some(format!("{} {stream} {}", envelope.tags["source_type"], String::from_utf8_lossy(payload)))
+                Some(format!(
+                    "{} {stream} {}",
+                    envelope.tags["source_type"],
+                    String::from_utf8_lossy(payload)
+                ))
             }
             _ => None,
         };
@@ -144,7 +160,12 @@ impl Cell {
 
 pub fn sh(script: &str) -> Action {
     let args = vec!["-c".to_owned(), script.to_owned()];
-    Action::Run(RunAction { path: "/bin/sh".into(), args, log_source: "APP".into(), ..RunAction::default() })
+    Action::Run(RunAction {
+        path: "/bin/sh".into(),
+        args,
+        log_source: "APP".into(),
+        ..RunAction::default()
+    })
 }
 
 pub fn request(action: Action) -> ContainerRequest {
@@ -166,7 +187,12 @@ pub fn request(action: Action) -> ContainerRequest {
         checks: None,
         start_timeout_ms: 0,
         sidecars: vec![],
-        log: LogConfig { guid: "app".into(), source: "CELL".into(), bytes_per_second: -1, ..LogConfig::default() },
+        log: LogConfig {
+            guid: "app".into(),
+            source: "CELL".into(),
+            bytes_per_second: -1,
+            ..LogConfig::default()
+        },
         metrics_guid: "app".into(),
         owner: [("whose".to_owned(), "mine".to_owned())].into(),
     }

@@ -40,7 +40,10 @@ async fn serve() -> (Arc<Files>, String) {
 }
 
 fn is_broken(files: &Files) -> bool {
-    files.broken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+    files
+        .broken
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+        .is_ok()
 }
 
 async fn archive(State(files): State<Arc<Files>>, headers: HeaderMap) -> axum::response::Response {
@@ -81,11 +84,20 @@ async fn archives_are_unpacked_where_they_are_wanted() {
     let (files, url) = serve().await;
     files.broken.store(2, Ordering::SeqCst);
     let cell = Cell::new().await;
-    let action = Action::serial(vec![Action::Download(download(&url, "")), sh("cat app/hello.txt")]);
+    let action =
+        Action::serial(vec![Action::Download(download(&url, "")), sh("cat app/hello.txt")]);
     let guid = cell.start(request(action));
     assert_eq!(cell.outcome(&guid).await.reason, "");
     let own = cell.own_lines();
-    assert_eq!(own, ["STG OUT Downloading app package...", "STG OUT Downloaded app package (2K)", "APP OUT hello", "APP OUT Exit status 0"]);
+    assert_eq!(
+        own,
+        [
+            "STG OUT Downloading app package...",
+            "STG OUT Downloaded app package (2K)",
+            "APP OUT hello",
+            "APP OUT Exit status 0"
+        ]
+    );
     assert_eq!(files.asked.load(Ordering::SeqCst), 3);
 }
 
@@ -132,7 +144,10 @@ async fn a_download_that_fails_or_lies_is_told() {
     for action in [lie, missing] {
         let guid = cell.start(request(Action::Download(action)));
         let outcome = cell.outcome(&guid).await;
-        assert_eq!((outcome.failed, outcome.reason.as_str()), (true, "Downloading app package failed"));
+        assert_eq!(
+            (outcome.failed, outcome.reason.as_str()),
+            (true, "Downloading app package failed")
+        );
     }
     assert!(cell.own_lines().contains(&"STG ERR Downloading app package failed".to_owned()));
     assert!(!cell.lines().iter().any(|line| line.contains("secret")));
@@ -150,7 +165,10 @@ async fn a_file_is_uploaded_with_its_digests() {
         log_source: "STG".into(),
         user: "vcap".into(),
     };
-    let guid = cell.start(request(Action::serial(vec![sh("printf droplet > out.bin"), Action::Upload(upload)])));
+    let guid = cell.start(request(Action::serial(vec![
+        sh("printf droplet > out.bin"),
+        Action::Upload(upload),
+    ])));
     assert_eq!(cell.outcome(&guid).await.reason, "");
     let uploads = files.uploads.lock();
     let (headers, body) = &uploads[0];
@@ -167,7 +185,12 @@ async fn an_upload_gives_up_after_three_tries() {
     let (files, url) = serve().await;
     files.broken.store(3, Ordering::SeqCst);
     let cell = Cell::new().await;
-    let upload = UploadAction { artifact: "droplet".into(), from: "/x".into(), to: format!("{url}/upload"), ..UploadAction::default() };
+    let upload = UploadAction {
+        artifact: "droplet".into(),
+        from: "/x".into(),
+        to: format!("{url}/upload"),
+        ..UploadAction::default()
+    };
     let guid = cell.start(request(Action::serial(vec![sh("echo > x"), Action::Upload(upload)])));
     assert_eq!(cell.outcome(&guid).await.reason, "Failed to upload payload for droplet");
 }
@@ -203,8 +226,13 @@ async fn layers_are_sent_and_unpacked_once_however_many_want_them() {
     // Once as the layer, once as the dependency.
     assert_eq!(files.sent.load(Ordering::SeqCst), 2);
     let creations = cell.garden.creations.lock();
-    assert!(creations.iter().all(|spec| spec.layers == creations[0].layers && spec.layers.len() == 2));
-    let shown = [creations[0].layers[0].join("tmp/lifecycle/hello.txt"), creations[0].layers[1].join("home/vcap/hello.txt")];
+    assert!(
+        creations.iter().all(|spec| spec.layers == creations[0].layers && spec.layers.len() == 2)
+    );
+    let shown = [
+        creations[0].layers[0].join("tmp/lifecycle/hello.txt"),
+        creations[0].layers[1].join("home/vcap/hello.txt"),
+    ];
     for file in shown {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "hello");
     }
@@ -220,7 +248,11 @@ async fn a_layer_that_cannot_be_had_may_be_tried_elsewhere() {
         digest_value: "0".repeat(64),
         ..Default::default()
     };
-    let guid = cell.start(executor::ContainerRequest { image_layers: vec![layer], ..request(sh("true")) });
+    let guid =
+        cell.start(executor::ContainerRequest { image_layers: vec![layer], ..request(sh("true")) });
     let outcome = cell.outcome(&guid).await;
-    assert_eq!((outcome.reason.as_str(), outcome.retryable), ("failed to download cached artifacts", true));
+    assert_eq!(
+        (outcome.reason.as_str(), outcome.retryable),
+        ("failed to download cached artifacts", true)
+    );
 }

@@ -48,13 +48,17 @@ impl Layout {
     /// What this host has.
     pub fn find() -> io::Result<Layout> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        Ok(parse(&mounts, |mount| fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default()))
+        Ok(parse(&mounts, |mount| {
+            fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default()
+        }))
     }
 
     /// The controllers that are nowhere.
     pub fn missing(&self) -> Vec<&'static str> {
         let wanted = [Controller::Memory, Controller::Cpu, Controller::Pids];
-        let lacks = |wanted: &Controller| !self.hierarchies.iter().any(|one| one.controllers.contains(wanted));
+        let lacks = |wanted: &Controller| {
+            !self.hierarchies.iter().any(|one| one.controllers.contains(wanted))
+        };
         wanted.iter().filter(|wanted| lacks(wanted)).map(|wanted| name(*wanted)).collect()
     }
 
@@ -74,15 +78,21 @@ impl Layout {
     }
 
     pub fn group(&self, parent: &str, child: &str) -> Group {
-        let parts = self.hierarchies.iter().map(|one| (one.clone(), one.mount.join(parent).join(child)));
+        let parts =
+            self.hierarchies.iter().map(|one| (one.clone(), one.mount.join(parent).join(child)));
         Group { parts: parts.collect() }
     }
 
     /// The names of the groups in `parent`.
     pub fn children(&self, parent: &str) -> Vec<String> {
-        let folders = self.hierarchies.iter().filter_map(|one| fs::read_dir(one.mount.join(parent)).ok());
-        let entries = folders.flatten().flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let folders =
+            self.hierarchies.iter().filter_map(|one| fs::read_dir(one.mount.join(parent)).ok());
+        let entries = folders
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut names: Vec<_> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -105,7 +115,9 @@ impl Group {
     }
 
     pub fn add(&self, pid: u32) -> io::Result<()> {
-        self.parts.iter().try_for_each(|(_, path)| fs::write(path.join("cgroup.procs"), pid.to_string()))
+        self.parts
+            .iter()
+            .try_for_each(|(_, path)| fs::write(path.join("cgroup.procs"), pid.to_string()))
     }
 
     pub fn limit(&self, limits: &Limits) -> io::Result<()> {
@@ -148,14 +160,22 @@ impl Group {
     pub fn metrics(&self) -> Metrics {
         let mut metrics = Metrics::default();
         if let Some((version, path)) = self.with(Controller::Memory) {
-            let used = number(&path.join(if version == Version::One { "memory.usage_in_bytes" } else { "memory.current" }));
+            let used = number(&path.join(if version == Version::One {
+                "memory.usage_in_bytes"
+            } else {
+                "memory.current"
+            }));
             let key = if version == Version::One { "total_inactive_file" } else { "inactive_file" };
             let idle = field(&path.join("memory.stat"), key);
             metrics.memory_bytes = used.saturating_sub(idle);
         }
         match (self.with(Controller::Cpuacct), self.with(Controller::Cpu)) {
-            (Some((Version::One, path)), _) => metrics.cpu_nanos = number(&path.join("cpuacct.usage")),
-            (_, Some((Version::Two, path))) => metrics.cpu_nanos = field(&path.join("cpu.stat"), "usage_usec") * 1_000,
+            (Some((Version::One, path)), _) => {
+                metrics.cpu_nanos = number(&path.join("cpuacct.usage"))
+            }
+            (_, Some((Version::Two, path))) => {
+                metrics.cpu_nanos = field(&path.join("cpu.stat"), "usage_usec") * 1_000
+            }
             _ => {}
         }
         if let Some((_, path)) = self.with(Controller::Pids) {
@@ -169,7 +189,8 @@ impl Group {
     }
 
     fn with(&self, controller: Controller) -> Option<(Version, &Path)> {
-        let (one, path) = self.parts.iter().find(|(one, _)| one.controllers.contains(&controller))?;
+        let (one, path) =
+            self.parts.iter().find(|(one, _)| one.controllers.contains(&controller))?;
         Some((one.version, path))
     }
 }
@@ -183,7 +204,11 @@ fn parse(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Layout {
     let mut hierarchies: Vec<Hierarchy> = Vec::new();
     let known = |text: &str, separator: char| -> Vec<Controller> {
         let names: Vec<_> = text.trim().split(separator).collect();
-        CONTROLLERS.iter().filter(|(_, name)| names.contains(name)).map(|(controller, _)| *controller).collect()
+        CONTROLLERS
+            .iter()
+            .filter(|(_, name)| names.contains(name))
+            .map(|(controller, _)| *controller)
+            .collect()
     };
     for line in mountinfo.lines() {
         let Some((before, after)) = line.split_once(" - ") else { continue };
@@ -194,7 +219,9 @@ fn parse(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Layout {
             Some("cgroup2") => (Version::Two, known(&controllers(&mount), ' ')),
             _ => continue,
         };
-        let seen = |controller: &Controller| hierarchies.iter().any(|one| one.controllers.contains(controller));
+        let seen = |controller: &Controller| {
+            hierarchies.iter().any(|one| one.controllers.contains(controller))
+        };
         let found: Vec<_> = found.into_iter().filter(|controller| !seen(controller)).collect();
         if !found.is_empty() {
             hierarchies.push(Hierarchy { mount, version, controllers: found });
@@ -204,12 +231,20 @@ fn parse(mountinfo: &str, controllers: impl Fn(&Path) -> String) -> Layout {
 }
 
 /// Pure: (file, value, may be missing) in the order they must be written.
-fn settings(version: Version, controller: Controller, limits: &Limits) -> Vec<(&'static str, String, bool)> {
-    let memory = (limits.memory_bytes > 0).then(|| (limits.memory_bytes + KEEPER_BYTES).to_string());
+fn settings(
+    version: Version,
+    controller: Controller,
+    limits: &Limits,
+) -> Vec<(&'static str, String, bool)> {
+    let memory =
+        (limits.memory_bytes > 0).then(|| (limits.memory_bytes + KEEPER_BYTES).to_string());
     let pids = (limits.pids > 0).then(|| (limits.pids + KEEPER_PIDS).to_string());
     match (version, controller) {
         (Version::One, Controller::Memory) => memory.map_or_else(Vec::new, |bytes| {
-            vec![("memory.limit_in_bytes", bytes.clone(), false), ("memory.memsw.limit_in_bytes", bytes, true)]
+            vec![
+                ("memory.limit_in_bytes", bytes.clone(), false),
+                ("memory.memsw.limit_in_bytes", bytes, true),
+            ]
         }),
         (Version::Two, Controller::Memory) => memory.map_or_else(Vec::new, |bytes| {
             vec![("memory.max", bytes, false), ("memory.swap.max", "0".into(), true)]
@@ -228,11 +263,16 @@ fn settings(version: Version, controller: Controller, limits: &Limits) -> Vec<(&
 /// Version 2 counts from 1 to 10,000 what version 1 counts from 2 to 262,144; 1024 shares are the usual weight of 100.
 fn weight(shares: u64) -> u64 {
     let shares = shares.clamp(2, 262_144);
-    if shares <= 1024 { (shares * 100 / 1024).max(1) } else { (100 + (shares - 1024) * 9_900 / 261_120).min(10_000) }
+    if shares <= 1024 {
+        (shares * 100 / 1024).max(1)
+    } else {
+        (100 + (shares - 1024) * 9_900 / 261_120).min(10_000)
+    }
 }
 
 fn give_on(path: &Path, controllers: &[Controller]) -> io::Result<()> {
-    let wanted: Vec<_> = controllers.iter().map(|controller| format!("+{}", name(*controller))).collect();
+    let wanted: Vec<_> =
+        controllers.iter().map(|controller| format!("+{}", name(*controller))).collect();
     fs::write(path.join("cgroup.subtree_control"), wanted.join(" "))
 }
 
@@ -256,7 +296,8 @@ fn number(path: &Path) -> u64 {
 
 fn field(path: &Path, key: &str) -> u64 {
     let content = fs::read_to_string(path).unwrap_or_default();
-    let value = content.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok());
+    let value =
+        content.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or(0)
 }
 
@@ -271,7 +312,8 @@ mod tests {
 40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
-    const UNIFIED: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
+    const UNIFIED: &str =
+        "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
 
     #[test]
     fn controllers_are_found_where_they_are() {
@@ -302,7 +344,10 @@ mod tests {
         let limits = Limits { memory_bytes: 64 << 20, cpu_shares: 1024, pids: 99, disk_bytes: 0 };
         let said = |version, controller| settings(version, controller, &limits)[0].clone();
         assert_eq!(said(Version::One, Controller::Memory).0, "memory.limit_in_bytes");
-        assert_eq!(said(Version::Two, Controller::Memory), ("memory.max", (65 << 20).to_string(), false));
+        assert_eq!(
+            said(Version::Two, Controller::Memory),
+            ("memory.max", (65 << 20).to_string(), false)
+        );
         assert_eq!(said(Version::Two, Controller::Cpu).1, "100");
         assert_eq!(said(Version::One, Controller::Pids).1, "100");
         assert!(settings(Version::One, Controller::Memory, &Limits::default()).is_empty());

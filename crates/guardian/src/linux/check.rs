@@ -34,7 +34,12 @@ fn root() -> Check {
 fn user_namespaces() -> Check {
     let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     let most: u64 = most.trim().parse().unwrap_or(0);
-    result("user namespaces", most > 0, format!("at most {most}"), "set the sysctl user.max_user_namespaces to some thousands")
+    result(
+        "user namespaces",
+        most > 0,
+        format!("at most {most}"),
+        "set the sysctl user.max_user_namespaces to some thousands",
+    )
 }
 
 /// Id-mapped mounts came with 5.12, their use below overlayfs with 5.19.
@@ -45,7 +50,9 @@ fn kernel() -> Check {
 }
 
 fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
@@ -53,19 +60,38 @@ fn overlay() -> Check {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let known = known.lines().any(|line| line.split_whitespace().last() == Some("overlay"));
     let module = Path::new("/sys/module/overlay").exists();
-    result("overlayfs", known || module, if known { "there" } else { "not loaded" }, "load it: modprobe overlay")
+    result(
+        "overlayfs",
+        known || module,
+        if known { "there" } else { "not loaded" },
+        "load it: modprobe overlay",
+    )
 }
 
 fn cgroups() -> Check {
-    let missing = Layout::find().map_or_else(|error| vec![error.to_string()], |layout| layout.missing().iter().map(|one| (*one).into()).collect());
-    let detail = if missing.is_empty() { "memory, cpu, pids".into() } else { format!("without {}", missing.join(", ")) };
-    result("control groups", missing.is_empty(), detail, "mount cgroup2 on /sys/fs/cgroup with these controllers")
+    let missing = Layout::find().map_or_else(
+        |error| vec![error.to_string()],
+        |layout| layout.missing().iter().map(|one| (*one).into()).collect(),
+    );
+    let detail = if missing.is_empty() {
+        "memory, cpu, pids".into()
+    } else {
+        format!("without {}", missing.join(", "))
+    };
+    result(
+        "control groups",
+        missing.is_empty(),
+        detail,
+        "mount cgroup2 on /sys/fs/cgroup with these controllers",
+    )
 }
 
 fn nft() -> Check {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("nft")).find(|path| path.is_file());
-    let detail = found.as_ref().map_or_else(|| "not in PATH".into(), |path| path.display().to_string());
+    let found =
+        std::env::split_paths(&path).map(|folder| folder.join("nft")).find(|path| path.is_file());
+    let detail =
+        found.as_ref().map_or_else(|| "not in PATH".into(), |path| path.display().to_string());
     result("nft", found.is_some(), detail, "install nftables: apt-get install -y nftables")
 }
 

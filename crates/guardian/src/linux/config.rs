@@ -60,7 +60,9 @@ impl Network {
     pub fn parse(text: &str) -> Option<Network> {
         let (address, prefix) = text.split_once('/')?;
         let (address, prefix): (Ipv4Addr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
-        (8..=29).contains(&prefix).then(|| Network { first: u32::from(address) & (u32::MAX << (32 - prefix)), prefix })
+        (8..=29)
+            .contains(&prefix)
+            .then(|| Network { first: u32::from(address) & (u32::MAX << (32 - prefix)), prefix })
     }
 
     /// In the kernel's form.
@@ -124,7 +126,10 @@ impl Config {
 
     /// Begins the name of every host interface of this platform, of which there are 15 letters in all.
     pub fn interface_prefix(&self) -> String {
-        let hash = self.instance.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash = self
+            .instance
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         format!("cu{:05x}-", hash & 0xf_ffff)
     }
 

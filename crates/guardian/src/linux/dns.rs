@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use base::{CancellationToken, TaskTracker};
 use parking_lot::Mutex;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -42,12 +43,42 @@ enum Servers {
     Host,
 }
 
-/// Listens on the host's address among the containers until stopped.
-pub async fn start(config: &Config, tasks: &TaskTracker, stop: &CancellationToken) -> io::Result<()> {
-    let address = (config.network.gateway(), PORT);
-    let socket = Arc::new(UdpSocket::bind(address).await?);
-    let listener = TcpListener::bind(address).await?;
-    let overrides = config.dns_overrides.iter().map(|(suffix, to)| (suffix.trim_matches('.').to_ascii_lowercase(), *to));
+/// The places where containers ask, taken but not yet served.
+pub struct Bound {
+    socket: UdpSocket,
+    listener: TcpListener,
+}
+
+/// Takes the host's address among the containers, which the host need not have yet. Nobody else can have it then: two
+/// platforms with one range of addresses would take each other's containers for their own.
+pub fn bind(config: &Config) -> io::Result<Bound> {
+    let bind = |kind| -> io::Result<Socket> {
+        let socket = Socket::new(Domain::IPV4, kind, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_freebind_v4(true)?;
+        if kind == Type::STREAM {
+            // Connections of an earlier life may still be closing.
+            socket.set_reuse_address(true)?;
+        }
+        socket.bind(&SocketAddr::from((config.network.gateway(), PORT)).into())?;
+        Ok(socket)
+    };
+    let (socket, listener) = (bind(Type::DGRAM)?, bind(Type::STREAM)?);
+    listener.listen(128)?;
+    Ok(Bound {
+        socket: UdpSocket::from_std(socket.into())?,
+        listener: TcpListener::from_std(listener.into())?,
+    })
+}
+
+/// Answers until stopped.
+pub fn serve(config: &Config, bound: Bound, tasks: &TaskTracker, stop: &CancellationToken) {
+    let Bound { socket, listener } = bound;
+    let socket = Arc::new(socket);
+    let overrides = config
+        .dns_overrides
+        .iter()
+        .map(|(suffix, to)| (suffix.trim_matches('.').to_ascii_lowercase(), *to));
     let forwarder = Arc::new(Forwarder {
         overrides: overrides.collect(),
         servers: config.nameservers.clone().map_or(Servers::Host, Servers::Given),
@@ -56,10 +87,14 @@ pub async fn start(config: &Config, tasks: &TaskTracker, stop: &CancellationToke
     });
     tasks.spawn(datagrams(forwarder.clone(), socket, tasks.clone(), stop.clone()));
     tasks.spawn(connections(forwarder, listener, tasks.clone(), stop.clone()));
-    Ok(())
 }
 
-async fn datagrams(forwarder: Arc<Forwarder>, socket: Arc<UdpSocket>, tasks: TaskTracker, stop: CancellationToken) {
+async fn datagrams(
+    forwarder: Arc<Forwarder>,
+    socket: Arc<UdpSocket>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     let mut buffer = vec![0; LARGEST_DATAGRAM];
     loop {
         let received = tokio::select! {
@@ -88,7 +123,12 @@ async fn datagrams(forwarder: Arc<Forwarder>, socket: Arc<UdpSocket>, tasks: Tas
     }
 }
 
-async fn connections(forwarder: Arc<Forwarder>, listener: TcpListener, tasks: TaskTracker, stop: CancellationToken) {
+async fn connections(
+    forwarder: Arc<Forwarder>,
+    listener: TcpListener,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -102,7 +142,11 @@ async fn connections(forwarder: Arc<Forwarder>, listener: TcpListener, tasks: Ta
                 continue;
             }
         };
-        let (Ok(place), Some(turn)) = (room.clone().try_acquire_owned(), Turn::take(&forwarder, from.ip())) else { continue };
+        let (Ok(place), Some(turn)) =
+            (room.clone().try_acquire_owned(), Turn::take(&forwarder, from.ip()))
+        else {
+            continue;
+        };
         let stop = stop.clone();
         tasks.spawn(async move {
             tokio::select! {
@@ -172,7 +216,10 @@ impl Forwarder {
             let Some(question) = message::question(&query) else { return Ok(()) };
             let answer = match self.own(&query, &question) {
                 Some(answer) => answer,
-                None => self.over_tcp(&query).await.unwrap_or_else(|| message::failure(&query, &question)),
+                None => self
+                    .over_tcp(&query)
+                    .await
+                    .unwrap_or_else(|| message::failure(&query, &question)),
             };
             timeout(IDLE, write(&mut stream, &answer)).await.map_err(io::Error::from)??;
         }
@@ -200,14 +247,20 @@ impl Forwarder {
     fn servers(&self) -> Vec<SocketAddr> {
         match &self.servers {
             Servers::Given(servers) => servers.clone(),
-            Servers::Host => message::servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+            Servers::Host => {
+                message::servers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+            }
         }
     }
 }
 
 /// A socket of its own for each query: its port is part of what a forger would have to guess.
 async fn relay_datagram(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { "[::]:0".parse().expect("an address") };
+    let any: SocketAddr = if server.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        "[::]:0".parse().expect("an address")
+    };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
     socket.send(query).await?;

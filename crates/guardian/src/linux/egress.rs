@@ -87,18 +87,24 @@ fn line(rule: &EgressRule, ranges: &[Range]) -> Option<String> {
 }
 
 fn ports(rule: &EgressRule) -> Option<String> {
-    let range = rule.port_range.map(|range| (range.start.min(range.end), range.start.max(range.end)));
-    let mut all: Vec<(u16, u16)> = rule.ports.iter().map(|port| (*port, *port)).chain(range).collect();
+    let range =
+        rule.port_range.map(|range| (range.start.min(range.end), range.start.max(range.end)));
+    let mut all: Vec<(u16, u16)> =
+        rule.ports.iter().map(|port| (*port, *port)).chain(range).collect();
     all.sort_unstable();
     // nftables refuses ranges that overlap.
     let mut merged: Vec<(u16, u16)> = Vec::new();
     for (first, last) in all {
         match merged.last_mut() {
-            Some(before) if u32::from(first) <= u32::from(before.1) + 1 => before.1 = before.1.max(last),
+            Some(before) if u32::from(first) <= u32::from(before.1) + 1 => {
+                before.1 = before.1.max(last)
+            }
             _ => merged.push((first, last)),
         }
     }
-    let texts = merged.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    let texts = merged.iter().map(|(first, last)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    });
     let text = texts.collect::<Vec<_>>().join(", ");
     (!text.is_empty()).then_some(text)
 }
@@ -109,7 +115,9 @@ fn merged(ranges: &[Range]) -> Vec<Range> {
     let mut merged: Vec<Range> = Vec::new();
     for range in sorted {
         match merged.last_mut() {
-            Some(before) if range.first <= before.last.saturating_add(1) => before.last = before.last.max(range.last),
+            Some(before) if range.first <= before.last.saturating_add(1) => {
+                before.last = before.last.max(range.last)
+            }
             _ => merged.push(range),
         }
     }
@@ -144,15 +152,21 @@ impl Range {
 
     /// Without what a wide range does not mean.
     fn outside(&self) -> Vec<Range> {
-        if self.is_named() { vec![*self] } else { self.without(LINK_LOCAL).iter().flat_map(|part| part.without(LOOPBACK)).collect() }
+        if self.is_named() {
+            vec![*self]
+        } else {
+            self.without(LINK_LOCAL).iter().flat_map(|part| part.without(LOOPBACK)).collect()
+        }
     }
 
     fn without(&self, hole: Range) -> Vec<Range> {
         if hole.last < self.first || self.last < hole.first {
             return vec![*self];
         }
-        let before = (self.first < hole.first).then(|| Range { first: self.first, last: hole.first - 1 });
-        let after = (self.last > hole.last).then(|| Range { first: hole.last + 1, last: self.last });
+        let before =
+            (self.first < hole.first).then(|| Range { first: self.first, last: hole.first - 1 });
+        let after =
+            (self.last > hole.last).then(|| Range { first: hole.last + 1, last: self.last });
         before.into_iter().chain(after).collect()
     }
 }
@@ -188,7 +202,9 @@ mod tests {
         let chain = chain(&[rule(Protocol::All, &["0.0.0.0/0"])]).unwrap();
         assert_eq!(
             chain.forward,
-            ["ip daddr { 0.0.0.0-126.255.255.255, 128.0.0.0-169.253.255.255, 169.255.0.0-255.255.255.255 } accept"]
+            [
+                "ip daddr { 0.0.0.0-126.255.255.255, 128.0.0.0-169.253.255.255, 169.255.0.0-255.255.255.255 } accept"
+            ]
         );
         assert!(chain.host.is_empty());
     }
@@ -200,7 +216,10 @@ mod tests {
         named.port_range = Some(PortRange { start: 8000, end: 8080 });
         let chain = chain(&[named]).unwrap();
         let line = "ip daddr { 169.254.169.254, 192.0.2.0-192.0.2.255 } tcp dport { 80-81, 443, 8000-8080 } accept";
-        assert_eq!((chain.forward.as_slice(), chain.host.as_slice()), (&[line.to_owned()][..], &[line.to_owned()][..]));
+        assert_eq!(
+            (chain.forward.as_slice(), chain.host.as_slice()),
+            (&[line.to_owned()][..], &[line.to_owned()][..])
+        );
     }
 
     #[test]
@@ -211,7 +230,10 @@ mod tests {
             vec![ping]
         };
         assert_eq!(chain(&ping()), chain(&ping()));
-        assert_eq!(chain(&ping()).unwrap().forward, ["ip daddr { 10.0.0.1-10.0.0.9 } meta l4proto icmp icmp type 8 accept"]);
+        assert_eq!(
+            chain(&ping()).unwrap().forward,
+            ["ip daddr { 10.0.0.1-10.0.0.9 } meta l4proto icmp icmp type 8 accept"]
+        );
         assert_ne!(chain(&ping()).unwrap().name, chain(&[]).unwrap().name);
     }
 

@@ -49,7 +49,8 @@ impl Netlink {
     pub fn open() -> io::Result<Netlink> {
         let flags = SocketFlags::CLOEXEC;
         // Without a protocol it is number 0, which is that of routes and links.
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
         Ok(Netlink { socket })
     }
 
@@ -73,7 +74,8 @@ impl Netlink {
                     continue;
                 }
                 left = left.saturating_sub(1);
-                let errno = payload.first_chunk().map_or(-libc::EIO, |word| i32::from_ne_bytes(*word));
+                let errno =
+                    payload.first_chunk().map_or(-libc::EIO, |word| i32::from_ne_bytes(*word));
                 if errno != 0 && first.is_ok() {
                     first = Err(io::Error::from_raw_os_error(-errno));
                 }
@@ -92,7 +94,14 @@ fn split(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 
 impl Batch {
     /// A pair of interfaces: `name` here, `peer` in the namespace `inside`.
-    pub fn veth(mut self, name: &str, mac: Mac, peer: &str, peer_mac: Mac, inside: &impl AsRawFd) -> Batch {
+    pub fn veth(
+        mut self,
+        name: &str,
+        mac: Mac,
+        peer: &str,
+        peer_mac: Mac,
+        inside: &impl AsRawFd,
+    ) -> Batch {
         self.message(libc::RTM_NEWLINK, CREATE, |message| {
             link(message, 0, 0);
             text(message, IFLA_IFNAME, name);
@@ -124,7 +133,9 @@ impl Batch {
             const NONE: u8 = 1;
             link(message, index, 0);
             nested(message, IFLA_AF_SPEC, |families| {
-                nested(families, libc::AF_INET6 as u16, |inet6| attribute(inet6, IFLA_INET6_ADDR_GEN_MODE, &[NONE]));
+                nested(families, libc::AF_INET6 as u16, |inet6| {
+                    attribute(inet6, IFLA_INET6_ADDR_GEN_MODE, &[NONE])
+                });
             });
         });
         self
@@ -225,7 +236,20 @@ fn host_address(message: &mut Vec<u8>, index: u32, address: Ipv4Addr) {
 
 fn route(message: &mut Vec<u8>, prefix: u8, scope: u8, kind: u8) {
     let (table, protocol) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC);
-    message.extend_from_slice(&[libc::AF_INET as u8, prefix, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]);
+    message.extend_from_slice(&[
+        libc::AF_INET as u8,
+        prefix,
+        0,
+        0,
+        table,
+        protocol,
+        scope,
+        kind,
+        0,
+        0,
+        0,
+        0,
+    ]);
 }
 
 fn no_route(message: &mut Vec<u8>, first: Ipv4Addr, prefix: u8) {

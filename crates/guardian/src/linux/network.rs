@@ -26,15 +26,22 @@ impl Wiring {
     pub fn prepare_host(&self) -> io::Result<()> {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
         let (first, prefix) = self.network.parts();
-        let batch = Batch::default().address(LOOPBACK, self.network.gateway()).unreachable(first, prefix);
+        let batch =
+            Batch::default().address(LOOPBACK, self.network.gateway()).unreachable(first, prefix);
         Netlink::open()?.send(&batch)
     }
 
     pub fn clear_host(&self) -> io::Result<()> {
         let (first, prefix) = self.network.parts();
-        let batch = Batch::default().delete_unreachable(first, prefix).delete_address(LOOPBACK, self.network.gateway());
+        let batch = Batch::default()
+            .delete_unreachable(first, prefix)
+            .delete_address(LOOPBACK, self.network.gateway());
         match Netlink::open()?.send(&batch) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ESRCH)) => Ok(()),
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ESRCH)) =>
+            {
+                Ok(())
+            }
             result => result,
         }
     }
@@ -45,7 +52,11 @@ impl Wiring {
 
     /// Calls `inside` on a thread in a new, complete network namespace; what it spawns stays there, and the namespace
     /// lives as long as somebody is in it.
-    pub fn with_new<T: Send>(&self, index: u32, inside: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    pub fn with_new<T: Send>(
+        &self,
+        index: u32,
+        inside: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
         let host = Netlink::open()?;
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -59,23 +70,38 @@ impl Wiring {
 
     /// On the new namespace's thread; `host` is a socket of the host's.
     fn join(&self, host: &Netlink, index: u32) -> io::Result<()> {
-        let (name, address, gateway) = (self.interface(index), self.network.container(index), self.network.gateway());
+        let (name, address, gateway) =
+            (self.interface(index), self.network.container(index), self.network.gateway());
         let here = fs::File::open("/proc/thread-self/ns/net")?;
         host.send(&Batch::default().veth(&name, HOST_MAC, INSIDE, mac(address), &here))?;
         self.settle(host, &name, address, gateway).inspect_err(|_| _ = self.remove_interface(index))
     }
 
-    fn settle(&self, host: &Netlink, name: &str, address: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<()> {
+    fn settle(
+        &self,
+        host: &Netlink,
+        name: &str,
+        address: Ipv4Addr,
+        gateway: Ipv4Addr,
+    ) -> io::Result<()> {
         // Files of this thread's namespace: what an ordinary user may do there, and no IPv6 beyond loopback.
         fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")?;
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")?;
         optional(fs::write(format!("/proc/sys/net/ipv6/conf/{INSIDE}/disable_ipv6"), "1"))?;
         let inside = Netlink::open()?;
         let eth = inside.index(INSIDE)?;
-        let batch = Batch::default().up(LOOPBACK).up(eth).address(eth, address).neighbour(eth, gateway, HOST_MAC);
+        let batch = Batch::default()
+            .up(LOOPBACK)
+            .up(eth)
+            .address(eth, address)
+            .neighbour(eth, gateway, HOST_MAC);
         inside.send(&batch.route_to(eth, gateway, None).default_route(eth, gateway))?;
         let outside = host.index(name)?;
-        let batch = Batch::default().without_ipv6(outside).up(outside).route_to(outside, address, Some(gateway));
+        let batch = Batch::default().without_ipv6(outside).up(outside).route_to(
+            outside,
+            address,
+            Some(gateway),
+        );
         host.send(&batch.neighbour(outside, address, mac(address)))
     }
 

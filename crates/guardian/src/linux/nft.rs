@@ -99,7 +99,9 @@ impl Nft {
 
     fn change(&self, script: String) -> io::Result<oneshot::Receiver<io::Result<()>>> {
         let (done, waits) = oneshot::channel();
-        let full = |_| io::Error::new(io::ErrorKind::WouldBlock, "too many changes of the packet filter wait");
+        let full = |_| {
+            io::Error::new(io::ErrorKind::WouldBlock, "too many changes of the packet filter wait")
+        };
         self.queue.try_send(Change { script, done }).map_err(full)?;
         Ok(waits)
     }
@@ -148,7 +150,9 @@ async fn run(script: &str) -> io::Result<()> {
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => io::Error::new(error.kind(), "the program nft is missing: install nftables"),
+            io::ErrorKind::NotFound => {
+                io::Error::new(error.kind(), "the program nft is missing: install nftables")
+            }
             _ => error,
         })?;
     let mut stdin = child.stdin.take().expect("it was asked for");
@@ -164,7 +168,8 @@ async fn run(script: &str) -> io::Result<()> {
 
 /// The whole table without containers. Deleting what was just declared makes the script work whether there was one or not.
 fn base(config: &Config) -> String {
-    let (table, wires, network) = (config.name(), format!("\"{}*\"", config.interface_prefix()), config.network);
+    let (table, wires, network) =
+        (config.name(), format!("\"{}*\"", config.interface_prefix()), config.network);
     let mut allowed = String::new();
     for (address, ports) in config.allow_host.iter().filter(|(_, ports)| !ports.is_empty()) {
         let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
@@ -234,7 +239,9 @@ fn add(table: &str, member: &Member, new_chain: bool) -> String {
     if new_chain {
         for (name, rules) in [(&chain.name, &chain.forward), (&chain.host_name(), &chain.host)] {
             _ = writeln!(script, "add chain inet {table} {name}\nflush chain inet {table} {name}");
-            rules.iter().for_each(|rule| _ = writeln!(script, "add rule inet {table} {name} {rule}"));
+            rules
+                .iter()
+                .for_each(|rule| _ = writeln!(script, "add rule inet {table} {name} {rule}"));
         }
     }
     for line in elements(table, member) {
@@ -250,7 +257,12 @@ fn remove(table: &str, member: &Member, unused_chain: bool) -> String {
     }
     if unused_chain {
         let chain = &member.chain;
-        _ = writeln!(script, "delete chain inet {table} {}\ndelete chain inet {table} {}", chain.name, chain.host_name());
+        _ = writeln!(
+            script,
+            "delete chain inet {table} {}\ndelete chain inet {table} {}",
+            chain.name,
+            chain.host_name()
+        );
     }
     script
 }
@@ -276,7 +288,11 @@ mod tests {
     fn a_member_is_elements_and_its_chain_comes_and_goes_with_need() {
         let port = PortMapping { asked_port: 8080, container_port: 8080, host_port: 61_000 };
         let chain = egress::chain(&[]).unwrap();
-        let member = Member { address: Ipv4Addr::new(10, 254, 0, 2), chain: chain.clone(), ports: vec![port] };
+        let member = Member {
+            address: Ipv4Addr::new(10, 254, 0, 2),
+            chain: chain.clone(),
+            ports: vec![port],
+        };
         let second = add("t", &member, false);
         assert_eq!(
             second,

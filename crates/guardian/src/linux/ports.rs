@@ -41,7 +41,8 @@ impl HostPorts {
     fn one(&self, taken: &mut Taken, port: u16) -> PortMapping {
         loop {
             let host_port = taken.next;
-            taken.next = if host_port == *self.range.end() { *self.range.start() } else { host_port + 1 };
+            taken.next =
+                if host_port == *self.range.end() { *self.range.start() } else { host_port + 1 };
             if taken.ports.insert(host_port) {
                 return PortMapping { asked_port: port, container_port: port, host_port };
             }
@@ -62,9 +63,15 @@ mod tests {
     fn ports_go_round_and_run_out() {
         let ports = HostPorts::new(100..=102);
         let first = ports.allocate(&[8080, 2222]).unwrap();
-        assert_eq!(first.iter().map(|port| (port.asked_port, port.host_port)).collect::<Vec<_>>(), [(8080, 100), (2222, 101)]);
+        assert_eq!(
+            first.iter().map(|port| (port.asked_port, port.host_port)).collect::<Vec<_>>(),
+            [(8080, 100), (2222, 101)]
+        );
         assert!(matches!(ports.allocate(&[1, 2]), Err(GardenError::Exhausted("host ports"))));
         ports.release(&first[..1]);
-        assert_eq!(ports.allocate(&[1, 2]).unwrap().iter().map(|port| port.host_port).collect::<Vec<_>>(), [102, 100]);
+        assert_eq!(
+            ports.allocate(&[1, 2]).unwrap().iter().map(|port| port.host_port).collect::<Vec<_>>(),
+            [102, 100]
+        );
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use libc::c_long;
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
 };
 
 /// Capabilities container root keeps: what package managers and servers use on their own files and processes.
@@ -35,7 +36,8 @@ const NAMESPACES: &[i32] = &[
 pub fn filters() -> Result<Vec<Vec<u8>>, seccompiler::BackendError> {
     let known = KNOWN.iter().chain(FORBIDDEN).chain(ARCH).map(|call| (*call, Vec::new())).collect();
     let allowed = program(known, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow)?;
-    let forbidden = program(forbidden()?, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?;
+    let forbidden =
+        program(forbidden()?, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))?;
     Ok([allowed, forbidden].iter().map(bytes).collect())
 }
 
@@ -60,17 +62,16 @@ fn forbidden() -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::Backen
     rules.insert(libc::SYS_clone, any_namespace()?);
     rules.insert(libc::SYS_unshare, any_namespace()?);
     // Sockets of virtual machine monitors reach the host whatever the network namespace; the kernel's ciphers were an escape before.
-    let families = [libc::AF_VSOCK, libc::AF_ALG].map(|family| {
-        only(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64)
-    });
+    let families = [libc::AF_VSOCK, libc::AF_ALG]
+        .map(|family| only(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, family as u64));
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
     // Pushing input into a terminal.
-    let ioctls = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| {
-        only(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)
-    });
+    let ioctls = [libc::TIOCSTI, libc::TIOCLINUX]
+        .map(|request| only(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request));
     rules.insert(libc::SYS_ioctl, ioctls.into_iter().collect::<Result<_, _>>()?);
     const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
-    let other = PERSONALITIES.map(|known| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, known));
+    let other = PERSONALITIES
+        .map(|known| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, known));
     let other = SeccompRule::new(other.into_iter().collect::<Result<_, _>>()?)?;
     rules.insert(libc::SYS_personality, vec![other]);
     Ok(rules)
@@ -169,7 +170,11 @@ mod tests {
         let filters = filters().unwrap();
         assert_eq!(filters.len(), 2);
         // The kernel takes at most 4,096 instructions of 8 bytes each.
-        assert!(filters.iter().all(|filter| !filter.is_empty() && filter.len() % 8 == 0 && filter.len() <= 4096 * 8));
+        assert!(
+            filters.iter().all(|filter| !filter.is_empty()
+                && filter.len() % 8 == 0
+                && filter.len() <= 4096 * 8)
+        );
     }
 
     #[test]

@@ -40,9 +40,25 @@ struct Indexes {
 }
 
 impl Spares {
-    pub fn new(layout: Layout, wiring: Wiring, parent: String, program: Program, wanted: usize, count: u32) -> Spares {
+    pub fn new(
+        layout: Layout,
+        wiring: Wiring,
+        parent: String,
+        program: Program,
+        wanted: usize,
+        count: u32,
+    ) -> Spares {
         let indexes = Mutex::new(Indexes { used: HashSet::new(), next: 0, count });
-        Spares { layout, wiring, parent, program, wanted, ready: Mutex::default(), indexes, poke: Poke::default() }
+        Spares {
+            layout,
+            wiring,
+            parent,
+            program,
+            wanted,
+            ready: Mutex::default(),
+            indexes,
+            poke: Poke::default(),
+        }
     }
 
     /// This number is taken by a container found alive.
@@ -145,7 +161,9 @@ impl Indexes {
         if self.used.len() >= self.count as usize {
             return None;
         }
-        let index = (0..self.count).map(|step| (self.next + step) % self.count).find(|index| !self.used.contains(index))?;
+        let index = (0..self.count)
+            .map(|step| (self.next + step) % self.count)
+            .find(|index| !self.used.contains(index))?;
         self.used.insert(index);
         self.next = (index + 1) % self.count;
         Some(index)
@@ -153,7 +171,10 @@ impl Indexes {
 }
 
 /// A group is busy for a moment after its last process was killed.
-#[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when a group can go; on a blocking thread, at most 2 s")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel tells nobody when a group can go; on a blocking thread, at most 2 s"
+)]
 pub fn patiently(mut remove: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] {
         match remove() {

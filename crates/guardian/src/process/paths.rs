@@ -22,7 +22,11 @@ impl Paths {
         folders.retain(|folder| folder.starts_with('/') && folder.len() > 1);
         folders.sort_unstable();
         folders.dedup();
-        Paths { root: root.to_string_lossy().into_owned(), real: state.to_string_lossy().into_owned(), folders }
+        Paths {
+            root: root.to_string_lossy().into_owned(),
+            real: state.to_string_lossy().into_owned(),
+            folders,
+        }
     }
 
     /// Replaces each such path in `text`, which may be a script or a list.
@@ -49,7 +53,9 @@ impl Paths {
     }
 
     fn is_own(&self, path: &str) -> bool {
-        let below = |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let below = |folder: &str| {
+            path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         !below(&self.real) && self.folders.iter().any(|folder| below(folder))
     }
 }

@@ -22,13 +22,20 @@ const TICKS: u64 = 100;
 
 fn children(pid: i32) -> Vec<i32> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()).collect()
+    let lists =
+        tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| {
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<i32>>()
+        })
+        .collect()
 }
 
 fn resident(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kilobytes = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
     kilobytes.unwrap_or(0) << 10
 }
 
@@ -39,7 +46,8 @@ fn ticks(pid: i32) -> Option<(u64, u64)> {
 /// Its own and its collected children's. The name in brackets may hold anything.
 fn parse_ticks(stat: &str) -> Option<(u64, u64)> {
     let (_, after) = stat.rsplit_once(')')?;
-    let fields: Vec<u64> = after.split_whitespace().skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<u64> =
+        after.split_whitespace().skip(11).take(4).filter_map(|field| field.parse().ok()).collect();
     let [user, system, child_user, child_system] = fields[..] else { return None };
     Some((user + system, child_user + child_system))
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use garden::contract::Fixture;
 use garden::{BindMount, Rootfs};
-use guardian::linux::{Config, LinuxGarden, Network};
+use guardian::linux::{Config, DiskLimits, LinuxGarden, Network};
 use tempfile::TempDir;
 
 /// The host's `/usr`, and an `/etc` with two users.
@@ -24,13 +24,16 @@ pub fn rootfs(at: &Path) -> Fixture {
     fs::write(at.join("etc/group"), "root:x:0:\nvcap:x:2000:\ntty:x:5:\n").unwrap();
     symlink("/etc/alternatives-of-the-host", at.join("etc/alternatives")).unwrap();
     let usr = BindMount { source: "/usr".into(), target: "/usr".into(), writable: false };
-    Fixture { rootfs: Rootfs { lower: at.into(), binds: vec![usr] }, mounts: Vec::new(), user: "vcap".into() }
+    Fixture {
+        rootfs: Rootfs { lower: at.into(), binds: vec![usr] },
+        mounts: Vec::new(),
+        user: "vcap".into(),
+    }
 }
 
 /// One platform's worth of containers, beside any other on this host.
 pub struct Bed {
-    /// Lives as long as this.
-    _dir: TempDir,
+    pub dir: TempDir,
     pub fixture: Fixture,
     pub config: Config,
 }
@@ -40,18 +43,8 @@ impl Bed {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::tempdir().unwrap();
         let fixture = rootfs(&dir.path().join("stack"));
-        let number = COUNT.fetch_add(1, Ordering::SeqCst);
-        let process = std::process::id();
-        let mut config = Config::new(dir.path().join("state"), &format!("t{process}_{number}"));
-        let network = format!("10.{}.{}.0/24", 230 + process % 20, (process / 20 + number * 37) % 250);
-        config.network = Network::parse(&network).unwrap();
-        config.spares = 1;
-        let ports = 15_000 + (process % 150 * 100 + number * 10) as u16;
-        config.host_ports = ports..=ports + 9;
-        config.nameservers = Some(Vec::new());
-        // Each range of ids is used by one container of this machine at a time, whatever else runs beside.
-        config.first_id = 1_000_000_000 + (process % 1000) * 2_000_000 + number * 50_000;
-        Bed { _dir: dir, fixture, config }
+        let config = config(dir.path(), std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+        Bed { dir, fixture, config }
     }
 
     pub async fn open(&self) -> Arc<LinuxGarden> {
@@ -59,7 +52,10 @@ impl Bed {
     }
 
     /// Runs `test` and then removes everything, whether it went well or not.
-    pub async fn run<F: Future<Output = ()> + Send + 'static>(self, test: impl FnOnce(Arc<LinuxGarden>, Fixture) -> F) {
+    pub async fn run<F: Future<Output = ()> + Send + 'static>(
+        self,
+        test: impl FnOnce(Arc<LinuxGarden>, Fixture) -> F,
+    ) {
         let garden = self.open().await;
         let result = tokio::spawn(test(garden.clone(), self.fixture.clone())).await;
         garden.shutdown(true).await.unwrap();
@@ -79,16 +75,36 @@ impl Bed {
             assert!(!Path::new(mount).join(&name).exists(), "{mount}/{name} is left");
         }
         let interfaces = fs::read_dir("/sys/class/net").unwrap().flatten();
-        let left: Vec<_> = interfaces.filter(|one| one.file_name().to_str().unwrap().starts_with(&prefix)).collect();
+        let left: Vec<_> = interfaces
+            .filter(|one| one.file_name().to_str().unwrap().starts_with(&prefix))
+            .collect();
         assert!(left.is_empty(), "interfaces are left: {left:?}");
         let nft = std::process::Command::new("nft").args(["list", "tables"]).output().unwrap();
-        assert!(!String::from_utf8_lossy(&nft.stdout).contains(&name), "the packet filter's table is left");
+        assert!(
+            !String::from_utf8_lossy(&nft.stdout).contains(&name),
+            "the packet filter's table is left"
+        );
         let addresses = fs::read_to_string("/proc/net/fib_trie").unwrap();
         for address in [self.config.network.gateway(), self.config.network.parts().0] {
             let left = addresses.lines().any(|line| line.contains(&format!("-- {address}")));
             assert!(!left, "{address} is left");
         }
     }
+}
+
+/// What one platform of one test process has to itself, whatever else runs on this machine.
+pub fn config(dir: &Path, process: u32, number: u32) -> Config {
+    let mut config = Config::new(dir.join("state"), &format!("t{process}_{number}"));
+    let network = format!("10.{}.{}.0/24", 230 + process % 20, (process / 20 + number * 37) % 250);
+    config.network = Network::parse(&network).unwrap();
+    config.spares = 1;
+    // A file system of its own for each test would be most of its time.
+    config.disk_limits = DiskLimits::Off;
+    let ports = 15_000 + (process % 150 * 100 + number * 10) as u16;
+    config.host_ports = ports..=ports + 9;
+    config.nameservers = Some(Vec::new());
+    config.first_id = 1_000_000_000 + (process % 1000) * 2_000_000 + number * 50_000;
+    config
 }
 
 /// Says so aloud when a test must be passed over.

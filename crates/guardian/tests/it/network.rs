@@ -43,7 +43,8 @@ impl Inside {
     /// What a connection is told, or `refused`.
     async fn reach(&self, address: impl Into<IpAddr>, port: u16) -> String {
         let address = address.into();
-        let said = self.says(&format!("exec 3<>/dev/tcp/{address}/{port} && timeout 5 cat <&3")).await;
+        let said =
+            self.says(&format!("exec 3<>/dev/tcp/{address}/{port} && timeout 5 cat <&3")).await;
         if said.contains("refused") { "refused".into() } else { said }
     }
 
@@ -65,7 +66,11 @@ async fn containers_reach_what_they_may_and_no_more() {
     let world = World::new();
     let host = TcpListener::bind((HOST, 0)).unwrap();
     let host_port = host.local_addr().unwrap().port();
-    std::thread::spawn(move || for stream in host.incoming() { drop(stream) });
+    std::thread::spawn(move || {
+        for stream in host.incoming() {
+            drop(stream)
+        }
+    });
     let mut bed = Bed::new();
     bed.config.host_ip = HOST;
     bed.config.allow_host = vec![(bed.config.network.gateway(), vec![host_port])];
@@ -76,36 +81,61 @@ async fn containers_reach_what_they_may_and_no_more() {
             assert_eq!(nothing.reach(address, port).await, "refused", "{address}:{port}");
         }
 
-        let some = Inside::new(&garden, &fixture, vec![allow(Protocol::Tcp, "203.0.113.0/24", &[80])]).await;
+        let some =
+            Inside::new(&garden, &fixture, vec![allow(Protocol::Tcp, "203.0.113.0/24", &[80])])
+                .await;
         assert_eq!(some.reach(PUBLIC, 80).await, HOST.to_string());
         assert_eq!(some.reach(PUBLIC, 81).await, "refused");
         assert_eq!(some.reach(PRIVATE, 80).await, "refused");
 
-        let all = Inside::new(&garden, &fixture, vec![allow(Protocol::All, "0.0.0.0/0", &[])]).await;
+        let all =
+            Inside::new(&garden, &fixture, vec![allow(Protocol::All, "0.0.0.0/0", &[])]).await;
         assert_eq!(all.reach(PUBLIC, 81).await, HOST.to_string());
         assert_eq!(all.reach(METADATA, 80).await, "refused");
         assert_eq!(all.reach(HOST, host_port).await, "refused");
-        let named = vec![allow(Protocol::Tcp, &METADATA.to_string(), &[]), allow(Protocol::Tcp, &HOST.to_string(), &[host_port])];
+        let named = vec![
+            allow(Protocol::Tcp, &METADATA.to_string(), &[]),
+            allow(Protocol::Tcp, &HOST.to_string(), &[host_port]),
+        ];
         let named = Inside::new(&garden, &fixture, named).await;
         assert_eq!(named.reach(METADATA, 80).await, HOST.to_string());
         assert_eq!(named.reach(HOST, host_port).await, "");
         // The front door, which the platform allows to all.
-        assert_eq!(nothing.reach(gateway, host_port).await, "refused", "nobody listens there, but the way is open");
+        assert_eq!(
+            nothing.reach(gateway, host_port).await,
+            "refused",
+            "nobody listens there, but the way is open"
+        );
 
         let _serving = some.serve().await;
         let inside = SocketAddr::from((some.info.container_ip, 8080));
-        assert_eq!(all.reach(some.info.container_ip, 8080).await, "refused", "containers do not see each other");
-        assert_eq!(all.reach(HOST, some.info.ports[0].host_port).await, "refused", "not by way of the host either");
+        assert_eq!(
+            all.reach(some.info.container_ip, 8080).await,
+            "refused",
+            "containers do not see each other"
+        );
+        assert_eq!(
+            all.reach(HOST, some.info.ports[0].host_port).await,
+            "refused",
+            "not by way of the host either"
+        );
         assert_eq!(said(inside), "inside\n");
         assert_eq!(said((HOST, some.info.ports[0].host_port).into()), "inside\n");
         assert_eq!(world.ask((HOST, some.info.ports[0].host_port).into()).unwrap(), "inside\n");
-        assert_eq!(nothing.says("ls /sys/class/net | tr \"\\n\" ,; cat /proc/net/if_inet6 | wc -l").await, "eth0,lo,1");
+        assert_eq!(
+            nothing.says("ls /sys/class/net | tr \"\\n\" ,; cat /proc/net/if_inet6 | wc -l").await,
+            "eth0,lo,1"
+        );
         let used = garden.metrics(&some.info.handle).await.unwrap();
         assert!(used.rx_bytes > 100 && used.tx_bytes > 100, "{used:?}");
 
         garden.destroy(&some.info.handle).await.unwrap();
         let gone = TcpStream::connect_timeout(&inside, Duration::from_secs(5)).unwrap_err();
-        assert_eq!(gone.raw_os_error(), Some(libc::EHOSTUNREACH), "known at once, and not asked of the world");
+        assert_eq!(
+            gone.raw_os_error(),
+            Some(libc::EHOSTUNREACH),
+            "known at once, and not asked of the world"
+        );
         assert!(world.ask((HOST, some.info.ports[0].host_port).into()).is_err());
     })
     .await;
@@ -151,8 +181,14 @@ async fn containers_resolve_names_by_their_host() {
     bed.config.dns_overrides = vec![("apps.test".into(), gateway)];
     bed.run(move |garden, fixture| async move {
         let inside = Inside::new(&garden, &fixture, vec![]).await;
-        assert_eq!(inside.says("getent ahostsv4 www.example.com | head -1").await.split(' ').next(), Some("203.0.113.10"));
-        assert_eq!(inside.says("getent ahostsv4 one.apps.test | head -1").await.split(' ').next(), Some(&*gateway.to_string()));
+        assert_eq!(
+            inside.says("getent ahostsv4 www.example.com | head -1").await.split(' ').next(),
+            Some("203.0.113.10")
+        );
+        assert_eq!(
+            inside.says("getent ahostsv4 one.apps.test | head -1").await.split(' ').next(),
+            Some(&*gateway.to_string())
+        );
         let name = inside.says("hostname").await;
         let own = inside.says(&format!("getent ahostsv4 {name} | head -1")).await;
         assert_eq!(own.split(' ').next(), Some(&*inside.info.container_ip.to_string()));

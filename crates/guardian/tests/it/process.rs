@@ -56,12 +56,21 @@ async fn an_ordinary_user_gets_namespaces() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let program = dir.path().join("it");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another program: one started elsewhere in this test at the same time would hold it open for writing.
+    let copied = std::process::Command::new("cp")
+        .arg(std::env::current_exe().unwrap())
+        .arg(&program)
+        .status()
+        .unwrap();
+    assert!(copied.success());
     let mut command = tokio::process::Command::new("setpriv");
     command.args(["--reuid=31337", "--regid=31337", "--clear-groups"]).arg(&program);
-    command.args(["--ignored", "--exact", "process::as_an_ordinary_user"]).env("TMPDIR", dir.path()).kill_on_drop(true);
+    command
+        .args(["--ignored", "--exact", "process::as_an_ordinary_user"])
+        .env("TMPDIR", dir.path())
+        .kill_on_drop(true);
     let output = command.output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
 

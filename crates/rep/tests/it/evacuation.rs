@@ -40,7 +40,11 @@ async fn instances_move_and_none_is_ever_missing() {
     assert!(lrps.iter().all(|lrp| runs_on(lrp, &new.id) && lrp.presence == Presence::Ordinary));
     assert!(!gap.is_finished(), "an instance was missing: {}", gap.await.unwrap());
     gap.abort();
-    let asked = old.lines().iter().filter(|line| line.contains("requesting replacement for instance")).count();
+    let asked = old
+        .lines()
+        .iter()
+        .filter(|line| line.contains("requesting replacement for instance"))
+        .count();
     assert_eq!(asked, 3);
 }
 
@@ -81,12 +85,18 @@ async fn what_ends_during_evacuation_is_told_as_what_it_is() {
 #[tokio::test]
 async fn what_finds_no_place_in_time_is_stopped() {
     let brain = Brain::new().await;
-    let short = |config: &mut rep::Config| config.timings.evacuation = std::time::Duration::from_millis(200);
+    let short = |config: &mut rep::Config| {
+        config.timings.evacuation = std::time::Duration::from_millis(200)
+    };
     let old = Cell::with(&brain, "old", short).await;
     let guid = brain.desire("web", 1, SERVER).await;
     brain.until_running(&guid, 1).await;
     old.rep.evacuate();
     tokio::time::timeout(std::time::Duration::from_secs(15), old.rep.evacuated()).await.unwrap();
     assert_eq!(old.count(), 0);
-    brain.until(&guid, |lrps| lrps.iter().all(|lrp| lrp.presence == Presence::Ordinary && !is_running(lrp))).await;
+    brain
+        .until(&guid, |lrps| {
+            lrps.iter().all(|lrp| lrp.presence == Presence::Ordinary && !is_running(lrp))
+        })
+        .await;
 }

@@ -31,7 +31,8 @@ async fn scaling_follows() {
     let cell = Cell::new(&brain, "cell-1").await;
     let guid = brain.desire("web", 1, "sleep 600").await;
     let first = brain.until_running(&guid, 1).await;
-    let to = |instances| DesiredLrpUpdate { instances: Some(instances), ..DesiredLrpUpdate::default() };
+    let to =
+        |instances| DesiredLrpUpdate { instances: Some(instances), ..DesiredLrpUpdate::default() };
     brain.bbs.update_lrp(&guid, to(3)).await.unwrap();
     brain.until_running(&guid, 3).await;
     brain.bbs.update_lrp(&guid, to(1)).await.unwrap();
@@ -48,7 +49,8 @@ async fn a_crash_is_counted_and_started_again() {
     let brain = Brain::new().await;
     let cell = Cell::new(&brain, "cell-1").await;
     let guid = brain.desire("web", 1, "exit 7").await;
-    let lrps = brain.until(&guid, |lrps| lrps.iter().any(|lrp| matches!(lrp.state, State::Crashed))).await;
+    let lrps =
+        brain.until(&guid, |lrps| lrps.iter().any(|lrp| matches!(lrp.state, State::Crashed))).await;
     assert_eq!(lrps[0].crash_count, 3);
     assert_eq!(lrps[0].crash_reason, "APP/PROC/WEB: Exited with status 7");
     cell.until_empty().await;
@@ -88,7 +90,12 @@ async fn an_instance_runs_although_the_brain_is_away_and_is_told_afterwards() {
     cell.link.cut(true);
     let guid = brain.desire("web", 1, "sleep 600").await;
     let mut changes = cell.executor.subscribe();
-    while !cell.executor.list().iter().any(|one| matches!(one.state, executor::State::Running { .. })) {
+    while !cell
+        .executor
+        .list()
+        .iter()
+        .any(|one| matches!(one.state, executor::State::Running { .. }))
+    {
         changes.recv().await.unwrap();
     }
     assert!(brain.lrps(&guid).await.iter().all(|lrp| !is_running(lrp)));
@@ -104,7 +111,10 @@ async fn a_stranger_to_its_record_gives_way() {
     let lrps = brain.until_running(&guid, 1).await;
     // The same work once more: its claim is refused, for the record runs elsewhere.
     let desired = brain.bbs.desired_lrp(&guid).await.unwrap();
-    let work = diego::Work { lrps: vec![diego::cell::LrpStart { index: 0, desired: desired.into() }], tasks: vec![] };
+    let work = diego::Work {
+        lrps: vec![diego::cell::LrpStart { index: 0, desired: desired.into() }],
+        tasks: vec![],
+    };
     let dialer = rep::Dialer::new(&base::http::Secret::new(crate::support::SECRET));
     let presence = brain.bbs.cells().await.unwrap().remove(0);
     let client = diego::cell::Dial::dial(&dialer, &presence);

@@ -33,7 +33,14 @@ async fn what_ended_meanwhile_is_told() {
     };
     brain.bbs.desire_task(&"t".into(), &"test".into(), definition).await.unwrap();
     let mut changes = cell.executor.subscribe();
-    while cell.executor.list().iter().filter(|one| matches!(one.state, executor::State::Running { .. })).count() < 2 {
+    while cell
+        .executor
+        .list()
+        .iter()
+        .filter(|one| matches!(one.state, executor::State::Running { .. }))
+        .count()
+        < 2
+    {
         changes.recv().await.unwrap();
     }
     let left = cell.leave().await;
@@ -57,7 +64,11 @@ async fn records_without_containers_are_settled() {
     let before = brain.until_running(&guid, 1).await;
     let (id, _, _) = cell.leave().await;
     // The cell comes again with nothing, as after the loss of its disk.
-    let empty = (id, crate::garden_on_host::HostGarden::new(), std::sync::Arc::new(tempfile::tempdir().unwrap()));
+    let empty = (
+        id,
+        crate::garden_on_host::HostGarden::new(),
+        std::sync::Arc::new(tempfile::tempdir().unwrap()),
+    );
     let _cell = Cell::back(&brain, empty).await;
     brain.until(&guid, |lrps| lrps.iter().all(|lrp| lrp.instance() != before[0].instance())).await;
     brain.bbs.converge();
@@ -76,5 +87,8 @@ async fn clearing_stops_everything_and_forgets_nothing() {
     let other = Cell::new(&brain, "cell-2").await;
     brain.bbs.converge();
     let lrps = brain.until_running(&guid, 2).await;
-    assert!(lrps.iter().all(|lrp| matches!(&lrp.state, State::Running { by, .. } if by.cell_id == other.id)));
+    assert!(
+        lrps.iter()
+            .all(|lrp| matches!(&lrp.state, State::Running { by, .. } if by.cell_id == other.id))
+    );
 }

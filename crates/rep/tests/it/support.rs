@@ -14,8 +14,8 @@ use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilte
 use diego::desired_lrp::{Check, CheckDefinition, DesiredLrpUpdate, RunInfo};
 use diego::routing::{Routers, TableUpdate};
 use diego::{
-    Action, ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo,
-    ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
+    Action, ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey,
+    LrpKey, NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
 };
 use envelope::Collect;
 use executor::Executor;
@@ -63,12 +63,19 @@ impl Brain {
     }
 
     pub async fn lrps(&self, guid: &ProcessGuid) -> Vec<ActualLrp> {
-        let filter = ActualLrpFilter { process_guids: Some(vec![guid.clone()]), ..ActualLrpFilter::default() };
+        let filter = ActualLrpFilter {
+            process_guids: Some(vec![guid.clone()]),
+            ..ActualLrpFilter::default()
+        };
         self.bbs.actual_lrps(&filter).await.unwrap()
     }
 
     /// Waits until the records of a process are as wanted.
-    pub async fn until(&self, guid: &ProcessGuid, is: impl Fn(&[ActualLrp]) -> bool) -> Vec<ActualLrp> {
+    pub async fn until(
+        &self,
+        guid: &ProcessGuid,
+        is: impl Fn(&[ActualLrp]) -> bool,
+    ) -> Vec<ActualLrp> {
         let mut events = self.bbs.events().await.unwrap();
         let wait = async {
             loop {
@@ -93,7 +100,9 @@ impl Brain {
         let mut events = self.bbs.events().await.unwrap();
         let wait = async {
             loop {
-                if let diego::task::State::Completed { outcome } = self.bbs.task(guid).await.unwrap().state {
+                if let diego::task::State::Completed { outcome } =
+                    self.bbs.task(guid).await.unwrap().state
+                {
                     return outcome;
                 }
                 events.next().await;
@@ -135,7 +144,8 @@ impl Cell {
     }
 
     pub async fn with(brain: &Brain, id: &str, change: impl FnOnce(&mut Config)) -> Cell {
-        Cell::over(brain, id, HostGarden::new(), Arc::new(tempfile::tempdir().unwrap()), change).await
+        Cell::over(brain, id, HostGarden::new(), Arc::new(tempfile::tempdir().unwrap()), change)
+            .await
     }
 
     async fn over(
@@ -146,15 +156,24 @@ impl Cell {
         change: impl FnOnce(&mut Config),
     ) -> Cell {
         let path = |name| dir.path().join(name);
-        let images =
-            image::Config { dir: path("images"), stacks: ["test".to_owned()].into(), limits: image::Limits::default() };
+        let images = image::Config {
+            dir: path("images"),
+            stacks: ["test".to_owned()].into(),
+            limits: image::Limits::default(),
+        };
         let store = Arc::new(image::Store::open(images).unwrap());
         let log = Collect::default();
-        let timings = executor::Timings { grace: Duration::from_millis(300), ..executor::Timings::default() };
-        let config =
-            executor::Config { cell_id: id.into(), dir: path("executor"), timings, ..executor::Config::default() };
+        let timings =
+            executor::Timings { grace: Duration::from_millis(300), ..executor::Timings::default() };
+        let config = executor::Config {
+            cell_id: id.into(),
+            dir: path("executor"),
+            timings,
+            ..executor::Config::default()
+        };
         let executor =
-            Executor::new(garden.clone(), store, Arc::new(log.clone()), config, Clock::system()).unwrap();
+            Executor::new(garden.clone(), store, Arc::new(log.clone()), config, Clock::system())
+                .unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let link = Arc::new(Link { bbs: brain.bbs.clone(), cut: AtomicBool::new(false) });
@@ -167,7 +186,8 @@ impl Cell {
         tokio::spawn(base::http::serve(listener, rep.router(), stop.clone()));
         let (run, stopping) = (rep.clone(), stop.clone());
         let running = tokio::spawn(async move { run.run(stopping).await.unwrap() });
-        let cell = Cell { id: id.into(), url, rep, garden, executor, log, link, dir, stop, running };
+        let cell =
+            Cell { id: id.into(), url, rep, garden, executor, log, link, dir, stop, running };
         let known = async {
             while !brain.bbs.cells().await.unwrap().iter().any(|known| known.rep_url == cell.url) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -184,7 +204,10 @@ impl Cell {
         (self.id, self.garden, self.dir)
     }
 
-    pub async fn back(brain: &Brain, left: (CellId, Arc<HostGarden>, Arc<tempfile::TempDir>)) -> Cell {
+    pub async fn back(
+        brain: &Brain,
+        left: (CellId, Arc<HostGarden>, Arc<tempfile::TempDir>),
+    ) -> Cell {
         Cell::over(brain, left.0.as_str(), left.1, left.2, |_| {}).await
     }
 
@@ -199,13 +222,17 @@ impl Cell {
                 drop(changes.recv().await);
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{:#?}", self.executor.list()));
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .unwrap_or_else(|_| panic!("{:#?}", self.executor.list()));
     }
 
     pub fn lines(&self) -> Vec<String> {
         let envelopes = self.log.0.lock().unwrap();
         let text = |one: &envelope::Envelope| match &one.message {
-            envelope::Message::Log { payload, .. } => Some(String::from_utf8_lossy(payload).into_owned()),
+            envelope::Message::Log { payload, .. } => {
+                Some(String::from_utf8_lossy(payload).into_owned())
+            }
             _ => None,
         };
         envelopes.iter().filter_map(text).collect()
@@ -214,7 +241,13 @@ impl Cell {
 
 pub fn sh(script: &str) -> Action {
     let args = vec!["-c".to_owned(), script.to_owned()];
-    Action::Run(RunAction { path: "/bin/sh".into(), args, user: "vcap".into(), log_source: "APP/PROC/WEB".into(), ..RunAction::default() })
+    Action::Run(RunAction {
+        path: "/bin/sh".into(),
+        args,
+        user: "vcap".into(),
+        log_source: "APP/PROC/WEB".into(),
+        ..RunAction::default()
+    })
 }
 
 pub const SERVER: &str = "exec python3 -u -m http.server --bind 127.0.0.1 $PORT 2>/dev/null >&2";
@@ -243,7 +276,11 @@ pub fn lrp(guid: &str, instances: u32, script: &str) -> DesiredLrp {
         process_guid: guid.into(),
         domain: "test".into(),
         instances,
-        run: RunInfo { ports: vec![8080], check_definition: served.then_some(checks), ..run(script) },
+        run: RunInfo {
+            ports: vec![8080],
+            check_definition: served.then_some(checks),
+            ..run(script)
+        },
         routes: Default::default(),
         annotation: String::new(),
         metric_tags: Default::default(),
@@ -305,7 +342,13 @@ impl Bbs for Link {
     async fn claim(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
         self.way()?.claim(key, instance).await
     }
-    async fn start(&self, key: &LrpKey, instance: &InstanceKey, net: &NetInfo, routable: bool) -> Result<()> {
+    async fn start(
+        &self,
+        key: &LrpKey,
+        instance: &InstanceKey,
+        net: &NetInfo,
+        routable: bool,
+    ) -> Result<()> {
         self.way()?.start(key, instance, net, routable).await
     }
     async fn crash(&self, key: &LrpKey, instance: &InstanceKey, reason: &str) -> Result<()> {
@@ -314,10 +357,20 @@ impl Bbs for Link {
     async fn remove(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
         self.way()?.remove(key, instance).await
     }
-    async fn evacuate(&self, key: &LrpKey, instance: &InstanceKey, evacuation: Evacuation) -> Result<Keep> {
+    async fn evacuate(
+        &self,
+        key: &LrpKey,
+        instance: &InstanceKey,
+        evacuation: Evacuation,
+    ) -> Result<Keep> {
         self.way()?.evacuate(key, instance, evacuation).await
     }
-    async fn desire_task(&self, guid: &TaskGuid, domain: &Domain, definition: TaskDefinition) -> Result<()> {
+    async fn desire_task(
+        &self,
+        guid: &TaskGuid,
+        domain: &Domain,
+        definition: TaskDefinition,
+    ) -> Result<()> {
         self.way()?.desire_task(guid, domain, definition).await
     }
     async fn task(&self, guid: &TaskGuid) -> Result<Task> {
@@ -329,7 +382,13 @@ impl Bbs for Link {
     async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool> {
         self.way()?.start_task(guid, cell).await
     }
-    async fn complete_task(&self, guid: &TaskGuid, cell: &CellId, failure: Option<&str>, result: &str) -> Result<()> {
+    async fn complete_task(
+        &self,
+        guid: &TaskGuid,
+        cell: &CellId,
+        failure: Option<&str>,
+        result: &str,
+    ) -> Result<()> {
         self.way()?.complete_task(guid, cell, failure, result).await
     }
     async fn reject_task(&self, guid: &TaskGuid, cell: &CellId, reason: &str) -> Result<()> {

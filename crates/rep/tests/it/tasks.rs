@@ -3,7 +3,11 @@ use diego::{Bbs, TaskDefinition, TaskGuid};
 use crate::support::{Brain, Cell, run};
 
 async fn desire(brain: &Brain, guid: &str, script: &str, result_file: &str) -> TaskGuid {
-    let definition = TaskDefinition { run: run(script), result_file: result_file.into(), ..TaskDefinition::default() };
+    let definition = TaskDefinition {
+        run: run(script),
+        result_file: result_file.into(),
+        ..TaskDefinition::default()
+    };
     brain.bbs.desire_task(&guid.into(), &"test".into(), definition).await.unwrap();
     guid.into()
 }
@@ -46,7 +50,12 @@ async fn a_cancelled_task_goes() {
     let cell = Cell::new(&brain, "cell-1").await;
     let guid = desire(&brain, "t", "sleep 600", "").await;
     let mut changes = cell.executor.subscribe();
-    while !cell.executor.list().iter().any(|one| matches!(one.state, executor::State::Running { .. })) {
+    while !cell
+        .executor
+        .list()
+        .iter()
+        .any(|one| matches!(one.state, executor::State::Running { .. }))
+    {
         changes.recv().await.unwrap();
     }
     brain.bbs.cancel_task(&guid).await.unwrap();

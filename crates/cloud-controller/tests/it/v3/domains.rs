@@ -58,8 +58,10 @@ async fn domains_are_shared_by_all_or_owned() {
               "updated_at": "2026-01-31T12:00:00Z"
             }"#]]
         .assert_eq(&shape(&made));
-        expect![[r#"422 CF-UnprocessableEntity: The domain name "one.example.com" is already in use"#]]
-            .assert_eq(&admin.post("/v3/domains", private).await.error());
+        expect![[
+            r#"422 CF-UnprocessableEntity: The domain name "one.example.com" is already in use"#
+        ]]
+        .assert_eq(&admin.post("/v3/domains", private).await.error());
         let group = json!({ "name": "tcp.example.com", "router_group": { "guid": "g" } });
         expect!["422 CF-UnprocessableEntity: Router group with guid 'g' not found."]
             .assert_eq(&admin.post("/v3/domains", group).await.error());
@@ -67,12 +69,21 @@ async fn domains_are_shared_by_all_or_owned() {
             .assert_eq(&admin.post("/v3/domains", json!({ "name": "a_b" })).await.error());
 
         let path = format!("/v3/domains/{}", made["guid"].as_str().unwrap());
-        assert_eq!(admin.get("/v3/organizations/org-one/domains").await.column("name"), "apps.test one.example.com");
-        assert_eq!(admin.get("/v3/organizations/org-two/domains").await.column("name"), "apps.test");
+        assert_eq!(
+            admin.get("/v3/organizations/org-one/domains").await.column("name"),
+            "apps.test one.example.com"
+        );
+        assert_eq!(
+            admin.get("/v3/organizations/org-two/domains").await.column("name"),
+            "apps.test"
+        );
         let share = json!({ "data": [{ "guid": "org-two" }] });
         let shares = format!("{path}/relationships/shared_organizations");
         admin.post(&shares, share).await.expect(200);
-        assert_eq!(admin.get("/v3/organizations/org-two/domains").await.column("name"), "apps.test one.example.com");
+        assert_eq!(
+            admin.get("/v3/organizations/org-two/domains").await.column("name"),
+            "apps.test one.example.com"
+        );
         expect!["422 CF-UnprocessableEntity: This domain is shared with other organizations. Unshare before deleting."]
             .assert_eq(&admin.delete(&path).await.error());
         admin.delete(&format!("{shares}/org-two")).await.expect(204);

@@ -51,7 +51,11 @@ async fn a_manifest_makes_an_app_and_can_be_had_back() {
         let admin = harness.admin();
         let space = harness.space("org", "space").await;
         let job = apply(&admin, &space, FULL).await;
-        assert_eq!((&job["state"], &job["operation"]), (&"COMPLETE".into(), &"space.apply_manifest".into()), "{job}");
+        assert_eq!(
+            (&job["state"], &job["operation"]),
+            (&"COMPLETE".into(), &"space.apply_manifest".into()),
+            "{job}"
+        );
         let app = admin.get("/v3/apps?names=dora").await.column("guid");
         let shown = admin.get(&format!("/v3/apps/{app}/manifest")).await;
         expect![[r#"
@@ -74,10 +78,8 @@ async fn a_manifest_makes_an_app_and_can_be_had_back() {
                   env: prod
               routes:
               - route: dora.apps.test/v1
-                options: {}
                 protocol: http1
               - route: other.apps.test
-                options: {}
                 protocol: http2
               processes:
               - type: web
@@ -111,8 +113,13 @@ async fn a_manifest_makes_an_app_and_can_be_had_back() {
         assert_eq!(again["diff"], serde_json::json!([]));
         let exported = String::from_utf8(shown.bytes).unwrap();
         assert_eq!(apply(&admin, &space, &exported).await["state"], "COMPLETE");
-        assert_eq!(admin.get(&format!("/v3/apps/{app}/routes")).await.column("url"), "dora.apps.test/v1 other.apps.test");
-        assert!(harness.lines().contains(&format!("[API] Applied manifest to app with guid {app}")));
+        assert_eq!(
+            admin.get(&format!("/v3/apps/{app}/routes")).await.column("url"),
+            "dora.apps.test/v1 other.apps.test"
+        );
+        assert!(
+            harness.lines().contains(&format!("[API] Applied manifest to app with guid {app}"))
+        );
     }
 }
 
@@ -121,7 +128,12 @@ async fn routes_come_by_name_by_chance_or_not_at_all() {
     for harness in harness::all().await {
         let admin = harness.admin();
         let space = harness.space("org", "space").await;
-        apply(&admin, &space, "applications: [{name: dora, default-route: true}, {name: rnd, random-route: true}]").await;
+        apply(
+            &admin,
+            &space,
+            "applications: [{name: dora, default-route: true}, {name: rnd, random-route: true}]",
+        )
+        .await;
         let routes = admin.get("/v3/routes").await.column("host");
         let (first, second) = routes.split_once(' ').unwrap();
         assert_eq!(first, "dora");
@@ -143,7 +155,11 @@ async fn a_manifest_that_fails_changes_nothing() {
         let other = harness.space("org", "other").await;
         let told = async |space: &str, yaml: &str| {
             let job = apply(&admin, space, yaml).await;
-            format!("{} {}", job["state"].as_str().unwrap(), job["errors"][0]["detail"].as_str().unwrap_or("-"))
+            format!(
+                "{} {}",
+                job["state"].as_str().unwrap(),
+                job["errors"][0]["detail"].as_str().unwrap_or("-")
+            )
         };
         let lines = [
             told(&space, "applications: [{name: dora, routes: [{route: a.nowhere.test}]}]").await,
@@ -164,7 +180,8 @@ async fn a_manifest_that_fails_changes_nothing() {
         assert_eq!(admin.get("/v3/apps").await.column("name"), "ok");
 
         let path = format!("/v3/spaces/{space}/actions/apply_manifest");
-        let wrong = send(&admin, &path, "applications: [{name: dora, memory: big, instances: x}]").await;
+        let wrong =
+            send(&admin, &path, "applications: [{name: dora, memory: big, instances: x}]").await;
         assert_eq!(wrong.body["errors"].as_array().unwrap().len(), 2);
         expect![[r#"422 CF-UnprocessableEntity: For application 'dora': Process "web": Memory is not a number"#]].assert_eq(&wrong.error());
         let json = admin.post(&path, serde_json::json!({})).await.error();

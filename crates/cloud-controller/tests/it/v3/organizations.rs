@@ -82,7 +82,8 @@ async fn roles_decide_who_sees_and_changes_an_organization() {
         harness.space("two", "s2").await;
         harness.role("manager", "organization_manager", "org-one", "").await;
         harness.role("user", "organization_user", "org-one", "").await;
-        let (manager, user, stranger) = (harness.user("manager"), harness.user("user"), harness.user("stranger"));
+        let (manager, user, stranger) =
+            (harness.user("manager"), harness.user("user"), harness.user("stranger"));
         assert_eq!(manager.get("/v3/organizations").await.column("name"), "one");
         assert_eq!(user.get("/v3/organizations").await.column("name"), "one");
         assert_eq!(stranger.get("/v3/organizations").await.column("name"), "");
@@ -92,7 +93,11 @@ async fn roles_decide_who_sees_and_changes_an_organization() {
         manager.patch("/v3/organizations/org-one", rename()).await.expect(200);
         manager.patch("/v3/organizations/org-one", json!({ "suspended": true })).await.expect(403);
         manager.delete("/v3/organizations/org-one").await.expect(403);
-        harness.admin().patch("/v3/organizations/org-one", json!({ "suspended": true })).await.expect(200);
+        harness
+            .admin()
+            .patch("/v3/organizations/org-one", json!({ "suspended": true }))
+            .await
+            .expect(200);
         expect!["403 CF-OrgSuspended: The organization is suspended"]
             .assert_eq(&manager.patch("/v3/organizations/org-one", rename()).await.error());
         user.post("/v3/organizations", json!({ "name": "mine" })).await.expect(403);

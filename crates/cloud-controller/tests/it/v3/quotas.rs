@@ -50,22 +50,47 @@ async fn organization_quotas_are_made_applied_and_deleted() {
               "updated_at": "2026-01-31T12:00:00Z"
             }"#]]
         .assert_eq(&shape(&made));
-        expect!["422 CF-UnprocessableEntity: Organization Quota 'big' already exists."]
-            .assert_eq(&admin.post("/v3/organization_quotas", json!({ "name": "big" })).await.error());
+        expect!["422 CF-UnprocessableEntity: Organization Quota 'big' already exists."].assert_eq(
+            &admin.post("/v3/organization_quotas", json!({ "name": "big" })).await.error(),
+        );
         let path = format!("/v3/organization_quotas/{}", made["guid"].as_str().unwrap());
         let orgs = json!({ "data": [{ "guid": "org-org" }] });
-        let applied = admin.post(&format!("{path}/relationships/organizations"), orgs.clone()).await.expect(200);
+        let applied = admin
+            .post(&format!("{path}/relationships/organizations"), orgs.clone())
+            .await
+            .expect(200);
         assert_eq!(applied["data"], orgs["data"]);
-        assert_eq!(admin.get("/v3/organization_quotas?organization_guids=org-org").await.column("name"), "big");
+        assert_eq!(
+            admin.get("/v3/organization_quotas?organization_guids=org-org").await.column("name"),
+            "big"
+        );
         expect!["422 CF-UnprocessableEntity: This quota is applied to one or more organizations. Apply different quotas to those organizations before deleting."]
             .assert_eq(&admin.delete(&path).await.error());
         expect!["422 CF-UnprocessableEntity: Organizations with guids [\"x\"] do not exist"]
-            .assert_eq(&admin.post(&format!("{path}/relationships/organizations"), json!({ "data": [{ "guid": "x" }] })).await.error());
+            .assert_eq(
+                &admin
+                    .post(
+                        &format!("{path}/relationships/organizations"),
+                        json!({ "data": [{ "guid": "x" }] }),
+                    )
+                    .await
+                    .error(),
+            );
         let changed = admin.patch(&path, json!({ "services": { "paid_services_allowed": false }, "apps": { "total_memory_in_mb": null } })).await.expect(200);
-        assert_eq!((&changed["services"]["paid_services_allowed"], &changed["apps"]["total_memory_in_mb"]), (&json!(false), &json!(null)));
-        harness.user("dev").post("/v3/organization_quotas", json!({ "name": "x" })).await.expect(403);
+        assert_eq!(
+            (&changed["services"]["paid_services_allowed"], &changed["apps"]["total_memory_in_mb"]),
+            (&json!(false), &json!(null))
+        );
+        harness
+            .user("dev")
+            .post("/v3/organization_quotas", json!({ "name": "x" }))
+            .await
+            .expect(403);
         let default = admin.get("/v3/organization_quotas?names=default").await.column("guid");
-        admin.post(&format!("/v3/organization_quotas/{default}/relationships/organizations"), orgs).await.expect(200);
+        admin
+            .post(&format!("/v3/organization_quotas/{default}/relationships/organizations"), orgs)
+            .await
+            .expect(200);
         let job = admin.delete(&path).await.job();
         assert_eq!(admin.get(&job).await.expect(200)["state"], "COMPLETE");
         admin.get(&path).await.expect(404);
@@ -93,7 +118,10 @@ async fn space_quotas_belong_to_their_organizations_managers() {
         expect!["422 CF-UnprocessableEntity: Space quotas cannot be applied outside of their owning organization."]
             .assert_eq(&harness.admin().post(&spaces, json!({ "data": [{ "guid": "space-t" }] })).await.error());
         manager.post(&spaces, json!({ "data": [{ "guid": "space-s" }] })).await.expect(200);
-        assert_eq!(developer.get(&path).await.expect(200)["relationships"]["spaces"]["data"], json!([{ "guid": "space-s" }]));
+        assert_eq!(
+            developer.get(&path).await.expect(200)["relationships"]["spaces"]["data"],
+            json!([{ "guid": "space-s" }])
+        );
         assert_eq!(developer.get("/v3/space_quotas").await.column("name"), "q");
         developer.patch(&path, json!({ "name": "z" })).await.expect(403);
         manager.patch(&path, json!({ "name": "z" })).await.expect(200);

@@ -20,10 +20,16 @@ async fn roles_are_granted_by_guid_or_name_and_revoked() {
         let admin = harness.admin();
         harness.space("org", "s").await;
         harness.identity.add("u1", "alice", "uaa");
-        let early = admin.post("/v3/roles", space_role("space_developer", json!({ "username": "alice" }))).await.error();
+        let early = admin
+            .post("/v3/roles", space_role("space_developer", json!({ "username": "alice" })))
+            .await
+            .error();
         expect!["422 CF-UnprocessableEntity: Users cannot be assigned roles in a space if they do not have a role in that space's organization."]
             .assert_eq(&early);
-        let made = admin.post("/v3/roles", org_role("organization_user", json!({ "username": "alice" }))).await.expect(201);
+        let made = admin
+            .post("/v3/roles", org_role("organization_user", json!({ "username": "alice" })))
+            .await
+            .expect(201);
         expect![[r#"
             {
               "created_at": "2026-01-31T12:00:00Z",
@@ -58,7 +64,10 @@ async fn roles_are_granted_by_guid_or_name_and_revoked() {
               "updated_at": "2026-01-31T12:00:00Z"
             }"#]]
         .assert_eq(&shape(&made));
-        admin.post("/v3/roles", space_role("space_developer", json!({ "guid": "u1" }))).await.expect(201);
+        admin
+            .post("/v3/roles", space_role("space_developer", json!({ "guid": "u1" })))
+            .await
+            .expect(201);
         expect!["422 CF-UnprocessableEntity: User 'alice' already has 'space_developer' role in space 's'."]
             .assert_eq(&admin.post("/v3/roles", space_role("space_developer", json!({ "guid": "u1" }))).await.error());
 
@@ -103,16 +112,34 @@ async fn only_managers_grant_roles() {
         let in_space = || space_role("space_auditor", json!({ "username": "alice" }));
         harness.user("dev").post("/v3/roles", in_space()).await.expect(403);
         harness.user("sm").post("/v3/roles", in_space()).await.expect(201);
-        let two = harness.user("om").post("/v3/roles", org_role("organization_user", json!({ "username": "bob" }))).await.error();
+        let two = harness
+            .user("om")
+            .post("/v3/roles", org_role("organization_user", json!({ "username": "bob" })))
+            .await
+            .error();
         expect!["422 CF-UnprocessableEntity: Ambiguous user. User with username 'bob' exists in the following origins: ldap, uaa. Specify an origin to disambiguate."]
             .assert_eq(&two);
         let ldap = org_role("organization_user", json!({ "username": "bob", "origin": "ldap" }));
-        assert_eq!(harness.user("om").post("/v3/roles", ldap).await.expect(201)["relationships"]["user"]["data"]["guid"], "u3");
-        expect!["422 CF-UnprocessableEntity: No user exists with the username 'zoe'."]
-            .assert_eq(&harness.user("om").post("/v3/roles", org_role("organization_user", json!({ "username": "zoe" }))).await.error());
+        assert_eq!(
+            harness.user("om").post("/v3/roles", ldap).await.expect(201)["relationships"]["user"]["data"]
+                ["guid"],
+            "u3"
+        );
+        expect!["422 CF-UnprocessableEntity: No user exists with the username 'zoe'."].assert_eq(
+            &harness
+                .user("om")
+                .post("/v3/roles", org_role("organization_user", json!({ "username": "zoe" })))
+                .await
+                .error(),
+        );
         let mixed = json!({ "type": "organization_user", "relationships": { "user": { "data": { "guid": "u1" } }, "space": { "data": { "guid": "space-s" } } } });
         let told = harness.admin().post("/v3/roles", mixed).await.error();
-        assert!(told.contains("Space cannot be provided with the organization role type: 'organization_user'."), "{told}");
+        assert!(
+            told.contains(
+                "Space cannot be provided with the organization role type: 'organization_user'."
+            ),
+            "{told}"
+        );
     }
 }
 
@@ -126,13 +153,22 @@ async fn users_are_known_by_guid_and_named_by_the_identity() {
         assert_eq!((&made["username"], &made["origin"]), (&json!("alice"), &json!("uaa")));
         expect!["422 CF-UnprocessableEntity: User with guid 'u1' already exists."]
             .assert_eq(&admin.post("/v3/users", json!({ "guid": "u1" })).await.error());
-        let shadow = admin.post("/v3/users", json!({ "username": "eve", "origin": "ldap" })).await.expect(201);
+        let shadow = admin
+            .post("/v3/users", json!({ "username": "eve", "origin": "ldap" }))
+            .await
+            .expect(201);
         assert_eq!(shadow["presentation_name"], "eve");
-        assert_eq!(admin.get("/v3/users?usernames=alice,eve").await.column("username"), "alice eve");
+        assert_eq!(
+            admin.get("/v3/users?usernames=alice,eve").await.column("username"),
+            "alice eve"
+        );
         assert_eq!(admin.get("/v3/users?partial_usernames=LIC").await.column("username"), "alice");
         assert_eq!(admin.get("/v3/users?usernames=eve&origins=uaa").await.column("username"), "");
         let client = admin.post("/v3/users", json!({ "guid": "robot" })).await.expect(201);
-        assert_eq!((&client["username"], &client["presentation_name"]), (&json!(null), &json!("robot")));
+        assert_eq!(
+            (&client["username"], &client["presentation_name"]),
+            (&json!(null), &json!("robot"))
+        );
         // Others see only whom they share an organization with.
         harness.role("dev", "space_developer", "org-org", "space-s").await;
         assert_eq!(harness.user("dev").get("/v3/users").await.column("guid"), "");
@@ -141,7 +177,8 @@ async fn users_are_known_by_guid_and_named_by_the_identity() {
         assert_eq!(admin.get("/v3/organizations/org-org/users").await.column("username"), "alice");
         harness.user("dev").post("/v3/users", json!({ "guid": "x" })).await.expect(403);
         admin.delete("/v3/users/u1").await.expect(202);
-        expect!["404 CF-ResourceNotFound: User not found"].assert_eq(&admin.get("/v3/users/u1").await.error());
+        expect!["404 CF-ResourceNotFound: User not found"]
+            .assert_eq(&admin.get("/v3/users/u1").await.error());
         assert_eq!(admin.get("/v3/roles?user_guids=u1").await.column("guid"), "");
     }
 }

@@ -97,11 +97,22 @@ async fn a_route_is_made_mapped_and_deleted() {
               "url": "dora.apps.test/v1"
             }"#]]
         .assert_eq(&shape(&admin.get(&format!("/v3/routes/{guid}")).await.expect(200)));
-        let list = admin.get(&format!("/v3/apps/{app}/routes?include=domain,space.organization")).await;
+        let list =
+            admin.get(&format!("/v3/apps/{app}/routes?include=domain,space.organization")).await;
         assert_eq!(list.column("url"), "dora.apps.test/v1");
         assert_eq!(list.body["included"]["domains"][0]["name"], "apps.test");
-        for filter in ["hosts=dora", "paths=%2Fv1", &format!("app_guids={app}"), &format!("space_guids={space}"), "organization_guids=org-org"] {
-            assert_eq!(admin.get(&format!("/v3/routes?{filter}")).await.column("guid"), guid, "{filter}");
+        for filter in [
+            "hosts=dora",
+            "paths=%2Fv1",
+            &format!("app_guids={app}"),
+            &format!("space_guids={space}"),
+            "organization_guids=org-org",
+        ] {
+            assert_eq!(
+                admin.get(&format!("/v3/routes?{filter}")).await.column("guid"),
+                guid,
+                "{filter}"
+            );
         }
         assert_eq!(admin.get("/v3/routes?ports=1").await.column("guid"), "");
         let reserved = format!("/v3/domains/{domain}/route_reservations?host=dora&path=/v1");
@@ -110,15 +121,25 @@ async fn a_route_is_made_mapped_and_deleted() {
         let found = admin.get(&destinations).await.expect(200);
         let destination = found["destinations"][0]["guid"].as_str().unwrap();
         let one = format!("{destinations}/{destination}");
-        assert_eq!(admin.patch(&one, json!({ "protocol": "http2" })).await.expect(200)["protocol"], "http2");
+        assert_eq!(
+            admin.patch(&one, json!({ "protocol": "http2" })).await.expect(200)["protocol"],
+            "http2"
+        );
         admin.delete(&one).await.expect(204);
         expect!["422 CF-UnprocessableEntity: Unable to unmap route from destination. Ensure the route has a destination with this guid."]
             .assert_eq(&admin.delete(&one).await.error());
         let job = admin.delete(&format!("/v3/spaces/{space}/routes?unmapped=true")).await.job();
         assert_eq!(admin.get(&job).await.expect(200)["state"], "COMPLETE");
         admin.get(&format!("/v3/routes/{guid}")).await.expect(404);
-        let events = admin.get(&format!("/v3/audit_events?target_guids={guid},{app}&order_by=created_at")).await;
-        for kind in ["audit.route.create", "audit.app.map-route", "audit.app.unmap-route", "audit.route.delete-request"] {
+        let events = admin
+            .get(&format!("/v3/audit_events?target_guids={guid},{app}&order_by=created_at"))
+            .await;
+        for kind in [
+            "audit.route.create",
+            "audit.app.map-route",
+            "audit.app.unmap-route",
+            "audit.route.delete-request",
+        ] {
             assert!(events.column("type").contains(kind), "{kind}");
         }
     }
@@ -190,17 +211,28 @@ async fn roles_decide_who_sees_and_changes_routes() {
         let route = make(&harness.user("dev"), &space, &domain, "x").await;
         make(&harness.user("sup"), &space, &domain, "y").await;
         let path = format!("/v3/routes/{route}");
-        for (who, see, delete) in [("ou", 404, 404), ("oa", 200, 403), ("aud", 200, 403), ("sup", 200, 202)] {
+        for (who, see, delete) in
+            [("ou", 404, 404), ("oa", 200, 403), ("aud", 200, 403), ("sup", 200, 202)]
+        {
             assert_eq!(harness.user(who).get(&path).await.status.as_u16(), see, "{who}");
             assert_eq!(harness.user(who).delete(&path).await.status.as_u16(), delete, "{who}");
         }
         assert_eq!(harness.user("oa").get("/v3/routes").await.column("host"), "y");
         assert_eq!(harness.user("ou").get("/v3/routes").await.column("host"), "");
-        let wild = harness.user("dev").post("/v3/routes", body(&space, &domain, "*", "")).await.error();
-        assert!(wild.contains("sufficient permissions to create a route with a wildcard host"), "{wild}");
-        harness.admin().patch("/v3/feature_flags/route_creation", json!({ "enabled": false })).await.expect(200);
-        expect!["403 CF-FeatureDisabled: Feature Disabled: route_creation"]
-            .assert_eq(&harness.user("dev").post("/v3/routes", body(&space, &domain, "z", "")).await.error());
+        let wild =
+            harness.user("dev").post("/v3/routes", body(&space, &domain, "*", "")).await.error();
+        assert!(
+            wild.contains("sufficient permissions to create a route with a wildcard host"),
+            "{wild}"
+        );
+        harness
+            .admin()
+            .patch("/v3/feature_flags/route_creation", json!({ "enabled": false }))
+            .await
+            .expect(200);
+        expect!["403 CF-FeatureDisabled: Feature Disabled: route_creation"].assert_eq(
+            &harness.user("dev").post("/v3/routes", body(&space, &domain, "z", "")).await.error(),
+        );
     }
 }
 
@@ -212,12 +244,17 @@ async fn options_and_quotas_hold() {
         let domain = domain(&harness).await;
         let route = make(&admin, &space, &domain, "x").await;
         let path = format!("/v3/routes/{route}");
-        let set = admin.patch(&path, json!({ "options": { "loadbalancing": "least-connection" } })).await.expect(200);
+        let set = admin
+            .patch(&path, json!({ "options": { "loadbalancing": "least-connection" } }))
+            .await
+            .expect(200);
         assert_eq!(set["options"], json!({ "loadbalancing": "least-connection" }));
-        let wrong = admin.patch(&path, json!({ "options": { "loadbalancing": "dice" } })).await.error();
+        let wrong =
+            admin.patch(&path, json!({ "options": { "loadbalancing": "dice" } })).await.error();
         expect!["422 CF-UnprocessableEntity: Options Loadbalancing must be one of 'round-robin, least-connection' if present"]
             .assert_eq(&wrong);
-        let cleared = admin.patch(&path, json!({ "options": { "loadbalancing": null } })).await.expect(200);
+        let cleared =
+            admin.patch(&path, json!({ "options": { "loadbalancing": null } })).await.expect(200);
         assert_eq!(cleared["options"], json!({}));
 
         let quota = json!({ "name": "tiny", "routes": { "total_routes": 1 }, "relationships": { "organizations": { "data": [{ "guid": "org-org" }] } } });
@@ -242,7 +279,12 @@ async fn a_route_can_be_shared_and_handed_over() {
         let shares = format!("/v3/routes/{route}/relationships/shared_spaces");
         admin.post(&shares, json!({ "data": [{ "guid": other }] })).await.expect(200);
         admin.post(&destinations, to_app).await.expect(200);
-        let moved = admin.patch(&format!("/v3/routes/{route}/relationships/space"), json!({ "data": { "guid": other } })).await;
+        let moved = admin
+            .patch(
+                &format!("/v3/routes/{route}/relationships/space"),
+                json!({ "data": { "guid": other } }),
+            )
+            .await;
         assert_eq!(moved.expect(200), json!({ "status": "ok" }));
         assert_eq!(admin.get(&shares).await.expect(200)["data"], json!([{ "guid": space }]));
         admin.delete(&format!("{shares}/{space}")).await.expect(204);

@@ -81,27 +81,50 @@ async fn an_instance_is_made_bound_and_deleted() {
             }"#]]
         .assert_eq(&shape(&made));
         let guid = made["guid"].as_str().unwrap();
-        expect!["422 CF-UnprocessableEntity: The service instance name is taken: db"]
-            .assert_eq(&admin.post("/v3/service_instances", instance("db", json!({}))).await.error());
+        expect!["422 CF-UnprocessableEntity: The service instance name is taken: db"].assert_eq(
+            &admin.post("/v3/service_instances", instance("db", json!({}))).await.error(),
+        );
         let app = admin.app("dora", &space).await;
-        let binding = admin.post("/v3/service_credential_bindings", bind(&app, guid)).await.expect(201);
+        let binding =
+            admin.post("/v3/service_credential_bindings", bind(&app, guid)).await.expect(201);
         expect!["422 CF-UnprocessableEntity: The app is already bound to the service instance"]
-            .assert_eq(&admin.post("/v3/service_credential_bindings", bind(&app, guid)).await.error());
+            .assert_eq(
+                &admin.post("/v3/service_credential_bindings", bind(&app, guid)).await.error(),
+            );
         let key = json!({ "type": "key", "name": "k", "relationships": { "service_instance": { "data": { "guid": guid } } } });
         expect!["422 CF-UnprocessableEntity: Service credential bindings of type 'key' are not supported for user-provided service instances."]
             .assert_eq(&admin.post("/v3/service_credential_bindings", key).await.error());
-        let list = admin.get(&format!("/v3/service_credential_bindings?app_guids={app}&include=app,service_instance")).await;
+        let list = admin
+            .get(&format!(
+                "/v3/service_credential_bindings?app_guids={app}&include=app,service_instance"
+            ))
+            .await;
         assert_eq!(list.body["included"]["apps"][0]["name"], "dora");
         assert_eq!(list.body["included"]["service_instances"][0]["name"], "db");
         let env = admin.get(&format!("/v3/apps/{app}/env")).await.expect(200);
-        assert_eq!(env["system_env_json"]["VCAP_SERVICES"]["user-provided"][0]["credentials"]["uri"], "sql://secret");
+        assert_eq!(
+            env["system_env_json"]["VCAP_SERVICES"]["user-provided"][0]["credentials"]["uri"],
+            "sql://secret"
+        );
 
         // Other credentials reach the bindings too.
         let path = format!("/v3/service_instances/{guid}");
-        admin.patch(&path, json!({ "credentials": { "uri": "sql://new" }, "syslog_drain_url": "" })).await.expect(200);
-        let details = format!("/v3/service_credential_bindings/{}/details", binding["guid"].as_str().unwrap());
-        assert_eq!(admin.get(&details).await.expect(200), json!({ "credentials": { "uri": "sql://new" }, "volume_mounts": [] }));
-        assert_eq!(admin.get(&format!("{path}/credentials")).await.expect(200), json!({ "uri": "sql://new" }));
+        admin
+            .patch(&path, json!({ "credentials": { "uri": "sql://new" }, "syslog_drain_url": "" }))
+            .await
+            .expect(200);
+        let details = format!(
+            "/v3/service_credential_bindings/{}/details",
+            binding["guid"].as_str().unwrap()
+        );
+        assert_eq!(
+            admin.get(&details).await.expect(200),
+            json!({ "credentials": { "uri": "sql://new" }, "volume_mounts": [] })
+        );
+        assert_eq!(
+            admin.get(&format!("{path}/credentials")).await.expect(200),
+            json!({ "uri": "sql://new" })
+        );
         let fields = "fields[space]=name,guid,relationships.organization&fields[space.organization]=name&fields[service_plan]=name";
         let list = admin.get(&format!("/v3/service_instances?names=db&{fields}")).await;
         assert_eq!(list.body["included"]["organizations"], json!([{ "name": "org" }]));
@@ -113,7 +136,8 @@ async fn an_instance_is_made_bound_and_deleted() {
         admin.post("/v3/service_credential_bindings", bind(&app, guid)).await.expect(201);
         admin.delete(&path).await.expect(204);
         assert_eq!(admin.get("/v3/service_credential_bindings").await.column("guid"), "");
-        expect!["404 CF-ResourceNotFound: Service instance not found"].assert_eq(&admin.get(&path).await.error());
+        expect!["404 CF-ResourceNotFound: Service instance not found"]
+            .assert_eq(&admin.get(&path).await.error());
     }
 }
 
@@ -125,7 +149,10 @@ async fn credentials_are_for_developers() {
         harness.role("aud", "space_auditor", "org-org", "space-s").await;
         let (developer, auditor) = (harness.user("dev"), harness.user("aud"));
         auditor.post("/v3/service_instances", instance("db", json!({}))).await.expect(403);
-        let made = developer.post("/v3/service_instances", instance("db", json!({ "credentials": { "a": 1 } }))).await.expect(201);
+        let made = developer
+            .post("/v3/service_instances", instance("db", json!({ "credentials": { "a": 1 } })))
+            .await
+            .expect(201);
         let path = format!("/v3/service_instances/{}", made["guid"].as_str().unwrap());
         auditor.get(&path).await.expect(200);
         auditor.get(&format!("{path}/credentials")).await.expect(403);
@@ -133,7 +160,10 @@ async fn credentials_are_for_developers() {
         auditor.delete(&path).await.expect(403);
         harness.user("stranger").get(&path).await.expect(404);
         assert_eq!(harness.user("stranger").get("/v3/service_instances").await.column("name"), "");
-        assert_eq!(auditor.get(&format!("{path}/permissions")).await.expect(200), json!({ "read": true, "manage": false }));
+        assert_eq!(
+            auditor.get(&format!("{path}/permissions")).await.expect(200),
+            json!({ "read": true, "manage": false })
+        );
     }
 }
 
@@ -145,18 +175,35 @@ async fn a_route_can_go_through_a_route_service() {
         let route = json!({ "host": "x", "relationships": { "space": { "data": { "guid": space } }, "domain": { "data": { "guid": domain(&harness).await } } } });
         let route = admin.post("/v3/routes", route).await.expect(201);
         let service = |name: &str, url: Value| instance(name, json!({ "route_service_url": url }));
-        let plain = admin.post("/v3/service_instances", service("plain", Value::Null)).await.expect(201);
-        let rs = admin.post("/v3/service_instances", service("rs", json!("https://rs.test"))).await.expect(201);
+        let plain =
+            admin.post("/v3/service_instances", service("plain", Value::Null)).await.expect(201);
+        let rs = admin
+            .post("/v3/service_instances", service("rs", json!("https://rs.test")))
+            .await
+            .expect(201);
         let body = |instance: &Value| json!({ "relationships": { "route": { "data": { "guid": route["guid"] } }, "service_instance": { "data": { "guid": instance["guid"] } } } });
-        expect!["422 CF-UnprocessableEntity: This service instance does not support route binding."]
-            .assert_eq(&admin.post("/v3/service_route_bindings", body(&plain)).await.error());
+        expect![
+            "422 CF-UnprocessableEntity: This service instance does not support route binding."
+        ]
+        .assert_eq(&admin.post("/v3/service_route_bindings", body(&plain)).await.error());
         let bound = admin.post("/v3/service_route_bindings", body(&rs)).await.expect(201);
         assert_eq!(bound["route_service_url"], "https://rs.test");
-        assert_eq!(admin.post("/v3/service_route_bindings", body(&rs)).await.body["errors"][0]["code"], 130_008);
-        let list = admin.get(&format!("/v3/service_route_bindings?route_guids={}&include=service_instance,route", route["guid"].as_str().unwrap())).await;
+        assert_eq!(
+            admin.post("/v3/service_route_bindings", body(&rs)).await.body["errors"][0]["code"],
+            130_008
+        );
+        let list = admin
+            .get(&format!(
+                "/v3/service_route_bindings?route_guids={}&include=service_instance,route",
+                route["guid"].as_str().unwrap()
+            ))
+            .await;
         assert_eq!(list.body["included"]["service_instances"][0]["name"], "rs");
         assert_eq!(list.body["included"]["routes"][0]["host"], "x");
-        admin.delete(&format!("/v3/service_route_bindings/{}", bound["guid"].as_str().unwrap())).await.expect(204);
+        admin
+            .delete(&format!("/v3/service_route_bindings/{}", bound["guid"].as_str().unwrap()))
+            .await
+            .expect(204);
         assert_eq!(admin.get("/v3/service_route_bindings").await.column("guid"), "");
     }
 }
@@ -165,12 +212,17 @@ async fn a_route_can_go_through_a_route_service() {
 async fn the_marketplace_is_empty_and_says_so() {
     for harness in harness::all().await {
         let admin = harness.admin();
-        for list in ["service_brokers", "service_offerings", "service_plans?available=true&include=service_offering&fields[service_offering.service_broker]=name,guid"] {
+        for list in [
+            "service_brokers",
+            "service_offerings",
+            "service_plans?available=true&include=service_offering&fields[service_offering.service_broker]=name,guid",
+        ] {
             let answer = admin.get(&format!("/v3/{list}")).await.expect(200);
             assert_eq!(answer["pagination"]["total_pages"], 1, "{list}");
             assert_eq!(answer["resources"], json!([]), "{list}");
         }
         harness.nobody().get("/v3/service_plans").await.expect(200);
-        expect!["404 CF-ResourceNotFound: Service plan not found"].assert_eq(&admin.get("/v3/service_plans/x").await.error());
+        expect!["404 CF-ResourceNotFound: Service plan not found"]
+            .assert_eq(&admin.get("/v3/service_plans/x").await.error());
     }
 }

@@ -4,7 +4,9 @@ use serde_json::Value;
 
 fn is_guid(text: &str) -> bool {
     text.len() == 36
-        && text.char_indices().all(|(at, c)| if matches!(at, 8 | 13 | 18 | 23) { c == '-' } else { c.is_ascii_hexdigit() })
+        && text.char_indices().all(|(at, c)| {
+            if matches!(at, 8 | 13 | 18 | 23) { c == '-' } else { c.is_ascii_hexdigit() }
+        })
 }
 
 /// Pretty JSON with `<1>`, `<2>`, … in place of guids.

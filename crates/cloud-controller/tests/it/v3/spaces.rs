@@ -53,7 +53,8 @@ async fn a_space_is_made_changed_and_deleted() {
         .assert_eq(&shape(&made));
         let path = format!("/v3/spaces/{}", made["guid"].as_str().unwrap());
         let again = admin.post("/v3/spaces", body("dev")).await.error();
-        expect!["422 CF-UnprocessableEntity: Name must be unique per organization"].assert_eq(&again);
+        expect!["422 CF-UnprocessableEntity: Name must be unique per organization"]
+            .assert_eq(&again);
         let taken = admin.patch(&path, json!({ "name": "old" })).await.error();
         expect!["422 CF-UnprocessableEntity: Organization 'org' already contains a space with name 'old'."].assert_eq(&taken);
         let list = admin.get("/v3/spaces?include=organization&order_by=name").await;
@@ -62,7 +63,10 @@ async fn a_space_is_made_changed_and_deleted() {
 
         assert_eq!(admin.get(&format!("{path}/features/ssh")).await.expect(200)["enabled"], true);
         admin.patch(&format!("{path}/features/ssh"), json!({ "enabled": false })).await.expect(200);
-        assert_eq!(admin.get(&format!("{path}/features")).await.expect(200)["features"][0]["enabled"], false);
+        assert_eq!(
+            admin.get(&format!("{path}/features")).await.expect(200)["features"][0]["enabled"],
+            false
+        );
         expect!["404 CF-ResourceNotFound: Feature not found"]
             .assert_eq(&admin.get(&format!("{path}/features/magic")).await.error());
 
@@ -81,9 +85,12 @@ async fn roles_decide_who_changes_a_space() {
         harness.role("dev", "space_developer", "org-org", "space-s").await;
         harness.role("ou", "organization_user", "org-org", "").await;
         let path = "/v3/spaces/space-s";
-        for (who, see, rename, delete) in
-            [("ou", 404, 404, 404), ("dev", 200, 403, 403), ("sm", 200, 200, 403), ("om", 200, 200, 202)]
-        {
+        for (who, see, rename, delete) in [
+            ("ou", 404, 404, 404),
+            ("dev", 200, 403, 403),
+            ("sm", 200, 200, 403),
+            ("om", 200, 200, 202),
+        ] {
             let client = harness.user(who);
             assert_eq!(client.get(path).await.status.as_u16(), see, "{who}");
             let renamed = client.patch(path, json!({ "name": format!("by-{who}") })).await;

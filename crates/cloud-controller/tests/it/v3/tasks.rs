@@ -31,9 +31,12 @@ async fn a_task_runs_the_droplet_once() {
         let admin = harness.admin();
         let space = harness.space("org", "space").await;
         let bare = admin.app("bare", &space).await;
-        let refused = admin.post(&format!("/v3/apps/{bare}/tasks"), json!({ "command": "true" })).await;
-        expect!["422 CF-UnprocessableEntity: Task must have a droplet. Assign current droplet to app."]
-            .assert_eq(&refused.error());
+        let refused =
+            admin.post(&format!("/v3/apps/{bare}/tasks"), json!({ "command": "true" })).await;
+        expect![
+            "422 CF-UnprocessableEntity: Task must have a droplet. Assign current droplet to app."
+        ]
+        .assert_eq(&refused.error());
 
         let app = harness.staged_app(&space).await;
         let tasks = format!("/v3/apps/{app}/tasks");
@@ -46,16 +49,23 @@ async fn a_task_runs_the_droplet_once() {
         assert_eq!(task.domain.as_str(), "cf-tasks");
         let run = &task.definition.run;
         assert_eq!((run.memory_mb, run.disk_mb, run.log_rate_limit), (64, 128, 1000));
-        assert_eq!((run.log_source.as_str(), run.log_guid.as_str()), ("APP/TASK/migrate", app.as_str()));
+        assert_eq!(
+            (run.log_source.as_str(), run.log_guid.as_str()),
+            ("APP/TASK/migrate", app.as_str())
+        );
         assert_eq!(run.image_layers.len(), 1);
         let Some(Action::Run(action)) = &run.action else { panic!("no command") };
         assert_eq!(action.args[..2], ["app", "rake db"]);
         let names: Vec<&str> = action.env.iter().map(|variable| variable.name.as_str()).collect();
-        expect![[r#"["VCAP_APPLICATION", "MEMORY_LIMIT", "VCAP_SERVICES"]"#]].assert_eq(&format!("{names:?}"));
+        expect![[r#"["VCAP_APPLICATION", "MEMORY_LIMIT", "VCAP_SERVICES"]"#]]
+            .assert_eq(&format!("{names:?}"));
 
         let from_template = json!({ "template": { "process": { "guid": app } } });
         let second = admin.post(&tasks, from_template).await.expect(202);
-        assert_eq!((&second["sequence_id"], &second["command"]), (&json!(2), &json!("./run --port $PORT")));
+        assert_eq!(
+            (&second["sequence_id"], &second["command"]),
+            (&json!(2), &json!("./run --port $PORT"))
+        );
         let second = second["guid"].as_str().unwrap();
 
         harness.end_task(&guid, &task.definition, None).await;
@@ -63,10 +73,18 @@ async fn a_task_runs_the_droplet_once() {
         harness.end_task(second, &other.definition, Some("APP/TASK/x: Exited with status 7")).await;
         let list = admin.get(&format!("{tasks}?order_by=-created_at")).await;
         assert_eq!(list.column("state"), "FAILED SUCCEEDED");
-        assert_eq!(list.body["resources"][0]["result"]["failure_reason"], "APP/TASK/x: Exited with status 7");
+        assert_eq!(
+            list.body["resources"][0]["result"]["failure_reason"],
+            "APP/TASK/x: Exited with status 7"
+        );
         assert_eq!(admin.get(&format!("{tasks}?sequence_ids=1")).await.column("name"), "migrate");
-        assert_eq!(admin.get("/v3/tasks?label_selector=a=b").await.column("command"), "[PRIVATE DATA HIDDEN IN LISTS]");
-        let labelled = admin.patch(&format!("/v3/tasks/{guid}"), json!({ "metadata": { "labels": { "a": null } } })).await;
+        assert_eq!(
+            admin.get("/v3/tasks?label_selector=a=b").await.column("command"),
+            "[PRIVATE DATA HIDDEN IN LISTS]"
+        );
+        let labelled = admin
+            .patch(&format!("/v3/tasks/{guid}"), json!({ "metadata": { "labels": { "a": null } } }))
+            .await;
         assert_eq!(labelled.expect(200)["metadata"]["labels"], json!({}));
 
         let events = admin.get("/v3/app_usage_events?per_page=200").await.body;
@@ -87,18 +105,29 @@ async fn a_task_runs_the_droplet_once() {
         let fifth = events[4]["guid"].as_str().unwrap();
         let rest = admin.get(&format!("/v3/app_usage_events?after_guid={fifth}")).await;
         assert_eq!(rest.body["pagination"]["total_results"], 3);
-        assert_eq!(admin.get(&format!("/v3/app_usage_events/{fifth}")).await.expect(200)["task"]["guid"], json!(guid));
+        assert_eq!(
+            admin.get(&format!("/v3/app_usage_events/{fifth}")).await.expect(200)["task"]["guid"],
+            json!(guid)
+        );
         expect!["400 CF-BadQueryParameter: The query parameter is invalid: After guid filter must be a valid event guid."]
             .assert_eq(&admin.get("/v3/app_usage_events?after_guid=none").await.error());
         assert_eq!(admin.get("/v3/service_usage_events").await.expect(200)["resources"], json!([]));
         harness.role("dev", "space_developer", "org-org", &space).await;
-        assert_eq!(harness.user("dev").get("/v3/app_usage_events").await.expect(200)["resources"], json!([]));
+        assert_eq!(
+            harness.user("dev").get("/v3/app_usage_events").await.expect(200)["resources"],
+            json!([])
+        );
     }
 }
 
 fn told(event: &Value) -> String {
     let name = |key: &str| event[key]["name"].as_str().unwrap_or_default();
-    let text = format!("{} {}{}", event["state"]["current"].as_str().unwrap(), name("buildpack"), name("task"));
+    let text = format!(
+        "{} {}{}",
+        event["state"]["current"].as_str().unwrap(),
+        name("buildpack"),
+        name("task")
+    );
     text.trim_end().to_owned()
 }
 
@@ -108,7 +137,10 @@ async fn a_task_can_be_canceled_until_it_ended() {
         let admin = harness.admin();
         let space = harness.space("org", "space").await;
         let app = harness.staged_app(&space).await;
-        let made = admin.post(&format!("/v3/apps/{app}/tasks"), json!({ "command": "sleep 9" })).await.expect(202);
+        let made = admin
+            .post(&format!("/v3/apps/{app}/tasks"), json!({ "command": "sleep 9" }))
+            .await
+            .expect(202);
         let guid = made["guid"].as_str().unwrap().to_owned();
         let task = harness.bbs.task_when(&guid).await;
         let cancel = format!("/v3/tasks/{guid}/cancel");
@@ -116,13 +148,22 @@ async fn a_task_can_be_canceled_until_it_ended() {
         harness.bbs.no_task_when(&guid).await;
         harness.end_task(&guid, &task.definition, Some("task was cancelled")).await;
         let ended = admin.get(&format!("/v3/tasks/{guid}")).await.expect(200);
-        assert_eq!((&ended["state"], &ended["result"]["failure_reason"]), (&json!("FAILED"), &json!("task was cancelled")));
+        assert_eq!(
+            (&ended["state"], &ended["result"]["failure_reason"]),
+            (&json!("FAILED"), &json!("task was cancelled"))
+        );
         // Told again, nothing changes.
         harness.end_task(&guid, &task.definition, None).await;
         assert_eq!(admin.get(&format!("/v3/tasks/{guid}")).await.expect(200)["state"], "FAILED");
-        expect!["422 CF-UnprocessableEntity: Task state is FAILED and therefore cannot be canceled"]
-            .assert_eq(&admin.post(&format!("/v3/tasks/{guid}/actions/cancel"), json!({})).await.error());
-        let kinds = admin.get(&format!("/v3/audit_events?target_guids={app}&order_by=-created_at&per_page=2")).await;
+        expect![
+            "422 CF-UnprocessableEntity: Task state is FAILED and therefore cannot be canceled"
+        ]
+        .assert_eq(
+            &admin.post(&format!("/v3/tasks/{guid}/actions/cancel"), json!({})).await.error(),
+        );
+        let kinds = admin
+            .get(&format!("/v3/audit_events?target_guids={app}&order_by=-created_at&per_page=2"))
+            .await;
         assert_eq!(kinds.column("type"), "audit.app.task.cancel audit.app.task.create");
     }
 }
@@ -159,7 +200,10 @@ async fn who_may_run_tasks_and_how_many() {
             ("per_app_tasks = NULL, total_memory_in_mb = 2000", body()),
             ("total_memory_in_mb = NULL, per_process_memory_in_mb = 100", body()),
             ("per_process_memory_in_mb = NULL, log_rate_limit_in_bytes_per_second = 10", body()),
-            ("log_rate_limit_in_bytes_per_second = NULL", json!({ "disk_in_mb": 99_999, "command": "true" })),
+            (
+                "log_rate_limit_in_bytes_per_second = NULL",
+                json!({ "disk_in_mb": 99_999, "command": "true" }),
+            ),
             ("log_rate_limit_in_bytes_per_second = NULL", json!({})),
         ] {
             harness.sql(&format!("UPDATE organization_quotas SET {change}")).await;

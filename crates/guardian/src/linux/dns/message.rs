@@ -50,7 +50,9 @@ pub fn question(query: &[u8]) -> Option<Question> {
 
 /// The address of the longest suffix that fits.
 pub fn decide(overrides: &[(String, Ipv4Addr)], name: &str) -> Option<Ipv4Addr> {
-    let fits = |suffix: &str| name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let fits = |suffix: &str| {
+        name.strip_suffix(suffix).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
     let fitting = overrides.iter().filter(|(suffix, _)| !suffix.is_empty() && fits(suffix));
     fitting.max_by_key(|(suffix, _)| suffix.len()).map(|(_, address)| *address)
 }
@@ -104,7 +106,12 @@ pub fn servers(resolv_conf: &str) -> Vec<SocketAddr> {
         let mut words = line.split_whitespace();
         if words.next() == Some("nameserver") { words.next()?.parse::<IpAddr>().ok() } else { None }
     };
-    resolv_conf.lines().filter_map(address).take(3).map(|address| SocketAddr::new(address, 53)).collect()
+    resolv_conf
+        .lines()
+        .filter_map(address)
+        .take(3)
+        .map(|address| SocketAddr::new(address, 53))
+        .collect()
 }
 
 #[cfg(test)]

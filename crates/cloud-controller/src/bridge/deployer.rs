@@ -1,0 +1,211 @@
+//! Carries deployments out: woken by what changes at Diego, it looks, asks [`super::rollout`] for the next steps, and
+//! takes them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use diego::actual_lrp::State;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::warn;
+
+use super::rollout::{self, Action, Phase, Side, View, Which};
+use crate::Cc;
+use crate::actions::deployments as actions;
+use crate::db::apps::{self, App};
+use crate::db::deployments::{self, CANCELING, Deployment, PAUSED, PREPAUSED};
+use crate::db::processes::Process;
+
+const EVERY: Duration = Duration::from_secs(30);
+/// Diego restarts at once after the first crashes; from here on it waits longer and longer.
+const TOO_MANY_CRASHES: u32 = 3;
+/// Steps that follow from each other without anything happening at Diego are few.
+const STEPS: usize = 16;
+
+/// Runs until the Cloud Controller stops.
+pub async fn follow(cc: Cc) {
+    let mut changes = cc.changes.listen();
+    loop {
+        let mut watched = all(&cc).await;
+        let again = tokio::time::sleep(EVERY);
+        tokio::pin!(again);
+        loop {
+            tokio::select! {
+                () = cc.stop.cancelled() => return,
+                () = cc.rollouts.poked() => break,
+                () = &mut again => break,
+                heard = changes.recv() => match heard {
+                    Ok(process) => {
+                        let Some(deployment) = watched.get(&*process).cloned() else { continue };
+                        if !forward(&cc, &deployment, &mut watched).await {
+                            watched.retain(|_, own| *own != deployment);
+                        }
+                    }
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+}
+
+/// Every deployment under way, by the guids of its processes.
+async fn all(cc: &Cc) -> HashMap<String, String> {
+    let mut watched = HashMap::new();
+    let active = async { deployments::active(&mut *cc.db.read().await?).await };
+    match active.await {
+        Ok(active) => {
+            for deployment in active {
+                forward(cc, &deployment, &mut watched).await;
+            }
+        }
+        Err(error) => warn!(error = %error, "deployments are looked at later"),
+    }
+    watched
+}
+
+/// Takes what steps there are; `false` when the deployment has ended.
+async fn forward(cc: &Cc, guid: &str, watched: &mut HashMap<String, String>) -> bool {
+    match steps(cc, guid).await {
+        Ok(processes) => {
+            let goes_on = !processes.is_empty();
+            watched.extend(processes.into_iter().map(|process| (process, guid.to_owned())));
+            goes_on
+        }
+        Err(error) => {
+            warn!(deployment.guid = guid, error = %format!("{error:#}"), "a deployment goes on later");
+            true
+        }
+    }
+}
+
+/// Answers the processes to watch; none when it has ended.
+async fn steps(cc: &Cc, guid: &str) -> anyhow::Result<Vec<String>> {
+    for _ in 0..STEPS {
+        let Some(look) = look(cc, &mut *cc.db.read().await?, guid).await? else {
+            return Ok(Vec::new());
+        };
+        let watched = look.processes();
+        if !cc.mirror.is_loaded() || rollout::step(&look.view).is_empty() {
+            return Ok(watched);
+        }
+        let mut tx = cc.db.begin().await?;
+        deployments::lock_app(&mut tx, &look.app.guid).await?;
+        // Looked at again under the lock: somebody may have canceled or superseded it.
+        let Some(look) = self::look(cc, &mut tx, guid).await? else { return Ok(Vec::new()) };
+        for action in rollout::step(&look.view) {
+            act(cc, &mut tx, &look, action)
+                .await
+                .map_err(|error| anyhow::anyhow!("{action:?}: {error}"))?;
+        }
+        tx.commit().await?;
+        cc.nsync.poke();
+        cc.changes.tell(guid);
+    }
+    Ok(look(cc, &mut *cc.db.read().await?, guid)
+        .await?
+        .map(|look| look.processes())
+        .unwrap_or_default())
+}
+
+struct Look {
+    deployment: Deployment,
+    app: App,
+    new: Option<Process>,
+    old: Vec<Process>,
+    view: View,
+}
+
+impl Look {
+    fn processes(&self) -> Vec<String> {
+        self.new.iter().chain(&self.old).map(|process| process.guid.clone()).collect()
+    }
+}
+
+/// `None` when it has ended or is gone.
+async fn look(
+    cc: &Cc,
+    connection: &mut sql::Connection,
+    guid: &str,
+) -> anyhow::Result<Option<Look>> {
+    let found = deployments::find(connection, guid).await?.filter(Deployment::is_active);
+    let Some(deployment) = found else { return Ok(None) };
+    let Some(app) = apps::find(connection, &deployment.app_guid).await? else { return Ok(None) };
+    let (new, old): (Vec<Process>, Vec<Process>) = actions::webs(connection, &app.guid)
+        .await?
+        .into_iter()
+        .partition(|process| Some(&process.guid) == deployment.web_process_guid.as_ref());
+    let new = new.into_iter().next();
+    let sides: Vec<Side> = old.iter().map(|process| side(cc, process)).collect();
+    let phase = match (deployment.state.as_str(), &new) {
+        (CANCELING, _) | (_, None) => Phase::Canceling,
+        (PAUSED, _) => Phase::Paused,
+        (PREPAUSED, _) => Phase::Deploying { pause_at: Some(deployment.pause_at()) },
+        _ => Phase::Deploying { pause_at: None },
+    };
+    let wanted = match phase {
+        _ if !app.is_started() => 0,
+        Phase::Canceling => deployment.original_web_instances,
+        _ => deployment.wanted(),
+    };
+    let view = View {
+        phase,
+        wanted,
+        max_in_flight: deployment.max_in_flight().max(1),
+        new: new.as_ref().map(|process| side(cc, process)).unwrap_or_default(),
+        back_to: sides.iter().rposition(|side| !side.routable.is_empty()).unwrap_or(0),
+        old: sides,
+    };
+    Ok(Some(Look { deployment, app, new, old, view }))
+}
+
+fn side(cc: &Cc, process: &Process) -> Side {
+    let lrps = cc.mirror.instances(&process.lrp_guid());
+    let wanted = lrps.iter().filter(|lrp| i64::from(lrp.key.index) < process.instances);
+    let mut side = Side { instances: process.instances, ..Side::default() };
+    for lrp in wanted {
+        match &lrp.state {
+            State::Running { routable: true, .. } => {
+                side.routable.insert(lrp.key.index.into());
+            }
+            State::Crashed if lrp.crash_count >= TOO_MANY_CRASHES => side.hopeless = true,
+            _ => {}
+        }
+    }
+    side
+}
+
+async fn act(
+    cc: &Cc,
+    tx: &mut sql::Connection,
+    look: &Look,
+    action: Action,
+) -> crate::errors::ApiResult<()> {
+    let Look { deployment, app, new, old, view } = look;
+    match action {
+        Action::Scale(which, instances) => {
+            let process = match which {
+                Which::New => new.as_ref(),
+                Which::Old(at) => old.get(at),
+            };
+            if let Some(process) = process {
+                actions::resize(cc, tx, process, instances).await?;
+            }
+            if which == Which::New {
+                let set = vec![("last_healthy_at", cc.now().into())];
+                crate::db::update(tx, "deployments", &deployment.guid, set).await?;
+            }
+            Ok(())
+        }
+        Action::Pause => Ok(deployments::advance(tx, cc.now(), &deployment.guid, PAUSED).await?),
+        Action::Cancel => {
+            let set = vec![("error", "the new instances crash".into())];
+            crate::db::update(tx, "deployments", &deployment.guid, set).await?;
+            Ok(deployments::advance(tx, cc.now(), &deployment.guid, CANCELING).await?)
+        }
+        Action::Deployed => actions::finish_deployed(cc, tx, deployment, app).await,
+        Action::Canceled => {
+            let back = old.get(view.back_to).map(|process| process.guid.as_str());
+            actions::finish_canceled(cc, tx, deployment, app, back).await
+        }
+    }
+}
