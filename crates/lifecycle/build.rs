@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn main() {
-    let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("buildpacks");
+    let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"))
+        .join("buildpacks");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     walk(&root, &mut files);
@@ -13,7 +14,8 @@ fn main() {
     let mut text = String::from("&[\n");
     for file in files {
         let name = file.strip_prefix(&root).expect("found below it").display().to_string();
-        writeln!(text, "    ({name:?}, include_bytes!({:?})),", file.display().to_string()).expect("memory is enough");
+        writeln!(text, "    ({name:?}, include_bytes!({:?})),", file.display().to_string())
+            .expect("memory is enough");
     }
     text.push_str("]\n");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("files.rs");

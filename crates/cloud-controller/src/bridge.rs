@@ -43,9 +43,8 @@ pub fn start(cc: &Cc) {
         lane("builds", EVERY, Poke::default()).drive(async move || staging::sweep(&own).await),
     );
     let own = cc.clone();
-    cc.tasks.spawn(
-        lane("tasks", EVERY, Poke::default()).drive(async move || tasks::sweep(&own).await),
-    );
+    cc.tasks
+        .spawn(lane("tasks", EVERY, Poke::default()).drive(async move || tasks::sweep(&own).await));
     let own = cc.clone();
     cc.tasks.spawn(
         lane("tidy", TIDY, Poke::default()).drive(async move || actions::tidy::run(&own).await),

@@ -125,7 +125,8 @@ impl Sql {
 
     /// How many rows were touched.
     pub async fn run(self, connection: &mut Connection) -> Result<u64> {
-        let done = bind(sqlx::query(AssertSqlSafe(self.text)), self.args).execute(connection).await?;
+        let done =
+            bind(sqlx::query(AssertSqlSafe(self.text)), self.args).execute(connection).await?;
         Ok(done.rows_affected())
     }
 }
@@ -143,7 +144,11 @@ pub fn query(text: &str, args: impl IntoIterator<Item = Arg>) -> Sql {
 }
 
 /// `INSERT INTO table (…) VALUES (…)`.
-pub async fn insert(connection: &mut Connection, table: &str, columns: Vec<(&str, Arg)>) -> Result<()> {
+pub async fn insert(
+    connection: &mut Connection,
+    table: &str,
+    columns: Vec<(&str, Arg)>,
+) -> Result<()> {
     let names = columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let values = sql::placeholders(1, columns.len());
     let text = format!("INSERT INTO {table} ({names}) VALUES ({values})");
@@ -151,19 +156,30 @@ pub async fn insert(connection: &mut Connection, table: &str, columns: Vec<(&str
 }
 
 /// `UPDATE table SET … WHERE guid = …`; touches nothing when there is nothing to set.
-pub async fn update(connection: &mut Connection, table: &str, guid: &str, columns: Vec<(&str, Arg)>) -> Result<()> {
+pub async fn update(
+    connection: &mut Connection,
+    table: &str,
+    guid: &str,
+    columns: Vec<(&str, Arg)>,
+) -> Result<()> {
     if columns.is_empty() {
         return Ok(());
     }
     let mut sql = Sql::default();
-    let sets: Vec<String> = columns.into_iter().map(|(name, arg)| format!("{name} = {}", sql.arg(arg))).collect();
+    let sets: Vec<String> =
+        columns.into_iter().map(|(name, arg)| format!("{name} = {}", sql.arg(arg))).collect();
     let guid = sql.arg(guid);
     sql.push(&format!("UPDATE {table} SET {} WHERE guid = {guid}", sets.join(", ")));
     sql.run(connection).await.map(drop)
 }
 
 /// `DELETE FROM table WHERE column = value`.
-pub async fn delete(connection: &mut Connection, table: &str, column: &str, value: &str) -> Result<u64> {
+pub async fn delete(
+    connection: &mut Connection,
+    table: &str,
+    column: &str,
+    value: &str,
+) -> Result<u64> {
     query(&format!("DELETE FROM {table} WHERE {column} = $1"), [value.into()]).run(connection).await
 }
 
@@ -216,5 +232,6 @@ impl Columns for Row {
 }
 
 fn decoded<T: serde::de::DeserializeOwned>(column: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|source| Error::ColumnDecode { index: column.to_owned(), source: source.into() })
+    serde_json::from_str(text)
+        .map_err(|source| Error::ColumnDecode { index: column.to_owned(), source: source.into() })
 }

@@ -69,7 +69,6 @@ pub(crate) fn usage(now: &Sample, before: Option<&Sample>) -> Usage {
     }
 }
 
-/// 100 = one core all the time since the last sample.
 fn over(now: &Sample, quotas: Quotas) -> bool {
     as_f64(now.metrics.cpu_nanos) > entitlement(now, quotas)
 }
@@ -88,12 +87,15 @@ pub(crate) struct Spike {
 
 fn spiking(last: Option<Spike>, now: Timestamp, over: bool) -> Option<Spike> {
     match (last, over) {
-        (None | Some(Spike { ended: Some(_), .. }), true) => Some(Spike { began: now, ended: None }),
+        (None | Some(Spike { ended: Some(_), .. }), true) => {
+            Some(Spike { began: now, ended: None })
+        }
         (Some(Spike { began, ended: None }), false) => Some(Spike { began, ended: Some(now) }),
         (same, _) => same,
     }
 }
 
+/// 100 = one core all the time since the last sample.
 fn cpu_percent(now: &Sample, before: Option<&Sample>) -> f64 {
     before
         .map_or(0.0, |before| 100.0 * ratio(spent(now, before), now.at.since(before.at).as_nanos()))
@@ -108,7 +110,14 @@ fn ratio(part: u128, whole: u128) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn send(scene: &Scene, source: &Source, now: &Sample, before: Option<&Sample>, quotas: Quotas) {
+fn send(
+    scene: &Scene,
+    source: &Source,
+    now: &Sample,
+    before: Option<&Sample>,
+    quotas: Quotas,
+    spike: Option<Spike>,
+) {
     let sink = scene.log.sink();
     let envelope = |message| Envelope {
         timestamp: now.at,
@@ -207,10 +216,15 @@ mod tests {
         let mut told = vec![];
         for (secs, over) in [(1, false), (2, true), (3, true), (4, false), (5, false), (6, true)] {
             spike = spiking(spike, at(secs), over);
-            told.push(spike.map(|one: Spike| (one.began.as_secs(), one.ended.map(Timestamp::as_secs))));
+            told.push(
+                spike.map(|one: Spike| (one.began.as_secs(), one.ended.map(Timestamp::as_secs))),
+            );
         }
         let first = Some((2, None));
-        assert_eq!(told, [None, first, first, Some((2, Some(4))), Some((2, Some(4))), Some((6, None))]);
+        assert_eq!(
+            told,
+            [None, first, first, Some((2, Some(4))), Some((2, Some(4))), Some((6, None))]
+        );
         let quotas = Quotas { memory_bytes: 0, disk_bytes: 0, entitled_cores: 0.5 };
         assert!(over(&sample(10, 6), quotas) && !over(&sample(10, 4), quotas));
     }

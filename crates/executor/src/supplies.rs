@@ -62,13 +62,14 @@ impl Supplies {
 
     async fn dependency(&self, wanted: &CachedDependency) -> anyhow::Result<PathBuf> {
         let checksum = Checksum::parse(&wanted.checksum_algorithm, &wanted.checksum_value)?;
-        if let Some(layer) = checksum.as_ref().and_then(|checksum| self.held(checksum, &wanted.to)) {
+        if let Some(layer) = checksum.as_ref().and_then(|checksum| self.held(checksum, &wanted.to))
+        {
             return Ok(layer);
         }
         let key = if wanted.cache_key.is_empty() { &wanted.from } else { &wanted.cache_key };
         let archive = self.transfers.cache.fetch(&wanted.from, key, checksum.as_ref()).await;
-        let archive =
-            archive.with_context(|| format!("downloading {}", title(&wanted.name, "a dependency")))?;
+        let archive = archive
+            .with_context(|| format!("downloading {}", title(&wanted.name, "a dependency")))?;
         let _turn = self.flights.turn(&format!("{} {}", archive.sha256, wanted.to)).await;
         match self.images.held(&archive.sha256, &wanted.to) {
             Some(layer) => Ok(layer),

@@ -31,7 +31,9 @@ pub enum BuildError {
     Release(String),
     #[error("Failed to run all supply scripts: {0}")]
     Supply(String),
-    #[error("Error: one of the buildpacks chosen to supply dependencies does not support multi-buildpack apps")]
+    #[error(
+        "Error: one of the buildpacks chosen to supply dependencies does not support multi-buildpack apps"
+    )]
     NoSupply,
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -53,7 +55,8 @@ impl BuildError {
 const COMPILES_ALONE: &str = "Warning: the last buildpack is not compatible with multi-buildpack apps and cannot make use of any dependencies supplied by the buildpacks specified before it";
 
 pub fn main(arguments: &[String]) -> ExitCode {
-    let built = Settings::read(arguments).map_err(BuildError::from).and_then(|settings| build(&settings));
+    let built =
+        Settings::read(arguments).map_err(BuildError::from).and_then(|settings| build(&settings));
     match built {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -122,7 +125,9 @@ impl<'a> Stage<'a> {
     fn detect(&self) -> Result<Chosen, BuildError> {
         for key in &self.settings.order {
             let found = buildpack::find(self.settings, key);
-            let Some(buildpack) = found.map_err(|error| eprintln!("{error:#}")).ok() else { continue };
+            let Some(buildpack) = found.map_err(|error| eprintln!("{error:#}")).ok() else {
+                continue;
+            };
             match buildpack.is_executable("detect") {
                 Ok(true) => {}
                 Ok(false) => println!("WARNING: buildpack script '/bin/detect' is not executable"),
@@ -135,7 +140,10 @@ impl<'a> Stage<'a> {
             let output = command.arg(&self.settings.build_dir).stderr(Stdio::inherit()).output();
             if let Some(output) = output.ok().filter(|output| output.status.success()) {
                 let detected = String::from_utf8_lossy(&output.stdout);
-                return Ok(Chosen { buildpack, detected: detected.trim_end_matches(['\r', '\n']).to_owned() });
+                return Ok(Chosen {
+                    buildpack,
+                    detected: detected.trim_end_matches(['\r', '\n']).to_owned(),
+                });
             }
         }
         Err(BuildError::Detect)
@@ -148,7 +156,8 @@ impl<'a> Stage<'a> {
             BuildError::Supply(format!("{error:#}"))
         };
         let find = |key: &String| buildpack::find(self.settings, key).map_err(reason);
-        let supplying = self.settings.supplying().iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let supplying =
+            self.settings.supplying().iter().map(find).collect::<Result<Vec<_>, _>>()?;
         if supplying.iter().any(|buildpack| !buildpack.has("supply")) {
             return Err(BuildError::NoSupply);
         }
@@ -163,7 +172,11 @@ impl<'a> Stage<'a> {
 
     fn run_supply(&self, buildpack: &Buildpack, cache: &Path, index: usize) -> Result<(), String> {
         let mut command = buildpack.script("supply");
-        run(command.arg(&self.settings.build_dir).arg(cache).arg(&self.deps).arg(self.settings.index(index)))
+        run(command
+            .arg(&self.settings.build_dir)
+            .arg(cache)
+            .arg(&self.deps)
+            .arg(self.settings.index(index)))
     }
 
     /// Runs the last buildpack and gathers what may be started.
@@ -191,20 +204,30 @@ impl<'a> Stage<'a> {
                 supplied.map_err(|why| format!("Failed to run all supply scripts: {why}"))?;
             }
             let mut command = buildpack.script("finalize");
-            command.arg(&settings.build_dir).arg(&cache).arg(&self.deps).arg(settings.index(last)).arg(&self.profile);
-            return run(&mut command).map_err(|why| format!("Failed to run finalize script: {why}"));
+            command
+                .arg(&settings.build_dir)
+                .arg(&cache)
+                .arg(&self.deps)
+                .arg(settings.index(last))
+                .arg(&self.profile);
+            return run(&mut command)
+                .map_err(|why| format!("Failed to run finalize script: {why}"));
         }
         if last > 0 {
             eprintln!("{COMPILES_ALONE}");
         }
-        fs::remove_dir_all(self.deps.join(settings.index(last))).map_err(|error| error.to_string())?;
+        fs::remove_dir_all(self.deps.join(settings.index(last)))
+            .map_err(|error| error.to_string())?;
         run(buildpack.script("compile").arg(&settings.build_dir).arg(&cache))
     }
 
     /// A buildpack's `launch.yml`, which older ones look for under the index without its zeros.
     fn launch_of(&self, index: usize) -> Result<Option<Launch>> {
         let folders = [self.settings.index(index), index.to_string()];
-        let found = folders.iter().map(|folder| self.deps.join(folder).join("launch.yml")).find(|path| path.exists());
+        let found = folders
+            .iter()
+            .map(|folder| self.deps.join(folder).join("launch.yml"))
+            .find(|path| path.exists());
         found.map(|path| launch::read(&path)).transpose()
     }
 
@@ -223,7 +246,10 @@ impl<'a> Stage<'a> {
             false => std::slice::from_ref(&chosen.buildpack.key),
         };
         let read = |(index, key): (usize, &String)| {
-            BuildpackMetadata::read(key, &self.deps.join(self.settings.index(index)).join("config.yml"))
+            BuildpackMetadata::read(
+                key,
+                &self.deps.join(self.settings.index(index)).join("config.yml"),
+            )
         };
         let mut all: Vec<_> = keys.iter().enumerate().map(read).collect();
         if let Some(last) = all.last_mut().filter(|last| last.name.is_empty()) {
@@ -255,7 +281,11 @@ impl<'a> Stage<'a> {
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
-    ended(command.status().map_err(|error| format!("{}: {error}", Path::new(command.get_program()).display()))?)
+    ended(
+        command
+            .status()
+            .map_err(|error| format!("{}: {error}", Path::new(command.get_program()).display()))?,
+    )
 }
 
 /// In the words that users of Cloud Foundry search for.

@@ -34,7 +34,11 @@ pub struct SystemBuildpack {
 
 /// All of them, in [`NAMES`]' order. The same version always gives the same bytes.
 pub fn system_buildpacks() -> Vec<SystemBuildpack> {
-    let pack = |name| SystemBuildpack { name, filename: format!("{name}-v{VERSION}.zip"), zip: pack(name) };
+    let pack = |name| SystemBuildpack {
+        name,
+        filename: format!("{name}-v{VERSION}.zip"),
+        zip: pack(name),
+    };
     NAMES.into_iter().map(pack).collect()
 }
 
@@ -50,7 +54,9 @@ fn pack(name: &str) -> Vec<u8> {
             .compression_method(CompressionMethod::Deflated)
             .last_modified_time(zip::DateTime::default())
             .unix_permissions(mode);
-        zip.start_file(path, options).and_then(|()| Ok(zip.write_all(bytes)?)).expect("memory takes every write");
+        zip.start_file(path, options)
+            .and_then(|()| Ok(zip.write_all(bytes)?))
+            .expect("memory takes every write");
     }
     zip.finish().expect("memory takes every write").into_inner()
 }
@@ -71,7 +77,9 @@ mod tests {
         for buildpack in system_buildpacks() {
             let mut archive = zip::ZipArchive::new(Cursor::new(&buildpack.zip)).unwrap();
             for script in ["bin/detect", "bin/finalize", "bin/release"] {
-                let file = archive.by_name(script).unwrap_or_else(|_| panic!("{} {script}", buildpack.name));
+                let file = archive
+                    .by_name(script)
+                    .unwrap_or_else(|_| panic!("{} {script}", buildpack.name));
                 assert_eq!(file.unix_mode().unwrap() & 0o777, 0o755);
             }
             let mut version = String::new();

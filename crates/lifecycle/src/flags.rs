@@ -18,7 +18,9 @@ impl Flags {
         let mut flags = Flags::default();
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
-            let Some(flag) = word.strip_prefix('-').map(|flag| flag.strip_prefix('-').unwrap_or(flag)) else {
+            let Some(flag) =
+                word.strip_prefix('-').map(|flag| flag.strip_prefix('-').unwrap_or(flag))
+            else {
                 flags.rest.push(word.clone());
                 break;
             };
@@ -32,9 +34,10 @@ impl Flags {
             let value = match value {
                 Some(value) if names.contains(&name) || switches.contains(&name) => value,
                 None if switches.contains(&name) => "true".to_owned(),
-                None if names.contains(&name) => {
-                    words.next().with_context(|| format!("flag needs an argument: -{name}"))?.clone()
-                }
+                None if names.contains(&name) => words
+                    .next()
+                    .with_context(|| format!("flag needs an argument: -{name}"))?
+                    .clone(),
                 _ => bail!("flag provided but not defined: -{name}"),
             };
             flags.values.insert(name.to_owned(), value);
@@ -58,7 +61,9 @@ impl Flags {
     pub fn duration(&self, name: &str, default: Duration) -> Result<Duration> {
         match self.get(name) {
             None => Ok(default),
-            Some(text) => duration(text).with_context(|| format!("invalid value {text:?} for flag -{name}")),
+            Some(text) => {
+                duration(text).with_context(|| format!("invalid value {text:?} for flag -{name}"))
+            }
         }
     }
 }
@@ -70,7 +75,9 @@ pub fn duration(text: &str) -> Result<Duration> {
     }
     let (mut rest, mut seconds) = (text, 0.0);
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').context("a number needs a unit")?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .context("a number needs a unit")?;
         let number: f64 = rest[..digits].parse().context("a unit needs a number")?;
         let after = &rest[digits..];
         let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
@@ -112,7 +119,10 @@ mod tests {
 
     #[test]
     fn unknown_and_incomplete_flags_are_refused() {
-        assert_eq!(parse(&["-nope"]).unwrap_err().to_string(), "flag provided but not defined: -nope");
+        assert_eq!(
+            parse(&["-nope"]).unwrap_err().to_string(),
+            "flag provided but not defined: -nope"
+        );
         assert_eq!(parse(&["-port"]).unwrap_err().to_string(), "flag needs an argument: -port");
     }
 

@@ -64,22 +64,38 @@ impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unhealthy::NoInterface => f.write_str("failure to find suitable interface"),
-            Unhealthy::TcpRefused { address, why } => write!(f, "failed to make TCP connection to {address}: {why}"),
+            Unhealthy::TcpRefused { address, why } => {
+                write!(f, "failed to make TCP connection to {address}: {why}")
+            }
             Unhealthy::TcpTimeout { address, after } => {
                 let seconds = after.as_secs_f64();
-                write!(f, "failed to make TCP connection to {address}: timed out after {seconds:.2} seconds")
+                write!(
+                    f,
+                    "failed to make TCP connection to {address}: timed out after {seconds:.2} seconds"
+                )
             }
             Unhealthy::HttpRefused { uri, port } => {
-                write!(f, "failed to make HTTP request to '{uri}' on port {port}: connection refused")
+                write!(
+                    f,
+                    "failed to make HTTP request to '{uri}' on port {port}: connection refused"
+                )
             }
             Unhealthy::HttpTimeout { uri, port, after } => {
                 let seconds = after.as_secs_f64();
-                write!(f, "failed to make HTTP request to '{uri}' on port {port}: timed out after {seconds:.2} seconds")
+                write!(
+                    f,
+                    "failed to make HTTP request to '{uri}' on port {port}: timed out after {seconds:.2} seconds"
+                )
             }
-            Unhealthy::BadUri { uri, port } => write!(f, "failed to create an HTTP request to '{uri}' on port {port}"),
+            Unhealthy::BadUri { uri, port } => {
+                write!(f, "failed to create an HTTP request to '{uri}' on port {port}")
+            }
             Unhealthy::BadStatus { uri, port, status, took } => {
                 let millis = took.as_millis();
-                write!(f, "failed to make HTTP request to '{uri}' on port {port}: received status code {status} in {millis}ms")
+                write!(
+                    f,
+                    "failed to make HTTP request to '{uri}' on port {port}: received status code {status} in {millis}ms"
+                )
             }
         }
     }
@@ -95,7 +111,9 @@ impl Check {
     fn connect(&self, address: SocketAddr) -> Result<(), Unhealthy> {
         match TcpStream::connect_timeout(&address, self.timeout) {
             Ok(_) => Ok(()),
-            Err(error) if is_timeout(&error) => Err(Unhealthy::TcpTimeout { address, after: self.timeout }),
+            Err(error) if is_timeout(&error) => {
+                Err(Unhealthy::TcpTimeout { address, after: self.timeout })
+            }
             Err(error) => Err(Unhealthy::TcpRefused { address, why: error.to_string() }),
         }
     }
@@ -120,7 +138,12 @@ impl Check {
                 Answer { status: 200, .. } => return Ok(()),
                 Answer { status: 301 | 302 | 303 | 307 | 308, location: Some(next) } => uri = next,
                 Answer { status, .. } => {
-                    return Err(Unhealthy::BadStatus { uri: self.uri.clone(), port, status, took: started.elapsed() });
+                    return Err(Unhealthy::BadStatus {
+                        uri: self.uri.clone(),
+                        port,
+                        status,
+                        took: started.elapsed(),
+                    });
                 }
             }
         }
@@ -206,7 +229,8 @@ fn parse(head: &str, address: SocketAddr) -> Option<Answer> {
 fn own_address(root: &Root) -> Option<IpAddr> {
     let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let mut v4 = all.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()));
-    let found = v4.find(|ip| !ip.is_loopback()).or(root.is_plain_process().then_some(Ipv4Addr::LOCALHOST));
+    let found =
+        v4.find(|ip| !ip.is_loopback()).or(root.is_plain_process().then_some(Ipv4Addr::LOCALHOST));
     found.map(IpAddr::V4)
 }
 
@@ -229,9 +253,13 @@ fn read(arguments: &[String]) -> Result<(Check, Mode)> {
         timeout,
     };
     let interval = |name: &str| flags.duration(name, Duration::ZERO);
-    let within = Some(flags.duration("startup-timeout", Duration::from_secs(60))?).filter(|span| !span.is_zero());
+    let within = Some(flags.duration("startup-timeout", Duration::from_secs(60))?)
+        .filter(|span| !span.is_zero());
     let modes = [
-        (interval("startup-interval")?, Mode::UntilHealthy { every: interval("startup-interval")?, within }),
+        (
+            interval("startup-interval")?,
+            Mode::UntilHealthy { every: interval("startup-interval")?, within },
+        ),
         (
             interval("liveness-interval")?,
             Mode::UntilUnhealthy { every: interval("liveness-interval")?, name: "Liveness" },
@@ -245,11 +273,15 @@ fn read(arguments: &[String]) -> Result<(Check, Mode)> {
             Mode::UntilHealthy { every: interval("until-ready-interval")?, within: None },
         ),
     ];
-    let mode = modes.into_iter().find(|(every, _)| !every.is_zero()).map_or(Mode::Once, |(_, mode)| mode);
+    let mode =
+        modes.into_iter().find(|(every, _)| !every.is_zero()).map_or(Mode::Once, |(_, mode)| mode);
     Ok((check, mode))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program without a runtime, whose interval is its purpose")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a program without a runtime, whose interval is its purpose"
+)]
 fn pause(span: Duration) {
     std::thread::sleep(span);
 }
@@ -276,7 +308,9 @@ pub fn main(arguments: &[String]) -> ExitCode {
                     _ if outcome.is_ok() => break (outcome, String::new()),
                     Some(within) if started.elapsed() + every >= within => {
                         pause(within.saturating_sub(started.elapsed()));
-                        let said = format!("Timed out after {within:?} ({attempts} attempts) waiting for startup check to succeed: ");
+                        let said = format!(
+                            "Timed out after {within:?} ({attempts} attempts) waiting for startup check to succeed: "
+                        );
                         break (outcome, said);
                     }
                     _ => pause(every),
@@ -307,7 +341,8 @@ mod tests {
     use super::*;
 
     fn check(port: u16, uri: &str) -> Result<(), Unhealthy> {
-        Check { port, uri: uri.into(), timeout: Duration::from_millis(300) }.ask(Ipv4Addr::LOCALHOST.into())
+        Check { port, uri: uri.into(), timeout: Duration::from_millis(300) }
+            .ask(Ipv4Addr::LOCALHOST.into())
     }
 
     /// Answers each connection in turn with the next text.
@@ -319,7 +354,10 @@ mod tests {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut request = [0; 1024];
                 let n = stream.read(&mut request).unwrap();
-                assert!(String::from_utf8_lossy(&request[..n]).contains("User-Agent: diego-healthcheck\r\n"));
+                assert!(
+                    String::from_utf8_lossy(&request[..n])
+                        .contains("User-Agent: diego-healthcheck\r\n")
+                );
                 stream.write_all(answer.as_bytes()).unwrap();
             }
         });
@@ -349,7 +387,8 @@ mod tests {
 
     #[test]
     fn redirects_are_followed_inside_the_app_only() {
-        let inside = serve(&["HTTP/1.1 302 Found\r\nLocation: /in\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]);
+        let inside =
+            serve(&["HTTP/1.1 302 Found\r\nLocation: /in\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]);
         assert_eq!(check(inside, "/"), Ok(()));
         let outside = serve(&["HTTP/1.1 302 Found\r\nlocation: https://example.com/\r\n\r\n"]);
         assert_eq!(check(outside, "/").unwrap_err().code(), 6);

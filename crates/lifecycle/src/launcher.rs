@@ -56,7 +56,8 @@ fn launch(root: &Root, folder: &Path, command: &str) -> Result<std::convert::Inf
     if command.is_empty() {
         bail!("no start command specified or detected in droplet");
     }
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     let prefix = info.config.map(|config| config.entrypoint_prefix).unwrap_or_default();
     let error = Command::new("/bin/bash")
         .arg("-c")
@@ -72,23 +73,31 @@ fn launch(root: &Root, folder: &Path, command: &str) -> Result<std::convert::Inf
 
 /// The caller means its working directory, else the home of the container's user.
 fn app_folder(root: &Root, folder: &Path) -> Result<PathBuf> {
-    let here = std::env::current_dir().context("finding the working directory")?.join(root.path(folder));
+    let here =
+        std::env::current_dir().context("finding the working directory")?.join(root.path(folder));
     let home = root.path("/home/vcap").join(folder);
-    [here, home].into_iter().find(|app| app.is_dir()).with_context(|| format!("no app folder {}", folder.display()))
+    [here, home]
+        .into_iter()
+        .find(|app| app.is_dir())
+        .with_context(|| format!("no app folder {}", folder.display()))
 }
 
 fn staging_info(app: &Path) -> Result<StagingInfo> {
     let path = app.with_file_name(StagingInfo::FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim().is_empty() => Ok(StagingInfo::default()),
-        Ok(text) => serde_norway::from_str(&text).with_context(|| format!("invalid staging info {}", path.display())),
+        Ok(text) => serde_norway::from_str(&text)
+            .with_context(|| format!("invalid staging info {}", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(StagingInfo::default()),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
 }
 
 /// Pure: what the app sees of `variables`, with what the contract promises on top.
-fn environment(mut variables: BTreeMap<String, OsString>, app: &Path) -> BTreeMap<String, OsString> {
+fn environment(
+    mut variables: BTreeMap<String, OsString>,
+    app: &Path,
+) -> BTreeMap<String, OsString> {
     let text = |variables: &BTreeMap<String, OsString>, name: &str| {
         variables.get(name).and_then(|value| value.to_str()).unwrap_or_default().to_owned()
     };
@@ -139,7 +148,8 @@ mod tests {
         let given = [("HOME", "/home/vcap"), ("VCAP_PLATFORM_OPTIONS", "{}"), ("KEPT", "yes")];
         let given = given.map(|(name, value)| (name.to_owned(), OsString::from(value))).into();
         let variables = environment(given, Path::new("/home/vcap/app"));
-        let shown: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={}", value.display())).collect();
+        let shown: Vec<String> =
+            variables.iter().map(|(name, value)| format!("{name}={}", value.display())).collect();
         let want = "DEPS_DIR=/home/vcap/deps HOME=/home/vcap/app KEPT=yes PWD=/home/vcap/app TMPDIR=/home/vcap/tmp";
         assert_eq!(shown.join(" "), want);
     }

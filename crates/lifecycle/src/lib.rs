@@ -1,8 +1,8 @@
 //! What runs inside containers (builder, launcher, health check, static file server) and the buildpacks that come
 //! with the platform. This crate knows the buildpack contract and nothing of how containers are made.
 
-pub mod buildpacks;
 pub mod builder;
+pub mod buildpacks;
 pub mod flags;
 pub mod healthcheck;
 pub mod launcher;

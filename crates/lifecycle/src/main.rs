@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use lifecycle::{PROGRAMS, builder, healthcheck, launcher, staticfile};
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let called = arguments.first().and_then(|name| Path::new(name).file_name()?.to_str().map(str::to_owned));
+    let mut arguments: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let called =
+        arguments.first().and_then(|name| Path::new(name).file_name()?.to_str().map(str::to_owned));
     let program = match called {
         Some(name) if PROGRAMS.contains(&name.as_str()) => name,
         _ if arguments.len() > 1 => {

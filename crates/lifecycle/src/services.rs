@@ -6,15 +6,17 @@ use serde_json::Value;
 pub fn database_url(vcap_services: &str) -> Option<String> {
     let services: Value = serde_json::from_str(vcap_services).ok()?;
     let bindings = services.as_object()?.values().filter_map(Value::as_array).flatten();
-    bindings.filter_map(|binding| binding.get("credentials")?.get("uri")?.as_str()).find_map(|uri| {
-        let (scheme, rest) = uri.split_once(':')?;
-        let scheme = match scheme {
-            "mysql" | "mysql2" => "mysql2",
-            "postgres" | "postgresql" => "postgres",
-            _ => return None,
-        };
-        Some(format!("{scheme}:{rest}"))
-    })
+    bindings.filter_map(|binding| binding.get("credentials")?.get("uri")?.as_str()).find_map(
+        |uri| {
+            let (scheme, rest) = uri.split_once(':')?;
+            let scheme = match scheme {
+                "mysql" | "mysql2" => "mysql2",
+                "postgres" | "postgresql" => "postgres",
+                _ => return None,
+            };
+            Some(format!("{scheme}:{rest}"))
+        },
+    )
 }
 
 /// `VCAP_APPLICATION` with what only the instance knows; text that is no JSON object stays away.

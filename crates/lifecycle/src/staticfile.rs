@@ -38,7 +38,10 @@ const GRACE: Duration = Duration::from_secs(8);
 /// `staticfile APP_FOLDER [ADDRESS]`: serves `APP_FOLDER/public` on `$PORT`.
 pub fn main(arguments: &[String]) -> ExitCode {
     let served = read(arguments).and_then(|(site, address)| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting")?;
         LocalSet::new().block_on(&runtime, serve(Rc::new(site), address))
     });
     match served {
@@ -60,11 +63,16 @@ fn read(arguments: &[String]) -> Result<(Site, SocketAddr)> {
 }
 
 async fn serve(site: Rc<Site>, address: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let (stop, stopping) = watch::channel(false);
     let free = Arc::new(Semaphore::new(CONNECTIONS));
-    say(&format!("serving {} on port {}", site.root.display(), listener.local_addr().map_or(0, |own| own.port())));
+    say(&format!(
+        "serving {} on port {}",
+        site.root.display(),
+        listener.local_addr().map_or(0, |own| own.port())
+    ));
     loop {
         let accept = async {
             let permit = free.clone().acquire_owned().await.expect("nobody closes the semaphore");
@@ -119,7 +127,9 @@ fn now() -> SystemTime {
 
 fn logged(site: &Site, request: &Request<Incoming>) -> Response<Body> {
     let response = answer::answer(site, request.method(), request.uri(), request.headers());
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let header = |name: &str| {
+        request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("-")
+    };
     let (method, uri, version) = (request.method(), request.uri(), request.version());
     let line = format!(
         "{} - {} - [{}] \"{method} {uri} {version:?}\" {} {}",

@@ -82,6 +82,8 @@ impl Rep {
                 }
                 starting
             });
+            // What an earlier life left is told at once, whatever the brain knows of it.
+            self.poke_all();
             let executor = self.executor.clone();
             tokio::join!(
                 executor.serve(stop.clone()),
@@ -151,13 +153,22 @@ impl Rep {
     }
 
     async fn keep_compared(self: Arc<Self>, stop: CancellationToken) {
+        let timings = self.config.timings.clone();
+        let mut backoff = Backoff::new(timings.first_retry, timings.reconcile);
         loop {
-            if let Err(error) = self.compare().await {
-                warn!(cell.id = %self.config.cell_id, error = %format!("{error:#}"), "left for the next comparison");
-            }
+            let wait = match self.compare().await {
+                Ok(()) => {
+                    backoff.reset();
+                    timings.reconcile
+                }
+                Err(error) => {
+                    warn!(cell.id = %self.config.cell_id, error = %format!("{error:#}"), "left for the next comparison");
+                    backoff.step()
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(self.config.timings.reconcile) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }

@@ -36,6 +36,17 @@ pub(crate) fn lrp_view(
     }
 }
 
+/// The record that decides over a container: its own of whatever presence, or else the ordinary one.
+fn judge<'a>(
+    records: &'a [ActualLrp],
+    key: &LrpKey,
+    instance: &InstanceGuid,
+) -> Option<&'a ActualLrp> {
+    let own = |lrp: &&ActualLrp| lrp.instance().is_some_and(|by| by.instance_guid == *instance);
+    let of_key = || records.iter().filter(|lrp| lrp.key == *key);
+    of_key().find(own).or_else(|| of_key().find(|lrp| lrp.presence == Presence::Ordinary))
+}
+
 pub(crate) fn task_view(record: Option<&Task>, cell: &CellId) -> task::View {
     match record.map(|record| &record.state) {
         None => task::View::None,
@@ -81,13 +92,8 @@ impl Rep {
             };
             records.extend(self.bbs.actual_lrps(&filter).await?);
         }
-        let ordinary: HashMap<&LrpKey, &ActualLrp> = records
-            .iter()
-            .filter(|record| record.presence == Presence::Ordinary)
-            .map(|record| (&record.key, record))
-            .collect();
         for (instance, key) in &held {
-            let view = lrp_view(ordinary.get(key).copied(), &self.config.cell_id, instance);
+            let view = lrp_view(judge(&records, key, instance), &self.config.cell_id, instance);
             self.note(&handle(instance), Seen::Lrp(view));
         }
         Ok(())
@@ -194,6 +200,18 @@ mod tests {
 
     fn by(instance: &str, cell: &str) -> InstanceKey {
         InstanceKey { instance_guid: instance.into(), cell_id: cell.into() }
+    }
+
+    #[test]
+    fn a_record_of_its_own_comes_before_the_ordinary_one() {
+        let held = record(Record::Claimed { by: by("i", "a") });
+        let suspect = ActualLrp { presence: Presence::Suspect, ..held };
+        let records = [record(Record::Crashed), suspect.clone()];
+        let judged = |instance: &str| judge(&records, &suspect.key, &instance.into());
+        assert_eq!(judged("i"), Some(&suspect));
+        assert_eq!(judged("j"), Some(&records[0]));
+        let other = LrpKey { index: 1, ..suspect.key.clone() };
+        assert_eq!(judge(&records, &other, &"i".into()), None);
     }
 
     #[test]

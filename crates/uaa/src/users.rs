@@ -51,7 +51,12 @@ impl Uaa {
     }
 
     /// Whose names hold one of `parts`, compared without case; at most `most` are looked at, by name.
-    pub async fn users_by_parts(&self, parts: &[String], origins: &[String], most: usize) -> anyhow::Result<Vec<User>> {
+    pub async fn users_by_parts(
+        &self,
+        parts: &[String],
+        origins: &[String],
+        most: usize,
+    ) -> anyhow::Result<Vec<User>> {
         let mut found = db::users::by_parts(&mut *self.db().read().await?, parts, most).await?;
         found.retain(|user| origins.is_empty() || origins.contains(&user.origin));
         Ok(found)

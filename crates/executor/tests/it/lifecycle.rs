@@ -207,7 +207,7 @@ async fn room_is_counted() {
 }
 
 #[tokio::test]
-async fn reservations_expire_and_lost_containers_are_noticed() {
+async fn reservations_expire() {
     let timings = executor::Timings {
         reservation: Duration::ZERO,
         housekeeping: Duration::from_millis(10),
@@ -237,4 +237,27 @@ async fn deleting_waits_for_a_creation_and_may_be_asked_twice() {
     first.unwrap();
     second.unwrap();
     assert!(garden::Garden::containers(&*cell.garden).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_stopped_before_it_began_never_comes_back() {
+    let cell = Cell::new().await;
+    let one = request(sh("true"));
+    let guid = one.guid.clone();
+    cell.executor.reserve(&guid, one.resources, one.owner.clone()).unwrap();
+    cell.executor.stop(&guid);
+    assert!(cell.executor.run(one).is_err());
+    let cell = cell.restarted().await;
+    assert_eq!(cell.executor.get(&guid), None);
+    assert!(cell.garden.creations.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_recipe_that_cannot_begin_may_be_tried_elsewhere() {
+    let cell = Cell::new().await;
+    let guid = Handle::from("one");
+    cell.executor.reserve(&guid, Resources::default(), Default::default()).unwrap();
+    cell.executor.fail(&guid, "no such rule");
+    let outcome = cell.outcome(&guid).await;
+    assert_eq!((outcome.reason.as_str(), outcome.retryable), ("no such rule", true));
 }

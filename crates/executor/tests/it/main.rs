@@ -1,6 +1,7 @@
 //! The executor over plain processes of this host.
 
 mod garden_on_host;
+mod guardian;
 mod health;
 mod lifecycle;
 mod logs;

@@ -29,7 +29,8 @@ impl Buildpack {
 
     pub fn is_executable(&self, script: &str) -> Result<bool> {
         let path = self.path(script);
-        let facts = fs::metadata(&path).with_context(|| format!("looking at {}", path.display()))?;
+        let facts =
+            fs::metadata(&path).with_context(|| format!("looking at {}", path.display()))?;
         Ok(facts.permissions().mode() & 0o111 == 0o111)
     }
 
@@ -42,12 +43,16 @@ impl Buildpack {
 pub fn find(settings: &Settings, key: &str) -> Result<Buildpack> {
     let folders = settings.folders_of(key);
     let whole = folders.iter().find(|folder| has_bin(folder)).cloned();
-    let nested = || folders.iter().find_map(|folder| only_entry(folder).filter(|nested| has_bin(nested)));
+    let nested =
+        || folders.iter().find_map(|folder| only_entry(folder).filter(|nested| has_bin(nested)));
     if let Some(folder) = whole.or_else(nested) {
         return Ok(Buildpack { key: key.to_owned(), folder });
     }
     if !folders.iter().any(|folder| folder.is_dir()) {
-        bail!("Failed to read buildpack directory '{}' for buildpack '{key}'", folders[0].display());
+        bail!(
+            "Failed to read buildpack directory '{}' for buildpack '{key}'",
+            folders[0].display()
+        );
     }
     bail!("malformed buildpack does not contain a /bin dir: {key}")
 }
@@ -76,14 +81,24 @@ pub fn fetch(settings: &Settings, key: &str) -> Result<()> {
 }
 
 fn download(settings: &Settings, url: &str, folder: &Path) -> Result<()> {
-    let archive = tempfile::NamedTempFile::new_in(&settings.temp_dir).context("making a file for the download")?;
+    let archive = tempfile::NamedTempFile::new_in(&settings.temp_dir)
+        .context("making a file for the download")?;
     let mut curl = Command::new("curl");
     curl.args(["--fail", "--silent", "--show-error", "--location", "--retry", "2"]);
     curl.args(["--max-time", DOWNLOAD_SECONDS, "--max-filesize", DOWNLOAD_BYTES]);
     curl.args(settings.skip_cert_verify.then_some("--insecure"));
-    let output = curl.arg("--output").arg(archive.path()).arg("--").arg(url).output().context("starting curl")?;
+    let output = curl
+        .arg("--output")
+        .arg(archive.path())
+        .arg("--")
+        .arg(url)
+        .output()
+        .context("starting curl")?;
     if !output.status.success() {
-        bail!("Failed to download buildpack '{url}': {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "Failed to download buildpack '{url}': {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     let bytes = archive.as_file().metadata().context("looking at the download")?.len();
     let unpacked = zip::ZipArchive::new(archive.reopen().context("opening the download")?)

@@ -69,14 +69,15 @@ impl Launch {
 /// Reads a `launch.yml`.
 pub fn read(path: &Path) -> Result<Launch> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let launch: Option<Launch> =
-        serde_norway::from_str(&text).with_context(|| format!("invalid YAML in {}", path.display()))?;
+    let launch: Option<Launch> = serde_norway::from_str(&text)
+        .with_context(|| format!("invalid YAML in {}", path.display()))?;
     Ok(launch.unwrap_or_default())
 }
 
 /// Reads what a buildpack's `release` printed.
 pub fn release(output: &[u8]) -> Result<Launch> {
-    let released: Value = serde_norway::from_slice(output).context("buildpack's release output invalid")?;
+    let released: Value =
+        serde_norway::from_slice(output).context("buildpack's release output invalid")?;
     let types = released.get("default_process_types").cloned().unwrap_or(Value::Null);
     commands(types).map(Launch::of_commands).context("buildpack's release output invalid")
 }
@@ -104,7 +105,9 @@ fn commands(value: Value) -> Option<BTreeMap<String, String>> {
     };
     match value {
         Value::Null => Some(BTreeMap::new()),
-        Value::Mapping(map) => map.into_iter().map(|(kind, command)| Some((text(kind)?, text(command)?))).collect(),
+        Value::Mapping(map) => {
+            map.into_iter().map(|(kind, command)| Some((text(kind)?, text(command)?))).collect()
+        }
         _ => None,
     }
 }
@@ -147,7 +150,10 @@ pub struct Sidecar {
     pub memory: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it asks about by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes what it asks about by reference"
+)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -178,8 +184,10 @@ impl BuildpackMetadata {
 
 impl StagingResult {
     pub fn new(launch: Launch, buildpacks: Vec<BuildpackMetadata>) -> StagingResult {
-        let (sidecars, processes): (Vec<_>, Vec<_>) =
-            launch.processes.into_iter().partition(|entry| !entry.platforms.cloudfoundry.sidecar_for.is_empty());
+        let (sidecars, processes): (Vec<_>, Vec<_>) = launch
+            .processes
+            .into_iter()
+            .partition(|entry| !entry.platforms.cloudfoundry.sidecar_for.is_empty());
         let last = buildpacks.last().cloned().unwrap_or_default();
         let process = |entry: Entry| ProcessInfo { kind: entry.kind, command: entry.command };
         let sidecar = |entry: Entry| Sidecar {
@@ -190,8 +198,15 @@ impl StagingResult {
         };
         let processes: Vec<ProcessInfo> = processes.into_iter().map(process).collect();
         StagingResult {
-            lifecycle_metadata: LifecycleMetadata { buildpack_key: last.key, detected_buildpack: last.name, buildpacks },
-            process_types: processes.iter().map(|one| (one.kind.clone(), one.command.clone())).collect(),
+            lifecycle_metadata: LifecycleMetadata {
+                buildpack_key: last.key,
+                detected_buildpack: last.name,
+                buildpacks,
+            },
+            process_types: processes
+                .iter()
+                .map(|one| (one.kind.clone(), one.command.clone()))
+                .collect(),
             processes,
             sidecars: sidecars.into_iter().map(sidecar).collect(),
             execution_metadata: String::new(),
@@ -210,7 +225,8 @@ mod tests {
 
     #[test]
     fn later_processes_win_and_sidecars_are_told_apart() {
-        let mut all = launch("processes: [{type: web, command: one}, {type: worker, command: two}]");
+        let mut all =
+            launch("processes: [{type: web, command: one}, {type: worker, command: two}]");
         all.merge(launch(
             "processes: [{type: web, command: three}, {type: agent, command: four, limits: {memory: 10}, platforms: {cloudfoundry: {sidecar_for: [web]}}}]",
         ));
@@ -233,7 +249,10 @@ mod tests {
         assert_eq!(release(b"---\nconfig_vars:\n").unwrap(), Launch::default());
         assert_eq!(release(b"--- {}\n").unwrap(), Launch::default());
         let web = release(b"default_process_types:\n  web: npm start\n").unwrap();
-        assert_eq!((web.processes[0].kind.as_str(), web.processes[0].command.as_str()), ("web", "npm start"));
+        assert_eq!(
+            (web.processes[0].kind.as_str(), web.processes[0].command.as_str()),
+            ("web", "npm start")
+        );
         assert!(release(b"\tx: [").is_err());
         assert!(release(b"default_process_types: [a]").is_err());
     }

@@ -64,12 +64,25 @@ fn add(tar: &mut Builder<Gzip>, folder: &Path, name: &[u8]) -> Result<()> {
             continue;
         } else if kind.is_symlink() {
             fs::read_link(&path).and_then(|target| {
-                append(tar, &facts, EntryType::Symlink, &name, Some(target.as_os_str().as_bytes()), io::empty())
+                append(
+                    tar,
+                    &facts,
+                    EntryType::Symlink,
+                    &name,
+                    Some(target.as_os_str().as_bytes()),
+                    io::empty(),
+                )
             })
         } else if kind.is_file() {
-            File::open(&path).and_then(|file| append(tar, &facts, EntryType::Regular, &name, None, file))
+            File::open(&path)
+                .and_then(|file| append(tar, &facts, EntryType::Regular, &name, None, file))
         } else {
-            debug_assert!(kind.is_socket() || kind.is_fifo() || kind.is_char_device() || kind.is_block_device());
+            debug_assert!(
+                kind.is_socket()
+                    || kind.is_fifo()
+                    || kind.is_char_device()
+                    || kind.is_block_device()
+            );
             continue;
         };
         added.with_context(|| format!("packing {}", path.display()))?;
@@ -86,7 +99,9 @@ fn append(
     data: impl Read,
 ) -> io::Result<()> {
     let long = [("path", Some(name)), ("linkpath", target)];
-    let long = long.into_iter().filter_map(|(key, value)| Some((key, value.filter(|value| value.len() > NAME_BYTES)?)));
+    let long = long
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value.filter(|value| value.len() > NAME_BYTES)?)));
     tar.append_pax_extensions(long)?;
     let size = if kind == EntryType::Regular { facts.len() } else { 0 };
     let mut header = Header::new_gnu();
@@ -126,7 +141,8 @@ mod tests {
         let archive = folder.path().join("out.tgz");
         pack(&archive, |tar| add(tar, &source, b"./")).unwrap();
 
-        let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(File::open(&archive).unwrap()));
+        let mut tar =
+            tar::Archive::new(flate2::read::GzDecoder::new(File::open(&archive).unwrap()));
         let mut seen = vec![];
         for entry in tar.entries().unwrap() {
             let mut entry = entry.unwrap();

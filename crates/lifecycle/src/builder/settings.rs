@@ -47,7 +47,11 @@ impl Settings {
         Settings::from_flags(arguments, &Root::from_env(), temp_dir.map(PathBuf::from))
     }
 
-    fn from_flags(arguments: &[String], root: &Root, temp_dir: Option<PathBuf>) -> Result<Settings> {
+    fn from_flags(
+        arguments: &[String],
+        root: &Root,
+        temp_dir: Option<PathBuf>,
+    ) -> Result<Settings> {
         let flags = Flags::parse(arguments, &NAMES, &["skipDetect", "skipCertVerify"])?;
         let path = |name: &str, default: &str| root.path(flags.get(name).unwrap_or(default));
         let order: Vec<String> =
@@ -85,7 +89,8 @@ impl Settings {
     /// Where a buildpack lies: in the folder named by today's hash of its key, or by that of long ago.
     pub fn folders_of(&self, key: &str) -> [PathBuf; 2] {
         let base = if is_url(key) { &self.downloads_dir } else { &self.buildpacks_dir };
-        let old: String = Md5::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let old: String =
+            Md5::digest(key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
         [base.join(hash(key)), base.join(old)]
     }
 

@@ -20,7 +20,8 @@ const INDEXES: [&str; 3] = ["index.html", "index.htm", "Default.htm"];
 const COMPRESSED_BYTES: std::ops::RangeInclusive<u64> = 1100..=1 << 20;
 /// Longer listings are cut, and say so.
 const LISTED: usize = 10_000;
-const IN_PATH: AsciiSet = CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'%').add(b'\\');
+const IN_PATH: AsciiSet =
+    CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'%').add(b'\\');
 
 pub fn answer(site: &Site, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Body> {
     let mut response = match find(site, method, uri, headers) {
@@ -68,7 +69,8 @@ fn folder(site: &Site, path: &Path, uri: &Uri, headers: &HeaderMap) -> Answer {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         // A path of two slashes would name another host.
         let own = uri.path().trim_start_matches('/');
-        let location = format!("{}/{own}/{query}", first(headers, "x-forwarded-prefix").trim_end_matches('/'));
+        let location =
+            format!("{}/{own}/{query}", first(headers, "x-forwarded-prefix").trim_end_matches('/'));
         return Ok(redirect(&location));
     }
     for name in INDEXES {
@@ -91,7 +93,10 @@ fn file(path: &Path, facts: &Metadata, headers: &HeaderMap) -> Answer {
     let compressible = is_text(&kind);
     let gzip = takes_gzip(headers) && !headers.contains_key(header::RANGE);
     let ready = PathBuf::from(format!("{}.gz", path.display()));
-    if gzip && let Ok(facts) = fs::metadata(&ready) && facts.is_file() {
+    if gzip
+        && let Ok(facts) = fs::metadata(&ready)
+        && facts.is_file()
+    {
         let file = File::open(&ready).map_err(denied)?;
         let mut response = whole(file, &facts, headers, &kind)?;
         encoded(&mut response);
@@ -111,7 +116,8 @@ fn file(path: &Path, facts: &Metadata, headers: &HeaderMap) -> Answer {
         }
         Wanted::Part(start, end) => {
             file.seek(SeekFrom::Start(start)).map_err(denied)?;
-            let mut response = described(Body::File { file, left: end - start }, &kind, &tag(facts, ""), modified);
+            let mut response =
+                described(Body::File { file, left: end - start }, &kind, &tag(facts, ""), modified);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             set(&mut response, header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", end - 1));
             response
@@ -183,14 +189,19 @@ fn tag(facts: &Metadata, form: &str) -> String {
 
 fn content_type(path: &Path) -> String {
     let guess = mime_guess::from_path(path).first_raw().unwrap_or("application/octet-stream");
-    let is_plain_text = guess.starts_with("text/") || matches!(guess, "application/javascript" | "application/json");
+    let is_plain_text = guess.starts_with("text/")
+        || matches!(guess, "application/javascript" | "application/json");
     if is_plain_text { format!("{guess}; charset=utf-8") } else { guess.to_owned() }
 }
 
 fn is_text(kind: &str) -> bool {
     let kind = kind.split(';').next().unwrap_or(kind);
-    let others = ["application/javascript", "application/json", "application/xml", "application/wasm"];
-    kind.starts_with("text/") || others.contains(&kind) || kind.ends_with("+xml") || kind.ends_with("+json")
+    let others =
+        ["application/javascript", "application/json", "application/xml", "application/wasm"];
+    kind.starts_with("text/")
+        || others.contains(&kind)
+        || kind.ends_with("+xml")
+        || kind.ends_with("+json")
 }
 
 fn to_https(uri: &Uri, headers: &HeaderMap) -> Response<Body> {
@@ -220,7 +231,9 @@ fn failure(site: &Site, status: StatusCode, headers: &HeaderMap) -> Response<Bod
     let mut response = own.unwrap_or_else(|| page(status));
     *response.status_mut() = status;
     match status {
-        StatusCode::UNAUTHORIZED => set(&mut response, header::WWW_AUTHENTICATE, "Basic realm=\"Restricted\""),
+        StatusCode::UNAUTHORIZED => {
+            set(&mut response, header::WWW_AUTHENTICATE, "Basic realm=\"Restricted\"")
+        }
         StatusCode::METHOD_NOT_ALLOWED => set(&mut response, header::ALLOW, "GET, HEAD"),
         _ => {}
     }
@@ -250,7 +263,8 @@ fn listing(site: &Site, path: &Path, uri: &Uri) -> Answer {
     names.truncate(LISTED);
     names.sort();
     let title = escaped(&percent_encoding::percent_decode_str(uri.path()).decode_utf8_lossy());
-    let mut text = format!("<!doctype html><title>Index of {title}</title><h1>Index of {title}</h1><ul>\n");
+    let mut text =
+        format!("<!doctype html><title>Index of {title}</title><h1>Index of {title}</h1><ul>\n");
     if path != site.root {
         text.push_str("<li><a href=\"../\">../</a>\n");
     }
@@ -283,7 +297,8 @@ mod tests {
 
     #[test]
     fn kinds_of_content() {
-        let kinds = ["a.html", "a.js", "a.css", "a.png", "a.json", "a.svg", "noext"].map(|name| content_type(Path::new(name)));
+        let kinds = ["a.html", "a.js", "a.css", "a.png", "a.json", "a.svg", "noext"]
+            .map(|name| content_type(Path::new(name)));
         assert_eq!(kinds[0], "text/html; charset=utf-8");
         assert!(kinds[1].contains("javascript") && is_text(&kinds[1]));
         assert_eq!(kinds[3], "image/png");

@@ -27,10 +27,12 @@ enum Secret {
 impl Users {
     /// Refuses schemes it cannot check, rather than lock everybody out at run time.
     pub fn parse(text: &str) -> Result<Users> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let read = |line: &str| {
             let (name, secret) = line.split_once(':').context("a line is no name:password pair")?;
-            let secret = Secret::parse(secret).with_context(|| format!("the password of {name}"))?;
+            let secret =
+                Secret::parse(secret).with_context(|| format!("the password of {name}"))?;
             Ok((name.to_owned(), secret))
         };
         Ok(Users { users: lines.map(read).collect::<Result<_>>()?, last: RefCell::default() })
@@ -53,7 +55,8 @@ impl Users {
 
 fn credentials(header: &str) -> Option<(String, String)> {
     let (scheme, encoded) = header.split_once(' ')?;
-    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let decoded =
+        STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let text = String::from_utf8(decoded).ok()?;
     text.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned()))
 }
@@ -62,13 +65,18 @@ impl Secret {
     fn parse(text: &str) -> Result<Secret> {
         if let Some(rest) = text.strip_prefix("$apr1$") {
             let (salt, hash) = rest.split_once('$').context("an apr1 hash without a salt")?;
-            return Ok(Secret::Apr1 { salt: salt.chars().take(8).collect(), hash: hash.to_owned() });
+            return Ok(Secret::Apr1 {
+                salt: salt.chars().take(8).collect(),
+                hash: hash.to_owned(),
+            });
         }
         if ["$2y$", "$2a$", "$2b$"].iter().any(|prefix| text.starts_with(prefix)) {
             return Ok(Secret::Bcrypt(text.to_owned()));
         }
         if let Some(encoded) = text.strip_prefix("{SHA}") {
-            return Ok(Secret::Sha1(STANDARD.decode(encoded).context("a {SHA} hash that is no base64")?));
+            return Ok(Secret::Sha1(
+                STANDARD.decode(encoded).context("a {SHA} hash that is no base64")?,
+            ));
         }
         if let Some(encoded) = text.strip_prefix("{SSHA}") {
             let mut hash = STANDARD.decode(encoded).context("a {SSHA} hash that is no base64")?;
@@ -78,15 +86,21 @@ impl Secret {
         if let Some(plain) = text.strip_prefix("{PLAIN}") {
             return Ok(Secret::Plain(plain.to_owned()));
         }
-        bail!("is of an unsupported kind: make it with `htpasswd -m` (apr1) or `htpasswd -B` (bcrypt)")
+        bail!(
+            "is of an unsupported kind: make it with `htpasswd -m` (apr1) or `htpasswd -B` (bcrypt)"
+        )
     }
 
     fn matches(&self, password: &str) -> bool {
         match self {
-            Secret::Apr1 { salt, hash } => same(apr1(password.as_bytes(), salt.as_bytes()).as_bytes(), hash.as_bytes()),
+            Secret::Apr1 { salt, hash } => {
+                same(apr1(password.as_bytes(), salt.as_bytes()).as_bytes(), hash.as_bytes())
+            }
             Secret::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
             Secret::Sha1(hash) => same(&Sha1::digest(password.as_bytes()), hash),
-            Secret::SaltedSha1 { hash, salt } => same(&Sha1::digest([password.as_bytes(), salt].concat()), hash),
+            Secret::SaltedSha1 { hash, salt } => {
+                same(&Sha1::digest([password.as_bytes(), salt].concat()), hash)
+            }
             Secret::Plain(plain) => same(password.as_bytes(), plain.as_bytes()),
         }
     }
@@ -94,7 +108,8 @@ impl Secret {
 
 /// Compares without telling by its duration where the difference is.
 fn same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+    left.len() == right.len()
+        && left.iter().zip(right).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 /// Apache's variant of MD5-crypt, which `htpasswd` writes unless told otherwise; only the part after the salt.
@@ -174,6 +189,9 @@ mod tests {
     #[test]
     fn an_unknown_scheme_is_refused_by_name() {
         let error = Users::parse("bob:$6$salt$hash").unwrap_err();
-        assert!(format!("{error:#}").starts_with("the password of bob: is of an unsupported kind"), "{error:#}");
+        assert!(
+            format!("{error:#}").starts_with("the password of bob: is of an unsupported kind"),
+            "{error:#}"
+        );
     }
 }

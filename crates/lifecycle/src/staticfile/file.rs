@@ -33,13 +33,17 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(match self.get_mut() {
             Body::Bytes(bytes) if bytes.is_empty() => None,
             Body::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
             Body::File { left: 0, .. } => None,
             Body::File { file, left } => {
-                let mut piece = vec![0; usize::try_from(PIECE_BYTES.min(*left)).expect("pieces are small")];
+                let mut piece =
+                    vec![0; usize::try_from(PIECE_BYTES.min(*left)).expect("pieces are small")];
                 Some(file.read(&mut piece).and_then(|read| match read {
                     // The promised length cannot be kept: the connection must break.
                     0 => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -44,15 +44,22 @@ pub enum Wanted {
 /// One range of bytes; several at once are answered with the whole file, as a server may.
 pub fn range(headers: &HeaderMap, size: u64, tag: &str, modified: SystemTime) -> Wanted {
     let condition = text(headers, header::IF_RANGE);
-    let holds = condition.is_empty() || condition == tag || httpdate::parse_http_date(condition).is_ok_and(|date| date == whole(modified));
-    let Some(spec) = text(headers, header::RANGE).strip_prefix("bytes=").filter(|spec| holds && !spec.contains(',')) else {
+    let holds = condition.is_empty()
+        || condition == tag
+        || httpdate::parse_http_date(condition).is_ok_and(|date| date == whole(modified));
+    let Some(spec) = text(headers, header::RANGE)
+        .strip_prefix("bytes=")
+        .filter(|spec| holds && !spec.contains(','))
+    else {
         return Wanted::All;
     };
     let Some((from, to)) = spec.trim().split_once('-') else { return Wanted::All };
     let (start, end) = match (from.parse::<u64>(), to.parse::<u64>()) {
         (Ok(from), Ok(to)) if from <= to => (from, to.saturating_add(1).min(size)),
         (Ok(from), Err(_)) if to.is_empty() => (from, size),
-        (Err(_), Ok(last)) if from.is_empty() => (size.saturating_sub(last), if last == 0 { 0 } else { size }),
+        (Err(_), Ok(last)) if from.is_empty() => {
+            (size.saturating_sub(last), if last == 0 { 0 } else { size })
+        }
         _ => return Wanted::All,
     };
     if start < end { Wanted::Part(start, end) } else { Wanted::Unsatisfiable }
@@ -94,7 +101,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
+            .collect()
     }
 
     fn wanted(spec: &str) -> Wanted {
@@ -127,8 +137,12 @@ mod tests {
     #[test]
     fn fresh_copies() {
         let then = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_500);
-        let fresh = |name: HeaderName, value: &str| is_fresh(&headers(&[(name, value)]), "\"t\"", then);
-        assert!(fresh(header::IF_NONE_MATCH, "\"a\", W/\"t\"") && !fresh(header::IF_NONE_MATCH, "\"a\""));
+        let fresh =
+            |name: HeaderName, value: &str| is_fresh(&headers(&[(name, value)]), "\"t\"", then);
+        assert!(
+            fresh(header::IF_NONE_MATCH, "\"a\", W/\"t\"")
+                && !fresh(header::IF_NONE_MATCH, "\"a\"")
+        );
         assert!(fresh(header::IF_MODIFIED_SINCE, "Thu, 01 Jan 1970 00:16:40 GMT"));
         assert!(!fresh(header::IF_MODIFIED_SINCE, "Thu, 01 Jan 1970 00:16:39 GMT"));
     }

@@ -47,7 +47,8 @@ struct Staticfile {
 
 /// As the buildpack has always read it: `enabled` or `true`.
 fn enabled(value: &Value) -> bool {
-    matches!(value, Value::Bool(true)) || matches!(value, Value::String(text) if text == "enabled" || text == "true")
+    matches!(value, Value::Bool(true))
+        || matches!(value, Value::String(text) if text == "enabled" || text == "true")
 }
 
 /// Listings are wanted by any word: the documented one is `visible`.
@@ -65,7 +66,8 @@ impl Site {
     }
 
     fn parse(text: &str, auth: Option<&str>) -> Result<Site> {
-        let file: Option<Staticfile> = serde_norway::from_str(text).context("reading Staticfile")?;
+        let file: Option<Staticfile> =
+            serde_norway::from_str(text).context("reading Staticfile")?;
         let file = file.unwrap_or_default();
         let hsts = enabled(&file.http_strict_transport_security).then(|| {
             let mut value = "max-age=31536000".to_owned();
@@ -112,7 +114,9 @@ fn status_pages(codes: Mapping) -> BTreeMap<u16, String> {
         pages.extend(class.map(|status| (status, page.clone())));
     }
     for (key, page) in single {
-        pages.extend(key.split([' ', ',']).filter_map(|status| Some((status.parse().ok()?, page.clone()))));
+        pages.extend(
+            key.split([' ', ',']).filter_map(|status| Some((status.parse().ok()?, page.clone()))),
+        );
     }
     pages
 }
@@ -130,9 +134,11 @@ mod tests {
         .unwrap();
         assert!(site.pushstate && site.directory && site.dot_files && !site.force_https);
         assert_eq!(site.hsts.as_deref(), Some("max-age=31536000; preload"));
-        let pages: Vec<_> = [404, 503, 403, 405, 401].map(|status| site.status_pages.get(&status)).into();
+        let pages: Vec<_> =
+            [404, 503, 403, 405, 401].map(|status| site.status_pages.get(&status)).into();
         let named = |text: &str| Some(text.to_owned());
-        let want = [named("/404.html"), named("/oops.html"), named("/no.html"), named("/no.html"), None];
+        let want =
+            [named("/404.html"), named("/oops.html"), named("/no.html"), named("/no.html"), None];
         assert_eq!(pages.into_iter().map(Option::<&String>::cloned).collect::<Vec<_>>(), want);
     }
 
@@ -140,7 +146,13 @@ mod tests {
     fn nothing_is_on_by_itself() {
         for text in ["", "root: public", "---\n"] {
             let site = Site::parse(text, None).unwrap();
-            assert!(!(site.pushstate || site.directory || site.dot_files || site.force_https || site.hsts.is_some()));
+            assert!(
+                !(site.pushstate
+                    || site.directory
+                    || site.dot_files
+                    || site.force_https
+                    || site.hsts.is_some())
+            );
         }
         assert!(Site::parse("[", None).is_err());
     }

@@ -1,7 +1,9 @@
 //! The cell of `cupola up`: garden, executor and rep, with the cell's own HTTP API on loopback.
 
 use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -111,6 +113,8 @@ async fn containers(
     let dir = data.folder("containers")?;
     match settings.backend {
         Backend::Linux => {
+            // Until its network shows in the routes, another platform would choose the same.
+            let _turn = tokio::task::spawn_blocking(turn).await??;
             let mut config = guardian::linux::Config::new(dir, &instance(data)?);
             config.clock = clock.clone();
             config.memory_mb = settings.memory_mb;
@@ -147,6 +151,15 @@ async fn containers(
             Ok((Containers::Process(garden.clone()), garden))
         }
     }
+}
+
+/// Waits until no other platform on this machine is choosing its network; nobody chooses until the file is dropped.
+fn turn() -> anyhow::Result<File> {
+    let path = "/run/cupola.lock";
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("opening {path}"))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(file)
 }
 
 /// Tells this platform's interfaces and cgroups from those of another one on the same machine; kept, for containers outlive us.

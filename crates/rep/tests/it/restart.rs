@@ -92,3 +92,17 @@ async fn clearing_stops_everything_and_forgets_nothing() {
             .all(|lrp| matches!(&lrp.state, State::Running { by, .. } if by.cell_id == other.id))
     );
 }
+
+#[tokio::test]
+async fn what_the_brain_missed_is_made_good() {
+    let brain = Brain::new().await;
+    let cell = Cell::new(&brain, "cell-1").await;
+    let guid = brain.desire("web", 1, SERVER).await;
+    let before = brain.until_running(&guid, 1).await;
+    // The brain forgets what runs, as after the loss of its database.
+    let (key, instance) = (&before[0].key, before[0].instance().unwrap());
+    brain.bbs.remove(key, instance).await.unwrap();
+    cell.rep.compare().await.unwrap();
+    let after = brain.until_running(&guid, 1).await;
+    assert_eq!((after[0].instance(), cell.count()), (Some(instance), 1));
+}

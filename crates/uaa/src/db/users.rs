@@ -190,13 +190,24 @@ pub(crate) async fn by_names(
 }
 
 /// Accounts whose names hold one of `parts`, compared without case; at most `most`, by name.
-pub(crate) async fn by_parts(connection: &mut Connection, parts: &[String], most: usize) -> sqlx::Result<Vec<User>> {
+pub(crate) async fn by_parts(
+    connection: &mut Connection,
+    parts: &[String],
+    most: usize,
+) -> sqlx::Result<Vec<User>> {
     if parts.is_empty() {
         return Ok(Vec::new());
     }
-    let holds = (1..=parts.len()).map(|n| format!("name_key LIKE ${n} ESCAPE '\\'")).collect::<Vec<_>>().join(" OR ");
-    let text = format!("SELECT guid, user_name, origin FROM uaa_users WHERE {holds} ORDER BY name_key, guid LIMIT {most}");
-    let query = parts.iter().fold(sqlx::query(AssertSqlSafe(text)), |query, part| query.bind(pattern(part)));
+    let holds = (1..=parts.len())
+        .map(|n| format!("name_key LIKE ${n} ESCAPE '\\'"))
+        .collect::<Vec<_>>()
+        .join(" OR ");
+    let text = format!(
+        "SELECT guid, user_name, origin FROM uaa_users WHERE {holds} ORDER BY name_key, guid LIMIT {most}"
+    );
+    let query = parts
+        .iter()
+        .fold(sqlx::query(AssertSqlSafe(text)), |query, part| query.bind(pattern(part)));
     query.fetch_all(connection).await?.iter().map(brief).collect()
 }
 
