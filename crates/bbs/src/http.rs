@@ -1,4 +1,4 @@
-//! The internal API: each call of [`Bbs`] under a path of its own.
+//! The internal API: each call of [`diego::Bbs`] under a path of its own.
 
 use std::convert::Infallible;
 use std::time::Duration;

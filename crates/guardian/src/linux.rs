@@ -1,5 +1,5 @@
 //! Containers that are isolated: every namespace, an id range, limits, filtered system calls and a network of their own.
-//! It needs root, and a host on which [`check`] finds nothing missing.
+//! It needs root, and a host on which [`check()`] finds nothing missing.
 
 mod cgroups;
 mod check;

@@ -16,7 +16,6 @@ use buildpack::Buildpack;
 use launch::{BuildpackMetadata, Launch, StagingResult};
 
 use crate::launcher::StagingInfo;
-use crate::services::database_url;
 
 pub use settings::Settings;
 

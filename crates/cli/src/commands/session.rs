@@ -13,7 +13,7 @@ const TRIES: usize = 3;
 /// `cf login`
 #[derive(clap::Args)]
 pub struct Login {
-    /// API endpoint (e.g. https://api.example.com)
+    /// API endpoint (e.g. api.example.com)
     #[arg(short = 'a')]
     api: Option<String>,
     /// Org

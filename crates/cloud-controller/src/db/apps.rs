@@ -38,7 +38,7 @@ impl App {
 pub const STARTED: &str = "STARTED";
 pub const STOPPED: &str = "STOPPED";
 
-/// Columns of [`App::read`].
+/// What [`read`] reads.
 pub const COLUMNS: &str = "apps.*";
 
 pub fn read(row: &Row) -> Result<App> {

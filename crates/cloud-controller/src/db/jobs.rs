@@ -26,16 +26,14 @@ impl Job {
     }
 }
 
-/// How a job stands.
+/// How a job ended. Jobs are done within the request that asks for them, so none is ever seen under way.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Under way; somebody will [`finish`] it.
-    Processing,
     Complete,
     Failed(ApiError),
 }
 
-/// Makes a job, finished or not, and answers its guid. `operation` is `app.delete` and the like; `resource_type` is
+/// Records a finished job and answers its guid. `operation` is `app.delete` and the like; `resource_type` is
 /// the link's key (`app`, `buildpacks`), empty when there is nothing to link to.
 pub async fn insert(
     connection: &mut Connection,
@@ -61,26 +59,8 @@ pub async fn insert(
     Ok(guid)
 }
 
-pub async fn finish(
-    connection: &mut Connection,
-    now: Timestamp,
-    guid: &str,
-    outcome: &Outcome,
-) -> Result<()> {
-    let (state, errors) = parts(outcome);
-    let columns =
-        vec![("state", state.into()), ("errors", (&errors).into()), ("updated_at", now.into())];
-    super::update(connection, "jobs", guid, columns).await
-}
-
-pub async fn warn(connection: &mut Connection, guid: &str, warnings: &[String]) -> Result<()> {
-    let list: Value = warnings.iter().map(|detail| json!({ "detail": detail })).collect();
-    super::update(connection, "jobs", guid, vec![("warnings", (&list).into())]).await
-}
-
 fn parts(outcome: &Outcome) -> (&'static str, Value) {
     match outcome {
-        Outcome::Processing => ("PROCESSING", json!([])),
         Outcome::Complete => ("COMPLETE", json!([])),
         Outcome::Failed(error) => ("FAILED", error.to_json()),
     }

@@ -33,7 +33,6 @@ pub struct Harness {
     pub identity: Arc<FakeIdentity>,
     pub blobs: Arc<Memory>,
     pub logs: Arc<Lines>,
-    pub clock: Clock,
     tasks: TaskTracker,
     loops: usize,
     stop: CancellationToken,
@@ -99,7 +98,7 @@ impl Harness {
         };
         let cc = CloudController::open(config, deps).await.expect("the Cloud Controller opens");
         let loops = tasks.len();
-        Harness { cc, db, bbs, identity, blobs, logs, clock, tasks, loops, stop }
+        Harness { cc, db, bbs, identity, blobs, logs, tasks, loops, stop }
     }
 
     pub fn admin(&self) -> Client {
