@@ -92,8 +92,39 @@ pub(crate) fn build(host: &Path, etc: &Path) -> anyhow::Result<()> {
     for (name, text) in written {
         std::fs::write(etc.join(name), text)?;
     }
+    if !etc.join("lsb-release").exists() {
+        let system = std::fs::read_to_string(host.join("os-release")).unwrap_or_default();
+        std::fs::write(etc.join("lsb-release"), lsb_release(&system))?;
+    }
     symlink("/proc/self/mounts", etc.join("mtab"))?;
     Ok(())
+}
+
+/// What `os-release` says, in the older form that programs for Ubuntu look for.
+fn lsb_release(os_release: &str) -> String {
+    const KEYS: [(&str, &str); 4] = [
+        ("DISTRIB_ID", "NAME"),
+        ("DISTRIB_RELEASE", "VERSION_ID"),
+        ("DISTRIB_CODENAME", "VERSION_CODENAME"),
+        ("DISTRIB_DESCRIPTION", "PRETTY_NAME"),
+    ];
+    let value = |key: &str| {
+        let mut lines = os_release.lines().filter_map(|line| line.split_once('='));
+        lines.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    KEYS.iter().filter_map(|(ours, theirs)| Some(format!("{ours}={}\n", value(theirs)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lsb_release_says_what_os_release_says() {
+        let text = lsb_release("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n");
+        let want = "DISTRIB_ID=\"Debian GNU/Linux\"\nDISTRIB_RELEASE=\"12\"\nDISTRIB_CODENAME=bookworm\n";
+        assert_eq!(text, want);
+    }
 }
 
 /// Links are kept as links: those of `/etc/alternatives` lead to `/usr`, which the stack has at the same place.

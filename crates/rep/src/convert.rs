@@ -64,12 +64,13 @@ pub(crate) fn lrp_request(desired: &DesiredLrp, owner: &Owner) -> anyhow::Result
     Ok(ContainerRequest { env: own.into_iter().chain(request.env).collect(), log, ..request })
 }
 
-/// Whoever wants tags wants to know which instance it was as well.
+/// Whoever wants tags wants to know which instance it was as well, and who tells.
 pub(crate) fn instance_tags(
     mut tags: BTreeMap<String, String>,
     owner: &Owner,
 ) -> BTreeMap<String, String> {
     if let (Owner::Lrp { key, instance_guid, .. }, false) = (owner, tags.is_empty()) {
+        tags.insert("origin".to_owned(), "rep".to_owned());
         tags.insert("instance_id".to_owned(), key.index.to_string());
         tags.insert("process_instance_id".to_owned(), instance_guid.to_string());
     }

@@ -11,7 +11,7 @@ use crate::v3::lifecycle::is_address;
 
 const READY: &str = "SELECT guid, name, stack, sha256, enabled FROM buildpacks WHERE state = 'READY' AND lifecycle = 'buildpack' AND sha256 IS NOT NULL";
 
-/// The named ones in their order, or, when none are named, every enabled one that fits the stack.
+/// The named and enabled ones in their order, or, when none are named, every enabled one that fits the stack.
 ///
 /// # Errors
 /// 422 for a name that is neither installed nor an address.
@@ -41,6 +41,8 @@ pub async fn choose(
             }
         }
         found.push(match best {
+            // As if it did not fit: staging then finds nothing to build with.
+            Some(row) if !row.flag("enabled")? => continue,
             Some(row) => chosen(row)?,
             None if is_address(name) => Chosen::Address(name.clone()),
             None => {

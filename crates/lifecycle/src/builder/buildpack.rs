@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::settings::{Settings, is_url, url_path};
+use crate::services::database_url;
 
 /// How long a download may take, in seconds.
 const DOWNLOAD_SECONDS: &str = "600";
@@ -23,8 +24,11 @@ impl Buildpack {
         self.path(script).exists()
     }
 
+    /// Scripts see what the app will see of its database.
     pub fn script(&self, name: &str) -> Command {
-        Command::new(self.path(name))
+        let mut command = Command::new(self.path(name));
+        command.envs(std::env::var("VCAP_SERVICES").ok().and_then(|bound| Some(("DATABASE_URL", database_url(&bound)?))));
+        command
     }
 
     pub fn is_executable(&self, script: &str) -> Result<bool> {
