@@ -121,8 +121,11 @@ mod tests {
 
     #[test]
     fn lsb_release_says_what_os_release_says() {
-        let text = lsb_release("NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n");
-        let want = "DISTRIB_ID=\"Debian GNU/Linux\"\nDISTRIB_RELEASE=\"12\"\nDISTRIB_CODENAME=bookworm\n";
+        let text = lsb_release(
+            "NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n",
+        );
+        let want =
+            "DISTRIB_ID=\"Debian GNU/Linux\"\nDISTRIB_RELEASE=\"12\"\nDISTRIB_CODENAME=bookworm\n";
         assert_eq!(text, want);
     }
 }

@@ -27,7 +27,11 @@ impl Buildpack {
     /// Scripts see what the app will see of its database.
     pub fn script(&self, name: &str) -> Command {
         let mut command = Command::new(self.path(name));
-        command.envs(std::env::var("VCAP_SERVICES").ok().and_then(|bound| Some(("DATABASE_URL", database_url(&bound)?))));
+        command.envs(
+            std::env::var("VCAP_SERVICES")
+                .ok()
+                .and_then(|bound| Some(("DATABASE_URL", database_url(&bound)?))),
+        );
         command
     }
 

@@ -16,7 +16,10 @@ fn the_first_buildpack_that_detects_is_taken() {
         &[
             ("detect", "[ -f $1/hello.txt ] && echo 'greeter 1.2'"),
             ("supply", "echo supplied > $3/$4/note; echo kept > $2/kept"),
-            ("finalize", "cp $3/$4/note $1/note; echo 'export A=1' > $5/a.sh; echo '-----> Finalizing'"),
+            (
+                "finalize",
+                "cp $3/$4/note $1/note; echo 'export A=1' > $5/a.sh; echo '-----> Finalizing'",
+            ),
             ("release", "printf 'default_process_types:\\n  web: run it\\n'"),
         ],
     );
@@ -34,7 +37,16 @@ fn the_first_buildpack_that_detects_is_taken() {
     });
     assert_eq!(workshop.result(), want);
     let names = workshop.entries("tmp/droplet");
-    for name in ["./", "./app/", "./app/hello.txt", "./app/note", "./deps/0/note", "./logs/", "./profile.d/a.sh", "./tmp/"] {
+    for name in [
+        "./",
+        "./app/",
+        "./app/hello.txt",
+        "./app/note",
+        "./deps/0/note",
+        "./logs/",
+        "./profile.d/a.sh",
+        "./tmp/",
+    ] {
         assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
     }
     assert_eq!(workshop.entries("tmp/output-cache"), ["./", "./final/", "./final/kept"]);
@@ -49,7 +61,11 @@ fn no_match_is_222() {
     workshop.buildpack("no", &[("detect", "exit 1")]).ordered("missing");
     let built = workshop.build(&[]);
     assert_eq!(built.code, 222);
-    assert!(built.stderr.ends_with("None of the buildpacks detected a compatible application\n"), "{}", built.stderr);
+    assert!(
+        built.stderr.ends_with("None of the buildpacks detected a compatible application\n"),
+        "{}",
+        built.stderr
+    );
     assert!(built.stderr.contains("Failed to read buildpack directory"), "{}", built.stderr);
 }
 
@@ -58,7 +74,10 @@ fn several_buildpacks_work_together() {
     let mut workshop = Workshop::new();
     let launch = "printf 'processes:\\n- {type: web, command: first}\\n- {type: worker, command: work}\\n' > $3/$4/launch.yml";
     let config = "printf 'name: one\\nversion: 3\\nconfig: {entrypoint_prefix: my-shell}\\n' > $3/$4/config.yml";
-    workshop.buildpack("first", &[("supply", &format!("{launch}; echo \"name: tool\nversion: '1.0'\" > $3/$4/config.yml"))]);
+    workshop.buildpack(
+        "first",
+        &[("supply", &format!("{launch}; echo \"name: tool\nversion: '1.0'\" > $3/$4/config.yml"))],
+    );
     workshop.buildpack(
         "last",
         &[
@@ -72,7 +91,10 @@ fn several_buildpacks_work_together() {
     assert_eq!(built.stderr, "");
     let result = workshop.result();
     assert_eq!(result["process_types"], json!({"web": "last", "worker": "from procfile"}));
-    assert_eq!(result["sidecars"], json!([{"name": "log", "process_types": ["web"], "command": "tail", "memory": 8}]));
+    assert_eq!(
+        result["sidecars"],
+        json!([{"name": "log", "process_types": ["web"], "command": "tail", "memory": 8}])
+    );
     let buildpacks = &result["lifecycle_metadata"]["buildpacks"];
     assert_eq!(buildpacks[0], json!({"key": "first", "name": "tool", "version": "1.0"}));
     assert_eq!(buildpacks[1]["config"], json!({"entrypoint_prefix": "my-shell"}));
@@ -90,7 +112,11 @@ fn unused_caches_are_removed() {
     write(&workshop.path("tmp/cache/final/file"), "x", 0o644);
     workshop.buildpack("one", &[("finalize", "[ -f $2/file ]"), NOTHING]);
     let built = workshop.stage();
-    assert!(built.stderr.starts_with("No start command specified by buildpack or via Procfile.\n"), "{}", built.stderr);
+    assert!(
+        built.stderr.starts_with("No start command specified by buildpack or via Procfile.\n"),
+        "{}",
+        built.stderr
+    );
     assert_eq!(workshop.entries("tmp/output-cache"), ["./", "./final/", "./final/file"]);
 }
 
@@ -98,9 +124,16 @@ fn unused_caches_are_removed() {
 fn an_old_buildpack_compiles() {
     let mut workshop = Workshop::new();
     workshop.buildpack("first", &[("supply", "true")]);
-    workshop.buildpack("old", &[("compile", "[ $# = 2 ]; ls $1 $2 > /dev/null; echo made > $1/made"), NOTHING]);
+    workshop.buildpack(
+        "old",
+        &[("compile", "[ $# = 2 ]; ls $1 $2 > /dev/null; echo made > $1/made"), NOTHING],
+    );
     let built = workshop.stage();
-    assert!(built.stderr.contains("is not compatible with multi-buildpack apps"), "{}", built.stderr);
+    assert!(
+        built.stderr.contains("is not compatible with multi-buildpack apps"),
+        "{}",
+        built.stderr
+    );
     let names = workshop.entries("tmp/droplet");
     assert!(names.contains(&"./app/made".to_owned()) && names.contains(&"./deps/0/".to_owned()));
     assert!(!names.contains(&"./deps/1/".to_owned()), "{names:?}");
@@ -121,25 +154,50 @@ fn fails(scripts: &[(&str, &str)], code: i32, message: &str) {
 #[test]
 fn failures_have_the_codes_and_words_of_cloud_foundry() {
     fails(&[("compile", "exit 7")], 223, "Failed to compile droplet: exit status 7");
-    fails(&[("finalize", "exit 7")], 223, "Failed to compile droplet: Failed to run finalize script: exit status 7");
+    fails(
+        &[("finalize", "exit 7")],
+        223,
+        "Failed to compile droplet: Failed to run finalize script: exit status 7",
+    );
     let supply = [("supply", "exit 14"), ("finalize", "true")];
-    fails(&supply, 223, "Failed to compile droplet: Failed to run all supply scripts: exit status 14");
-    fails(&[("finalize", "true"), ("release", "exit 2")], 224, "Failed to build droplet release: exit status 2");
+    fails(
+        &supply,
+        223,
+        "Failed to compile droplet: Failed to run all supply scripts: exit status 14",
+    );
+    fails(
+        &[("finalize", "true"), ("release", "exit 2")],
+        224,
+        "Failed to build droplet release: exit status 2",
+    );
     let invalid = [("finalize", "true"), ("release", "echo '['")];
     let mut workshop = Workshop::new();
     let built = workshop.buildpack("last", &invalid).build(&["-skipDetect"]);
     assert_eq!(built.code, 224);
-    assert!(built.stderr.starts_with("Failed to build droplet release: buildpack's release output invalid"), "{}", built.stderr);
+    assert!(
+        built
+            .stderr
+            .starts_with("Failed to build droplet release: buildpack's release output invalid"),
+        "{}",
+        built.stderr
+    );
 }
 
 #[test]
 fn a_supplying_buildpack_fails_with_225() {
     let mut workshop = Workshop::new();
-    workshop.buildpack("first", &[("supply", "exit 5")]).buildpack("last", &[("finalize", "true"), NOTHING]);
+    workshop
+        .buildpack("first", &[("supply", "exit 5")])
+        .buildpack("last", &[("finalize", "true"), NOTHING]);
     let built = workshop.build(&["-skipDetect"]);
-    assert_eq!((built.code, built.stderr.trim_end()), (225, "Failed to run all supply scripts: exit status 5"));
+    assert_eq!(
+        (built.code, built.stderr.trim_end()),
+        (225, "Failed to run all supply scripts: exit status 5")
+    );
     let mut workshop = Workshop::new();
-    workshop.buildpack("first", &[("compile", "true")]).buildpack("last", &[("finalize", "true"), NOTHING]);
+    workshop
+        .buildpack("first", &[("compile", "true")])
+        .buildpack("last", &[("finalize", "true"), NOTHING]);
     let built = workshop.build(&["-skipDetect"]);
     assert_eq!(built.code, 225);
     assert!(built.stderr.contains("does not support multi-buildpack apps"), "{}", built.stderr);
@@ -150,7 +208,10 @@ fn a_bad_procfile_and_missing_flags_are_plain_failures() {
     let mut workshop = Workshop::new();
     workshop.app("Procfile", "web python app.py\n");
     let built = workshop.buildpack("one", &[("finalize", "true"), NOTHING]).build(&["-skipDetect"]);
-    assert_eq!((built.code, built.stderr.trim_end()), (1, "Failed to read command from Procfile: invalid YAML"));
+    assert_eq!(
+        (built.code, built.stderr.trim_end()),
+        (1, "Failed to read command from Procfile: invalid YAML")
+    );
     let built = Workshop::new().build(&[]);
     assert_eq!((built.code, built.stderr.trim_end()), (1, "missing flag: -buildpackOrder"));
 }
@@ -181,7 +242,12 @@ fn a_buildpack_may_come_from_a_git_repository() {
     write(&repository.join("bin/release"), "#!/bin/sh\n", 0o755);
     let git = |words: &[&str]| {
         let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
-        let done = std::process::Command::new("git").current_dir(&repository).args(identity).args(words).output().unwrap();
+        let done = std::process::Command::new("git")
+            .current_dir(&repository)
+            .args(identity)
+            .args(words)
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
     git(&["init", "-q", "-b", "main"]);
@@ -196,7 +262,11 @@ fn a_buildpack_may_come_from_a_git_repository() {
     let mut workshop = Workshop::new();
     let built = workshop.ordered("file:///nowhere/at/all").build(&["-skipDetect"]);
     assert_eq!(built.code, 1);
-    assert!(built.stderr.starts_with("Failed to clone git repository at file:///nowhere/at/all"), "{}", built.stderr);
+    assert!(
+        built.stderr.starts_with("Failed to clone git repository at file:///nowhere/at/all"),
+        "{}",
+        built.stderr
+    );
 }
 
 #[test]

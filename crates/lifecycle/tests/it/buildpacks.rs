@@ -46,9 +46,18 @@ fn wheel(folder: &Path) {
     let file = std::fs::File::create(folder.join("greeting-1.0-py3-none-any.whl")).unwrap();
     let mut zip = zip::ZipWriter::new(file);
     let files = [
-        ("greeting.py", "def text():\n    return 'hello from a wheel'\ndef main():\n    print(text())\n"),
-        ("greeting-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n"),
-        ("greeting-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"),
+        (
+            "greeting.py",
+            "def text():\n    return 'hello from a wheel'\ndef main():\n    print(text())\n",
+        ),
+        (
+            "greeting-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n",
+        ),
+        (
+            "greeting-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        ),
         ("greeting-1.0.dist-info/entry_points.txt", "[console_scripts]\ngreet = greeting:main\n"),
         ("greeting-1.0.dist-info/RECORD", ""),
     ];
@@ -66,7 +75,10 @@ fn python_with_vendored_wheels_runs_after_it_moved() {
     }
     let workshop = on_the_stack("python_buildpack");
     let write_app = || {
-        workshop.app("requirements.txt", "greeting==1.0\n").app("server.py", SERVER_PY).app("runtime.txt", "python-3.x\n");
+        workshop
+            .app("requirements.txt", "greeting==1.0\n")
+            .app("server.py", SERVER_PY)
+            .app("runtime.txt", "python-3.x\n");
         workshop.app("Procfile", "web: python server.py\ntask: greet\n");
         wheel(&workshop.path("tmp/app/vendor"));
     };
@@ -79,7 +91,12 @@ fn python_with_vendored_wheels_runs_after_it_moved() {
     workshop.deploy();
     assert_eq!(workshop.start().get("/").text(), "hello from a wheel");
     let greeted = workshop.launch("greet");
-    assert!(greeted.stdout.ends_with("hello from a wheel\n"), "{}{}", greeted.stdout, greeted.stderr);
+    assert!(
+        greeted.stdout.ends_with("hello from a wheel\n"),
+        "{}{}",
+        greeted.stdout,
+        greeted.stderr
+    );
 
     // The second build finds the same requirements.
     write_app();
@@ -98,12 +115,20 @@ fn python_names_what_it_cannot_do() {
     workshop.app("requirements.txt", "").app("runtime.txt", "python-3.2.1\n");
     let built = workshop.build(&["-skipDetect"]);
     assert_eq!(built.code, 223);
-    assert!(built.stderr.contains("no match found for 3.2.1 in this stack's versions: 3."), "{}", built.stderr);
+    assert!(
+        built.stderr.contains("no match found for 3.2.1 in this stack's versions: 3."),
+        "{}",
+        built.stderr
+    );
     workshop.app("requirements.txt", "not-there-at-all==9\n").app("runtime.txt", "");
     wheel(&workshop.path("tmp/app/vendor"));
     let built = workshop.build(&["-skipDetect"]);
     assert_eq!(built.code, 223);
-    assert!(built.stderr.contains("include all dependencies in the vendor directory"), "{}", built.stderr);
+    assert!(
+        built.stderr.contains("include all dependencies in the vendor directory"),
+        "{}",
+        built.stderr
+    );
 }
 
 #[test]
@@ -113,14 +138,18 @@ fn python_with_the_registry() {
     }
     let folder = tempfile::tempdir().unwrap();
     let mut pip = Command::new("/usr/bin/python3");
-    pip.args(["-m", "pip", "download", "--no-deps", "-q", "itsdangerous==2.2.0", "-d"]).arg(folder.path());
+    pip.args(["-m", "pip", "download", "--no-deps", "-q", "itsdangerous==2.2.0", "-d"])
+        .arg(folder.path());
     if !pip.output().unwrap().status.success() {
         eprintln!("SKIPPED: the package registry cannot be reached");
         return;
     }
     let workshop = on_the_stack("python_buildpack");
     let lock = r#"{"_meta": {"requires": {"python_version": "3"}}, "default": {"itsdangerous": {"version": "==2.2.0"}}}"#;
-    workshop.app("Pipfile", "").app("Pipfile.lock", lock).app("Procfile", "web: python -c 'import itsdangerous; print(itsdangerous.__name__)'");
+    workshop
+        .app("Pipfile", "")
+        .app("Pipfile.lock", lock)
+        .app("Procfile", "web: python -c 'import itsdangerous; print(itsdangerous.__name__)'");
     workshop.stage();
     workshop.deploy();
     let launched = workshop.launch("");
@@ -149,7 +178,8 @@ fn node_with_vendored_modules() {
     let workshop = on_the_stack("nodejs_buildpack");
     let manifest = r#"{"name": "app", "version": "1.0.0", "engines": {"node": ">=12"}, "scripts": {"start": "node server.js"}, "dependencies": {"greeting": "1.0.0"}}"#;
     workshop.app("package.json", manifest).app("server.js", SERVER_JS);
-    workshop.app("node_modules/greeting/package.json", r#"{"name": "greeting", "version": "1.0.0"}"#);
+    workshop
+        .app("node_modules/greeting/package.json", r#"{"name": "greeting", "version": "1.0.0"}"#);
     workshop.app("node_modules/greeting/index.js", "module.exports = () => 'hello from a module';");
     let built = workshop.stage();
     assert!(built.stdout.contains("Prebuild detected"), "{}", built.stdout);
@@ -169,7 +199,8 @@ fn node_installs_and_remembers() {
     let manifest = r#"{"name": "app", "version": "1.0.0", "dependencies": {"ms": "2.1.3"}}"#;
     write(&folder.path().join("package.json"), manifest, 0o644);
     let mut npm = Command::new("npm");
-    npm.args(["install", "--package-lock-only", "--no-audit", "--no-fund"]).current_dir(folder.path());
+    npm.args(["install", "--package-lock-only", "--no-audit", "--no-fund"])
+        .current_dir(folder.path());
     if !npm.output().unwrap().status.success() {
         eprintln!("SKIPPED: the package registry cannot be reached");
         return;
@@ -177,7 +208,10 @@ fn node_installs_and_remembers() {
     let lock = std::fs::read_to_string(folder.path().join("package-lock.json")).unwrap();
     let server = "require('http').createServer((_, answer) => answer.end(`${require('ms')('2 days')} ${process.env.NODE_ENV}`)).listen(process.env.PORT);";
     for remembered in [false, true] {
-        workshop.app("package.json", manifest).app("package-lock.json", &lock).app("server.js", server);
+        workshop
+            .app("package.json", manifest)
+            .app("package-lock.json", &lock)
+            .app("server.js", server);
         let built = workshop.stage();
         let said = built.stdout.contains("package.json and lock file did not change");
         assert_eq!(said, remembered, "{}", built.stdout);
@@ -195,7 +229,11 @@ fn node_names_what_it_cannot_do() {
     workshop.app("package.json", r#"{"engines": {"node": "4.x"}}"#);
     let built = workshop.build(&["-skipDetect"]);
     assert_eq!(built.code, 223);
-    assert!(built.stderr.contains("no match found for 4.x in this stack's versions: "), "{}", built.stderr);
+    assert!(
+        built.stderr.contains("no match found for 4.x in this stack's versions: "),
+        "{}",
+        built.stderr
+    );
     workshop.app("package.json", "{");
     let built = workshop.build(&["-skipDetect"]);
     assert!(built.stderr.contains("Failed parsing package.json"), "{}", built.stderr);
@@ -257,12 +295,18 @@ fn each_buildpack_knows_its_apps() {
         write(&app.join(file), "", 0o644);
         let detects = |buildpack: &lifecycle::buildpacks::SystemBuildpack| {
             let place = folder.path().join(buildpack.name);
-            zip::ZipArchive::new(std::io::Cursor::new(&buildpack.zip)).unwrap().extract(&place).unwrap();
+            zip::ZipArchive::new(std::io::Cursor::new(&buildpack.zip))
+                .unwrap()
+                .extract(&place)
+                .unwrap();
             let output = Command::new(place.join("bin/detect")).arg(&app).output().unwrap();
             output.status.success()
         };
         let all = lifecycle::buildpacks::system_buildpacks();
-        let found = all.iter().find(|buildpack| detects(buildpack)).map_or("none", |buildpack| buildpack.name);
+        let found = all
+            .iter()
+            .find(|buildpack| detects(buildpack))
+            .map_or("none", |buildpack| buildpack.name);
         assert_eq!(found, want, "{file}");
     }
 }

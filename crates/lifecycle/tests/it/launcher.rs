@@ -15,20 +15,27 @@ fn deployed() -> Workshop {
 #[test]
 fn profiles_run_in_order_before_the_command() {
     let launched = deployed().launch("cat file; echo \" $TRACE\"; exit 3");
-    assert_eq!(launched.stdout, "Invoking pre-start scripts.\nInvoking start command.\nhere 1234\n");
+    assert_eq!(
+        launched.stdout,
+        "Invoking pre-start scripts.\nInvoking start command.\nhere 1234\n"
+    );
     assert_eq!((launched.code, launched.stderr.as_str()), (3, ""));
 }
 
 #[test]
 fn the_environment_is_that_of_the_contract() {
     let mut workshop = deployed();
-    workshop.variable("VCAP_APPLICATION", r#"{"name":"app"}"#).variable("PORT", "8080").variable("INSTANCE_INDEX", "1");
+    workshop
+        .variable("VCAP_APPLICATION", r#"{"name":"app"}"#)
+        .variable("PORT", "8080")
+        .variable("INSTANCE_INDEX", "1");
     workshop.variable("VCAP_SERVICES", r#"{"x":[{"credentials":{"uri":"mysql://h/d"}}]}"#);
     workshop.variable("INSTANCE_GUID", "guid").variable("VCAP_PLATFORM_OPTIONS", "{}");
     let command = "for name in HOME PWD TMPDIR DEPS_DIR VCAP_APPLICATION DATABASE_URL VCAP_PLATFORM_OPTIONS; do echo $name=${!name-unset}; done";
     let launched = workshop.launch(command);
     let vcap = workshop.path("home/vcap").display().to_string();
-    let lines: Vec<String> = launched.stdout.lines().skip(2).map(|line| line.replace(&vcap, "VCAP")).collect();
+    let lines: Vec<String> =
+        launched.stdout.lines().skip(2).map(|line| line.replace(&vcap, "VCAP")).collect();
     let want = [
         "HOME=VCAP/app",
         "PWD=VCAP/app",

@@ -19,12 +19,20 @@ fn site(files: &[(&str, &str)]) -> (Workshop, Running) {
 #[test]
 fn a_page_is_enough() {
     let mut workshop = Workshop::new();
-    workshop.app("index.html", "<h1>hello</h1>").app("style.css", "a{}").app(".secret", "x").app("sub/index.html", "sub");
+    workshop
+        .app("index.html", "<h1>hello</h1>")
+        .app("style.css", "a{}")
+        .app(".secret", "x")
+        .app("sub/index.html", "sub");
     workshop.system_buildpack("nodejs_buildpack").system_buildpack("staticfile_buildpack");
     let built = workshop.build(&[]);
     assert_eq!(built.code, 0, "{}{}", built.stdout, built.stderr);
     let name = format!("staticfile {}", lifecycle::buildpacks::VERSION);
-    assert_eq!(workshop.result()["lifecycle_metadata"]["buildpacks"][0]["name"], "staticfile", "{name}");
+    assert_eq!(
+        workshop.result()["lifecycle_metadata"]["buildpacks"][0]["name"],
+        "staticfile",
+        "{name}"
+    );
     assert_eq!(workshop.result()["process_types"]["web"], "$HOME/boot.sh");
     workshop.deploy();
     let app = workshop.start();
@@ -48,10 +56,14 @@ fn a_page_is_enough() {
     let tag = page.header("etag").unwrap();
     assert_eq!(app.request("GET", "/", &[("If-None-Match", tag)]).status, 304);
     let part = app.request("GET", "/", &[("Range", "bytes=4-8")]);
-    assert_eq!((part.status, part.text().as_str(), part.header("content-range")), (206, "hello", Some("bytes 4-8/14")));
+    assert_eq!(
+        (part.status, part.text().as_str(), part.header("content-range")),
+        (206, "hello", Some("bytes 4-8/14"))
+    );
     assert_eq!(app.request("GET", "/", &[("Range", "bytes=99-")]).status, 416);
 
-    let log = app.lines.try_iter().find(|line| line.contains("\"GET /none HTTP/1.1\" 404 ")).unwrap();
+    let log =
+        app.lines.try_iter().find(|line| line.contains("\"GET /none HTTP/1.1\" 404 ")).unwrap();
     assert!(log.starts_with("- - - ["), "{log}");
     assert!(app.terminate(), "it stops when asked");
 }
@@ -94,7 +106,10 @@ fn listings_https_and_passwords() {
     let moved = app.request("GET", "/x?y", &[("X-Forwarded-Proto", "http, https")]);
     assert_eq!((moved.status, moved.header("location")), (301, Some("https://app.example/x?y")));
     let asked = app.request("GET", "/", &[https]);
-    assert_eq!((asked.status, asked.header("www-authenticate")), (401, Some("Basic realm=\"Restricted\"")));
+    assert_eq!(
+        (asked.status, asked.header("www-authenticate")),
+        (401, Some("Basic realm=\"Restricted\""))
+    );
     assert_eq!(app.request("GET", "/", &[https, ("Authorization", "Basic Ym9iOmI=")]).status, 401);
     // bob:a
     let known = ("Authorization", "Basic Ym9iOmE=");
@@ -107,7 +122,9 @@ fn listings_https_and_passwords() {
 
 #[test]
 fn a_root_outside_of_the_app_is_refused() {
-    for (root, message) in [("../..", "lies outside"), ("none", "does not exist"), ("file", "plain file")] {
+    for (root, message) in
+        [("../..", "lies outside"), ("none", "does not exist"), ("file", "plain file")]
+    {
         let mut workshop = Workshop::new();
         workshop.app("Staticfile", &format!("root: {root}\n")).app("file", "x");
         let built = workshop.system_buildpack("staticfile_buildpack").build(&["-skipDetect"]);

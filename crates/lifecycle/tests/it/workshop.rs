@@ -79,7 +79,10 @@ impl Workshop {
     pub fn system_buildpack(&mut self, name: &str) -> &mut Workshop {
         let all = lifecycle::buildpacks::system_buildpacks();
         let found = all.into_iter().find(|buildpack| buildpack.name == name).unwrap();
-        zip::ZipArchive::new(Cursor::new(found.zip)).unwrap().extract(self.folder_of(name)).unwrap();
+        zip::ZipArchive::new(Cursor::new(found.zip))
+            .unwrap()
+            .extract(self.folder_of(name))
+            .unwrap();
         self.ordered(name)
     }
 
@@ -117,7 +120,8 @@ impl Workshop {
     pub fn entries(&self, archive: &str) -> Vec<String> {
         let file = fs::File::open(self.path(archive)).unwrap();
         let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
-        let names = archive.entries().unwrap().map(|entry| entry.unwrap().path_bytes().into_owned());
+        let names =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path_bytes().into_owned());
         names.map(|name| String::from_utf8(name).unwrap()).collect()
     }
 
@@ -157,11 +161,17 @@ impl Workshop {
     pub fn start(&self) -> Running {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = self.launcher("");
-        command.env("PORT", port.to_string()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
+        command
+            .env("PORT", port.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .process_group(0);
         let mut child = command.spawn().unwrap();
         let (send, lines) = mpsc::channel();
         let output = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
+        });
         let mut running = Running { child, lines, port };
         running.wait_for_port();
         running
@@ -171,7 +181,11 @@ impl Workshop {
 impl Built {
     fn of(output: &Output) -> Built {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Built { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        Built {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
     }
 }
 
@@ -225,14 +239,16 @@ impl Running {
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n");
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has a head");
+        let end =
+            answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("an answer has a head");
         let head = String::from_utf8_lossy(&answer[..end]).into_owned();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         Answer { status, head, body: answer[end + 4..].to_vec() }
@@ -244,14 +260,21 @@ impl Running {
 
     /// Asks it to stop; whether it did so well.
     pub fn terminate(mut self) -> bool {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(self.pid()),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
         self.child.wait().unwrap().success()
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.pid()), nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::killpg(
+            nix::unistd::Pid::from_raw(self.pid()),
+            nix::sys::signal::Signal::SIGKILL,
+        );
         let _ = self.child.wait();
     }
 }
