@@ -115,21 +115,6 @@ fn lsb_release(os_release: &str) -> String {
     KEYS.iter().filter_map(|(ours, theirs)| Some(format!("{ours}={}\n", value(theirs)?))).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lsb_release_says_what_os_release_says() {
-        let text = lsb_release(
-            "NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n",
-        );
-        let want =
-            "DISTRIB_ID=\"Debian GNU/Linux\"\nDISTRIB_RELEASE=\"12\"\nDISTRIB_CODENAME=bookworm\n";
-        assert_eq!(text, want);
-    }
-}
-
 /// Links are kept as links: those of `/etc/alternatives` lead to `/usr`, which the stack has at the same place.
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let meta = from.symlink_metadata()?;
@@ -149,4 +134,19 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         std::fs::set_permissions(to, Permissions::from_mode(meta.mode() & 0o755))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lsb_release_says_what_os_release_says() {
+        let text = lsb_release(
+            "NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\n",
+        );
+        let want =
+            "DISTRIB_ID=\"Debian GNU/Linux\"\nDISTRIB_RELEASE=\"12\"\nDISTRIB_CODENAME=bookworm\n";
+        assert_eq!(text, want);
+    }
 }
