@@ -237,11 +237,23 @@ fn zip_entries(file: File, count: &mut Count, each: Each<'_>) -> anyhow::Result<
         // Archives made where files have no modes carry none, or zero.
         let usual = if kind == Kind::Folder { 0o755 } else { 0o644 };
         let mode = mode.map(|mode| mode & 0o7777).filter(|mode| *mode != 0).unwrap_or(usual);
-        let entry = Entry { path, mode, modified: 0, kind };
+        let modified = file.last_modified().map_or(0, seconds);
+        let entry = Entry { path, mode, modified, kind };
         // The size in the header is a claim; a file that holds more is cut off here, one that holds less fails later.
         each(&entry, &mut file.by_ref().take(size))?;
     }
     Ok(())
+}
+
+/// Since 1970. A zip tells a local time and no zone: it is taken as UTC.
+fn seconds(date: zip::DateTime) -> u64 {
+    let (year, month) = (i64::from(date.year()), i64::from(date.month()));
+    // Years that begin in March put the leap day last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leaps = year / 4 - year / 100 + year / 400;
+    let days = 365 * year + leaps + (153 * month + 2) / 5 + i64::from(date.day()) - 719_469;
+    let time = i64::from(date.hour()) * 3600 + i64::from(date.minute()) * 60;
+    u64::try_from(days * 86_400 + time + i64::from(date.second())).unwrap_or(0)
 }
 
 /// A path within the archive's own tree, without `.` parts.
@@ -368,5 +380,15 @@ mod tests {
                 prop_assert!(clean.components().all(|part| matches!(part, Component::Normal(_))));
             }
         }
+    }
+
+    #[test]
+    fn times_of_a_zip() {
+        let time = |year, month, day| {
+            seconds(zip::DateTime::from_date_and_time(year, month, day, 1, 2, 4).unwrap())
+        };
+        assert_eq!(time(1980, 1, 1), 315_536_524);
+        assert_eq!(time(2024, 2, 29), 1_709_168_524);
+        assert_eq!(time(2026, 12, 31), 1_798_678_924);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn unpack(
     let draft = tempfile::Builder::new().prefix("layer-").tempdir_in(workshop)?;
     std::fs::set_permissions(draft.path(), Permissions::from_mode(0o755))?;
     let root = prepare(draft.path(), to)?;
-    let mut tree = Tree { root, links: BTreeSet::new(), owned: is_root() };
+    let tree = Tree { root, owned: is_root() };
     entries(archive, limits, |entry, content| {
         tree.put(entry, content).with_context(|| format!("unpacking {}", entry.path.display()))
     })?;
@@ -69,13 +69,12 @@ fn prepare(draft: &Path, to: &str) -> anyhow::Result<PathBuf> {
 /// A tree under construction. Nothing is ever written through a link, so nothing can land outside.
 struct Tree {
     root: PathBuf,
-    links: BTreeSet<PathBuf>,
     /// Only root can give files away; elsewhere they belong to who unpacks.
     owned: bool,
 }
 
 impl Tree {
-    fn put(&mut self, entry: &Entry, content: &mut dyn std::io::Read) -> anyhow::Result<()> {
+    fn put(&self, entry: &Entry, content: &mut dyn std::io::Read) -> anyhow::Result<()> {
         self.clear_of_links(&entry.path)?;
         let path = self.root.join(&entry.path);
         if let Some(parent) = entry.path.parent() {
@@ -83,6 +82,9 @@ impl Tree {
         }
         match &entry.kind {
             Kind::Folder => {
+                if is_link(&path) {
+                    self.vacate(&path)?;
+                }
                 self.folders(&entry.path)?;
                 // Who made it must still be able to fill it.
                 std::fs::set_permissions(&path, Permissions::from_mode(entry.mode | 0o700))?;
@@ -97,7 +99,6 @@ impl Tree {
             Kind::Symlink { target } => {
                 self.vacate(&path)?;
                 symlink(target, &path)?;
-                self.links.insert(entry.path.clone());
             }
             Kind::Hardlink { target } => {
                 self.clear_of_links(target)?;
@@ -129,23 +130,25 @@ impl Tree {
         Ok(())
     }
 
+    /// Asks the disk: a link has as many names as an archive gives it.
     fn clear_of_links(&self, path: &Path) -> anyhow::Result<()> {
-        match path.ancestors().skip(1).find(|folder| self.links.contains(*folder)) {
+        match path.ancestors().skip(1).find(|folder| is_link(&self.root.join(folder))) {
             Some(link) => bail!("it lies behind the link {}", link.display()),
             None => Ok(()),
         }
     }
 
     /// A name that comes twice means the later one.
-    fn vacate(&mut self, path: &Path) -> anyhow::Result<()> {
-        if let Ok(relative) = path.strip_prefix(&self.root) {
-            self.links.remove(relative);
-        }
+    fn vacate(&self, path: &Path) -> anyhow::Result<()> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
         }
     }
+}
+
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_symlink())
 }
 
 pub(crate) fn evict(
@@ -200,6 +203,7 @@ mod tests {
         File(&'static str, &'static str),
         Link(&'static str, &'static str),
         Hard(&'static str, &'static str),
+        Folder(&'static str, u32),
     }
 
     struct Bench {
@@ -231,6 +235,11 @@ mod tests {
                     Item::Hard(name, target) => {
                         header.set_entry_type(tar::EntryType::Link);
                         builder.append_link(&mut header, name, target).unwrap();
+                    }
+                    Item::Folder(name, mode) => {
+                        header.set_entry_type(tar::EntryType::Directory);
+                        header.set_mode(*mode);
+                        builder.append_data(&mut header, name, std::io::empty()).unwrap();
                     }
                 }
             }
@@ -284,6 +293,37 @@ mod tests {
             0,
             "no draft is left"
         );
+    }
+
+    /// A folder beside the draft, and its path as archives name it.
+    fn outside(bench: &Bench) -> (PathBuf, &'static str) {
+        let outside = bench.folder.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::set_permissions(&outside, Permissions::from_mode(0o755)).unwrap();
+        let target = outside.to_str().unwrap().to_owned().leak();
+        (outside, target)
+    }
+
+    #[test]
+    fn a_folder_takes_the_place_of_a_link_and_leaves_its_target_alone() {
+        let bench = Bench::new();
+        let (outside, target) = outside(&bench);
+        let layer = bench
+            .unpack("/home/vcap", &[Item::Link("app", target), Item::Folder("app", 0o777)])
+            .unwrap();
+        assert_eq!(std::fs::metadata(&outside).unwrap().mode() & 0o7777, 0o755);
+        let app = std::fs::symlink_metadata(layer.join("home/vcap/app")).unwrap();
+        assert_eq!((app.is_dir(), app.mode() & 0o7777), (true, 0o777));
+    }
+
+    #[test]
+    fn another_name_of_a_link_is_a_link_too() {
+        let bench = Bench::new();
+        let (outside, target) = outside(&bench);
+        let items = [Item::Link("a", target), Item::Hard("b", "a"), Item::File("b/evil", "x")];
+        let error = bench.unpack("/home/vcap", &items).unwrap_err();
+        assert!(format!("{error:#}").contains("behind the link"), "{error:#}");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     }
 
     #[test]

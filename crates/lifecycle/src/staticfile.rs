@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -67,6 +67,7 @@ async fn serve(site: Rc<Site>, address: SocketAddr) -> Result<()> {
         TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     let mut terminate = signal(SignalKind::terminate()).context("listening for signals")?;
     let (stop, stopping) = watch::channel(false);
+    started();
     let free = Arc::new(Semaphore::new(CONNECTIONS));
     say(&format!(
         "serving {} on port {}",
@@ -120,7 +121,13 @@ async fn connection(site: Rc<Site>, stream: TcpStream, mut stopping: watch::Rece
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the access log's own time stamp, read nowhere else")]
+/// The first time somebody asked, which `serve` makes the start.
+fn started() -> SystemTime {
+    static STARTED: LazyLock<SystemTime> = LazyLock::new(now);
+    *STARTED
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program of its own, with no clock handed to it")]
 fn now() -> SystemTime {
     SystemTime::now()
 }

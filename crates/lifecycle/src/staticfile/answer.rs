@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -177,8 +177,13 @@ fn unchanged(kind: &str, tag: &str, modified: SystemTime) -> Response<Body> {
     response
 }
 
+/// Archives may tell no time, and unpackers then write their zero. Such a file is as old as this server, lest a client
+/// keep the page of an earlier droplet for ever.
 fn modified(facts: &Metadata) -> SystemTime {
-    facts.modified().unwrap_or(SystemTime::UNIX_EPOCH)
+    /// 1980-01-02, a day after the zero of zip.
+    const OLDEST: Duration = Duration::from_secs(315_619_200);
+    let told = facts.modified().ok().filter(|told| *told >= SystemTime::UNIX_EPOCH + OLDEST);
+    told.unwrap_or_else(super::started)
 }
 
 /// A file that changed has another tag, and so has its compressed form.
