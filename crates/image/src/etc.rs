@@ -92,12 +92,34 @@ pub(crate) fn build(host: &Path, etc: &Path) -> anyhow::Result<()> {
     for (name, text) in written {
         std::fs::write(etc.join(name), text)?;
     }
+    for path in SITE_SETTINGS.map(|name| etc.join(name)) {
+        // A link leads to the machine's own file, which is not ours to write.
+        if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            let text = std::fs::read_to_string(&path)?;
+            std::fs::write(path, without_credentials(&text))?;
+        }
+    }
     if !etc.join("lsb-release").exists() {
         let system = std::fs::read_to_string(host.join("os-release")).unwrap_or_default();
         std::fs::write(etc.join("lsb-release"), lsb_release(&system))?;
     }
     symlink("/proc/self/mounts", etc.join("mtab"))?;
     Ok(())
+}
+
+/// Settings of package managers, without the lines that hold credentials: those are the machine's, not its apps'.
+const SITE_SETTINGS: [&str; 4] = ["pip.conf", "npmrc", "gemrc", "gitconfig"];
+
+fn without_credentials(text: &str) -> String {
+    const SECRETS: [&str; 5] = ["auth", "password", "token", "secret", "credential"];
+    let holds = |line: &str| {
+        let line = line.to_ascii_lowercase();
+        let user_in_address = line
+            .split_once("://")
+            .is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')));
+        user_in_address || SECRETS.iter().any(|secret| line.contains(secret))
+    };
+    text.lines().filter(|line| !holds(line)).map(|line| format!("{line}\n")).collect()
 }
 
 /// What `os-release` says, in the older form that programs for Ubuntu look for.
@@ -139,6 +161,14 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_stay_on_the_machine() {
+        let text = "[global]\nindex-url = https://me:pw@mirror.example/simple\ncert = /etc/ssl/ca.crt\n\
+                    //registry.example/:_authToken=abc\nregistry=https://registry.example/@scope\n";
+        let want = "[global]\ncert = /etc/ssl/ca.crt\nregistry=https://registry.example/@scope\n";
+        assert_eq!(without_credentials(text), want);
+    }
 
     #[test]
     fn lsb_release_says_what_os_release_says() {

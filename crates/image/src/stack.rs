@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{VCAP, etc};
 
 /// Counts on when what is generated changes.
-const GENERATION: u32 = 2;
+const GENERATION: u32 = 3;
 /// Links into `/usr` on merged systems, folders of their own on others.
 const USR_MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 const FOLDERS: [(&str, u32); 22] = [
