@@ -95,8 +95,8 @@ pub(crate) fn build(host: &Path, etc: &Path) -> anyhow::Result<()> {
     for path in SITE_SETTINGS.map(|name| etc.join(name)) {
         // A link leads to the machine's own file, which is not ours to write.
         if path.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
-            let text = std::fs::read_to_string(&path)?;
-            std::fs::write(path, without_credentials(&text))?;
+            let bytes = std::fs::read(&path)?;
+            std::fs::write(path, without_credentials(&String::from_utf8_lossy(&bytes)))?;
         }
     }
     if !etc.join("lsb-release").exists() {
