@@ -38,7 +38,7 @@ def of_pipfile(sources, packages):
 
 def without_default_index(sources):
     """The public index goes without saying: the stack's own configuration may name a mirror."""
-    return [source for source in sources if "//pypi.org/" not in source.get("url", "")]
+    return [source for source in sources if source.get("name") != "pypi"]
 
 
 def read(path):
