@@ -58,11 +58,11 @@ async fn read(
         }
     };
     let follows = !read.descending && read.end.is_none();
-    let patience = if follows { HOLD } else { Duration::ZERO };
-    let mut found = face.logs.store.read(&source_id, &read);
-    if found.is_empty() && follows {
-        found = face.logs.store.read_or_wait(&source_id, &read, patience).await;
-    }
+    let found = if follows {
+        face.logs.store.read_or_wait(&source_id, &read, HOLD).await
+    } else {
+        face.logs.store.read(&source_id, &read)
+    };
     let batch: Vec<Value> =
         found.iter().map(|envelope| envelope.to_json(Spelling::SnakeCase)).collect();
     answer(&json!({ "envelopes": { "batch": batch } }))

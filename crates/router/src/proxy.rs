@@ -63,8 +63,8 @@ impl Router {
         headers::keep_host(&mut request);
         headers::forward(request.headers_mut(), client, scheme);
         let now = self.shared.clock.now();
+        headers::identify(request.headers_mut(), &base::new_guid(), now);
         if is_platform(&host, &self.shared.config.platform_names) {
-            headers::identify(request.headers_mut(), &base::new_guid(), now);
             return self
                 .shared
                 .front
@@ -73,7 +73,6 @@ impl Router {
                 .await
                 .unwrap_or_else(|never| match never {});
         }
-        headers::identify(request.headers_mut(), &base::new_guid(), now);
         if host.is_empty() {
             return RouterError::EmptyHost.response();
         }
@@ -177,7 +176,7 @@ impl<'a> Exchange<'a> {
                 request_bytes: self.body.bytes_read(),
                 ..Outcome::default()
             };
-            drop(pending(self.shared, &self.record, outcome, &target));
+            drop(pending(self.shared, self.record, outcome, &target));
         }
         error.response()
     }
@@ -263,14 +262,14 @@ impl<'a> Exchange<'a> {
         {
             parts.headers.insert(headers::VCAP_REQUEST_ID, id.clone());
         }
-        let pending = pending(self.shared, &self.record, outcome, target);
+        let pending = pending(self.shared, self.record, outcome, target);
         Response::from_parts(parts, Body::new(ResponseBody { inner, pending }))
     }
 }
 
-fn pending(shared: &Shared, record: &Record, outcome: Outcome, target: &Target) -> Pending {
+fn pending(shared: &Shared, record: Record, outcome: Outcome, target: &Target) -> Pending {
     Pending {
-        record: record.clone(),
+        record,
         outcome,
         endpoint: target.endpoint.clone(),
         index: shared.config.index,
