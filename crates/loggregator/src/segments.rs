@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use bytes::{Buf as _, Bytes};
 use envelope::Envelope;
-use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::Config;
@@ -23,9 +22,10 @@ const FRAME_MAX: usize = 256 << 10;
 const LEVEL: i32 = 1;
 
 pub(crate) struct Segments {
-    queue: Mutex<Option<SyncSender<Vec<u8>>>>,
+    /// There until the end begins.
+    queue: Option<SyncSender<Vec<u8>>>,
     dropped: AtomicU64,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Segments {
@@ -42,11 +42,7 @@ impl Segments {
         let writer = std::thread::Builder::new()
             .name("logs".to_owned())
             .spawn(move || run(&receiver, files))?;
-        Ok(Segments {
-            queue: Mutex::new(Some(sender)),
-            dropped: AtomicU64::new(0),
-            writer: Mutex::new(Some(writer)),
-        })
+        Ok(Segments { queue: Some(sender), dropped: AtomicU64::new(0), writer: Some(writer) })
     }
 
     /// Never waits: when the disk does not keep up, the line is kept in memory alone and counted.
@@ -55,7 +51,7 @@ impl Segments {
         if !encode(envelope, &mut bytes) {
             return;
         }
-        let Some(queue) = self.queue.lock().clone() else { return };
+        let Some(queue) = &self.queue else { return };
         if let Err(TrySendError::Full(_)) = queue.try_send(bytes) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -68,8 +64,8 @@ impl Segments {
 
 impl Drop for Segments {
     fn drop(&mut self) {
-        *self.queue.lock() = None;
-        if let Some(writer) = self.writer.lock().take()
+        self.queue = None;
+        if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
             warn!("the writer of log segments had ended badly");
