@@ -1,7 +1,9 @@
 //! `cupola bench …`: measures this very program from outside, as its users meet it, and leaves nothing behind.
 
 mod api;
+mod cell_loss;
 mod first_app;
+mod hosts;
 mod idle;
 mod platform;
 mod push;
@@ -30,6 +32,13 @@ enum What {
     Push(Rounds<5>),
     /// An instance wanted → its first HTTP 200 through the router; then 200 instances at once
     Start(Rounds<200>),
+    /// Cells in network namespaces of their own: one drained, one killed, one cut off
+    CellLoss {
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(4..=100))]
+        cells: u8,
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        instances: u32,
+    },
     /// Memory and CPU time while nothing happens, with 0 and with 50 instances
     Idle {
         /// How long to leave it alone before, and to watch it then
@@ -53,6 +62,7 @@ pub fn main(args: BenchArgs) -> anyhow::Result<()> {
             What::FirstApp(Rounds { rounds }) => first_app::run(rounds, &report).await,
             What::Push(Rounds { rounds }) => push::run(rounds, &report).await,
             What::Start(Rounds { rounds }) => start::run(rounds, &report).await,
+            What::CellLoss { cells, instances } => cell_loss::run(cells, instances, &report).await,
             What::Idle { seconds } => idle::run(Duration::from_secs(seconds), &report).await,
         }
     })?;

@@ -83,6 +83,11 @@ impl DataDir {
         })
     }
 
+    /// New cells show it once.
+    pub fn join_key(&self) -> anyhow::Result<Secret> {
+        Ok(Secret::new(self.kept("join-key", || random(40))?))
+    }
+
     /// The first user's password, unless one was given.
     pub fn admin_password(&self) -> anyhow::Result<String> {
         self.kept("admin-password", || random(16))
@@ -103,8 +108,25 @@ impl DataDir {
         }
     }
 
+    /// Replaces what `name` holds, readable by the owner alone.
+    pub fn keep(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.file(name);
+        write_private(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Removes what `name` held, if it held something.
+    pub fn forget(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.file(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn announce(&self, running: &Running) -> anyhow::Result<()> {
-        write_private(&self.file(RUNNING), &serde_json::to_string_pretty(running)?)
+        self.keep(RUNNING, &serde_json::to_string_pretty(running)?)
             .context("saying that the platform runs")
     }
 
@@ -115,6 +137,13 @@ impl DataDir {
 }
 
 const RUNNING: &str = "running.json";
+/// What new cells join with; there while they may.
+pub const JOIN_TOKEN: &str = "join-token";
+
+/// The token that cells join the platform at `path` with.
+pub fn join_token(path: &Path) -> std::io::Result<String> {
+    Ok(std::fs::read_to_string(path.join(JOIN_TOKEN))?.trim_end().to_owned())
+}
 
 /// The platform that runs on `path`, if one says so.
 pub fn running(path: &Path) -> Option<Running> {

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use base::http::Secret;
 use reqwest::StatusCode;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -25,6 +26,11 @@ pub struct Platform {
 impl Platform {
     /// Starts `cupola up` on an empty data directory; returns when it serves.
     pub async fn start() -> anyhow::Result<Platform> {
+        Platform::start_with(&[]).await
+    }
+
+    /// The same, with more settings.
+    pub async fn start_with(more: &[&str]) -> anyhow::Result<Platform> {
         let folder = tempfile::Builder::new().prefix("cupola-bench-").tempdir()?;
         let data = folder.path().join("data");
         let log = std::fs::File::create(folder.path().join("log"))?;
@@ -40,6 +46,7 @@ impl Platform {
                 "--data",
             ])
             .arg(&data)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -76,8 +83,13 @@ impl Platform {
         Api::log_in(&self.running.api, &self.running.admin_user, password.trim()).await
     }
 
-    fn data(&self) -> PathBuf {
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Everything of this run lies in there.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Runs our own command line as a process of its own, as a user would.
@@ -132,27 +144,18 @@ impl Platform {
         }
     }
 
-    /// The platform's process and the keepers of its containers.
+    /// The platform's process and the keepers of its containers, those made ahead included.
     pub fn processes(&self) -> Vec<u32> {
-        let mut pids = self.keepers();
+        let mut pids = keepers(&self.data());
         pids.extend(self.child.id());
         pids
     }
 
-    /// How many containers there are.
-    pub fn containers(&self) -> usize {
-        self.keepers().len()
-    }
-
-    /// Each container has one: the shim, which runs from the data directory.
-    fn keepers(&self) -> Vec<u32> {
-        let own = |pid: &u32| {
-            std::fs::read_link(format!("/proc/{pid}/exe"))
-                .is_ok_and(|program| program.starts_with(self.folder.path()))
-        };
-        let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
-        let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(own).collect()
+    /// The brain, asked as the platform's own components do.
+    pub fn bbs(&self) -> anyhow::Result<bbs::Client> {
+        let read = |name: &str| std::fs::read_to_string(self.data().join(name));
+        let secret = Secret::new(read("secret")?.trim_end());
+        Ok(bbs::Client::new(format!("http://127.0.0.1:{}", read("internal-port")?.trim()), &secret))
     }
 
     /// Asks until `wanted` comes back.
@@ -202,7 +205,27 @@ impl Platform {
     }
 }
 
-fn tail(log: &Path) -> String {
+/// Each container of the cell at `data` has one: the shim, which runs from there.
+pub fn keepers(data: &Path) -> Vec<u32> {
+    let own = |pid: &u32| {
+        std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|program| program.starts_with(data))
+    };
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(own).collect()
+}
+
+/// How many containers run something; what is made ahead does not.
+pub fn at_work(data: &Path) -> usize {
+    let busy = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .is_ok_and(|children| !children.trim().is_empty())
+    };
+    keepers(data).iter().filter(|pid| busy(pid)).count()
+}
+
+pub fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")

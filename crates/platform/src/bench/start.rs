@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use super::api::Api;
-use super::platform::{PATIENCE, Platform};
+use super::platform::{PATIENCE, Platform, at_work};
 use super::trivial::{self, APP};
 use super::{Figures, Report, percentile, rounded};
 
@@ -82,7 +82,7 @@ async fn gone(platform: &Platform) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     // What still stops is no part of the next start, nor of its cost.
-    while platform.containers() > 0 {
+    while at_work(&platform.data()) > 0 {
         ensure!(begun.elapsed() < PATIENCE, "containers do not go away");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
