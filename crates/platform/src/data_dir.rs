@@ -28,6 +28,8 @@ pub struct Running {
     /// Where an app named `APP` answers.
     pub app: String,
     pub admin_user: String,
+    /// Where Diego's Receptor API answers.
+    pub receptor: String,
 }
 
 impl DataDir {
@@ -81,6 +83,11 @@ impl DataDir {
         text.as_bytes().try_into().with_context(|| {
             format!("{} must hold 32 characters", self.file("encryption-key").display())
         })
+    }
+
+    /// Shown by clients of the Receptor API, together with [`RECEPTOR_USER`].
+    pub fn receptor_password(&self) -> anyhow::Result<Secret> {
+        Ok(Secret::new(self.kept(RECEPTOR_PASSWORD, || random(32))?))
     }
 
     /// New cells show it once.
@@ -137,6 +144,16 @@ impl DataDir {
 }
 
 const RUNNING: &str = "running.json";
+pub const RECEPTOR_USER: &str = "receptor";
+const RECEPTOR_PASSWORD: &str = "receptor-password";
+
+/// What clients of the Receptor API of the platform at `path` show.
+pub fn receptor_password(path: &Path) -> anyhow::Result<String> {
+    let path = path.join(RECEPTOR_PASSWORD);
+    let text = std::fs::read_to_string(&path);
+    Ok(text.with_context(|| format!("reading {}", path.display()))?.trim_end().to_owned())
+}
+
 /// What new cells join with; there while they may.
 pub const JOIN_TOKEN: &str = "join-token";
 
@@ -191,6 +208,7 @@ mod tests {
             domain: String::new(),
             app: String::new(),
             admin_user: String::new(),
+            receptor: String::new(),
         };
         first.announce(&running).unwrap();
         let error = DataDir::open(folder.path()).err().expect("it is locked").to_string();

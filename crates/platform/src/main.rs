@@ -7,6 +7,7 @@ mod data_dir;
 mod door;
 mod glue;
 mod join;
+mod receptor;
 mod settings;
 mod up;
 
@@ -37,6 +38,8 @@ enum Command {
     Up(Box<settings::UpArgs>),
     /// A cell on a machine of its own
     Cell(join::CellArgs),
+    /// Look at what runs where, and steer it: cells, LRPs, tasks, events
+    Diego(receptor::DiegoArgs),
     /// The Cloud Foundry command line; the same as calling this program `cf`
     #[command(disable_help_flag = true)]
     Cf {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Cf { args } => return cli::main(args),
         Command::Up(args) => up::main(*args),
         Command::Cell(args) => join::main(args),
+        Command::Diego(args) => receptor::main(args),
         Command::Bench(args) => bench::main(args),
     };
     match result {

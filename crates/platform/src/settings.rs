@@ -1,6 +1,6 @@
 //! Every setting of `cupola up`: by flag, by environment variable, by TOML file, in this order.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -66,6 +66,9 @@ struct Given {
     /// Where cells on other machines find this one, over TLS: an address of this machine and a port [default: no other cells]
     #[arg(long, env = "CUPOLA_CELLS_LISTEN", value_name = "ADDRESS:PORT")]
     cells_listen: Option<SocketAddrV4>,
+    /// Where Diego's Receptor API listens; its user is `receptor`, the password in FOLDER/receptor-password [default: 127.0.0.1:8887, or any free port where that is taken]
+    #[arg(long, env = "CUPOLA_RECEPTOR_LISTEN", value_name = "ADDRESS:PORT")]
+    receptor_listen: Option<SocketAddr>,
     /// What is logged on standard error: a level, or a filter such as info,bbs=debug [default: warn]
     #[arg(long, env = "CUPOLA_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -97,6 +100,7 @@ pub struct Settings {
     pub disk_mb: Option<u64>,
     pub container_network: Option<String>,
     pub cells_listen: Option<SocketAddrV4>,
+    pub receptor_listen: Option<SocketAddr>,
     pub log: String,
 }
 
@@ -136,6 +140,7 @@ impl Given {
             disk_mb: self.disk_mb.or(file.disk_mb),
             container_network: self.container_network.or(file.container_network),
             cells_listen: self.cells_listen.or(file.cells_listen),
+            receptor_listen: self.receptor_listen.or(file.receptor_listen),
             log: self.log.or(file.log),
         }
     }
@@ -175,6 +180,7 @@ impl Given {
             disk_mb: self.disk_mb,
             container_network: self.container_network,
             cells_listen: self.cells_listen,
+            receptor_listen: self.receptor_listen,
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
         })
     }

@@ -1,7 +1,7 @@
 //! `cupola up`: every role in one process. What is started here, and in which order, is the whole wiring.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -29,6 +29,7 @@ use crate::door::Door;
 use crate::glue::{FromLogs, LogAccess};
 use crate::settings::{Settings, UpArgs};
 
+const RECEPTOR_PORT: u16 = 8887;
 /// The cell that is always there.
 const CELL: &str = "cell-0";
 const LIFECYCLE: &[u8] = include_bytes!(env!("CUPOLA_LIFECYCLE_BUNDLE"));
@@ -52,7 +53,7 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
     let door = Door::open(&settings).await?;
     let platform = Platform::start(&settings, &data, &door).await?;
     let (http, https) = door.urls(&format!("api.{}", settings.domain))?;
-    let running = running(&settings, &door, &http, &https)?;
+    let running = running(&settings, &door, &http, &https, &platform.receptor)?;
     let serving = platform.open(door, &data, &settings).await?;
     data.announce(&running)?;
     println!("api    {http}");
@@ -68,7 +69,13 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
     platform.stop(signal).await
 }
 
-fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow::Result<Running> {
+fn running(
+    settings: &Settings,
+    door: &Door,
+    http: &str,
+    https: &str,
+    receptor: &str,
+) -> anyhow::Result<Running> {
     let at = |ip: IpAddr| if ip.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { ip };
     let address = |listener: &TcpListener| {
         listener.local_addr().map(|addr| std::net::SocketAddr::new(at(addr.ip()), addr.port()))
@@ -84,6 +91,7 @@ fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow:
         domain: settings.domain.clone(),
         app: door.urls(&format!("APP.{}", settings.domain))?.0,
         admin_user: settings.admin_user.clone(),
+        receptor: receptor.to_owned(),
     })
 }
 
@@ -93,6 +101,8 @@ struct Platform {
     tasks: TaskTracker,
     router: Router,
     cell: Cell,
+    /// Where the Receptor API answers.
+    receptor: String,
 }
 
 impl Platform {
@@ -143,9 +153,13 @@ impl Platform {
 
         // Containers elsewhere are reached by their cell's address alone.
         let prefer = if cluster.is_some() { bbs::Prefer::Host } else { bbs::Prefer::Instance };
+        let credentials = bbs::Credentials {
+            user: data_dir::RECEPTOR_USER.to_owned(),
+            password: data.receptor_password()?,
+        };
         let brain = bbs::BbsServer::open(
             Db::open_file(&data.file("bbs.db")).await?,
-            bbs::Config { prefer, ..bbs::Config::new(secret.clone()) },
+            bbs::Config { prefer, receptor: Some(credentials), ..bbs::Config::new(secret.clone()) },
             clock.clone(),
             Arc::new(rep::Dialer::new(&secret)),
             Arc::new(router.clone()),
@@ -153,6 +167,14 @@ impl Platform {
             &tasks,
         )
         .await?;
+        let listener = receptor_listener(settings.receptor_listen).await?;
+        let receptor = format!("http://{}", listener.local_addr()?);
+        let (face, until) = (brain.receptor(), stop.clone());
+        tasks.spawn(async move {
+            if let Err(error) = base::http::serve(listener, face, until).await {
+                error!(%error, "the Receptor API ended");
+            }
+        });
         let inside = brain.router().merge(cc.internal());
         let (router_inside, until) = (inside.clone(), stop.clone());
         tasks.spawn(async move {
@@ -177,7 +199,7 @@ impl Platform {
         };
         let deps = Deps { bbs, sink, secret, clock };
         let cell = Cell::start(&cell_settings(settings), &site, data, deps).await?;
-        Ok(Platform { stop, tasks, router, cell })
+        Ok(Platform { stop, tasks, router, cell, receptor })
     }
 
     /// Lets clients in. The token shuts the door again.
@@ -206,6 +228,20 @@ impl Platform {
         self.tasks.wait().await;
         result
     }
+}
+
+/// Without a wish it is the usual place, or any other where a second platform has that.
+async fn receptor_listener(wish: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
+    if let Some(address) = wish {
+        return TcpListener::bind(address)
+            .await
+            .with_context(|| format!("receptor_listen: listening on {address}"));
+    }
+    let local = Ipv4Addr::LOCALHOST;
+    if let Ok(listener) = TcpListener::bind((local, RECEPTOR_PORT)).await {
+        return Ok(listener);
+    }
+    TcpListener::bind((local, 0)).await.context("listening for clients of the Receptor")
 }
 
 /// Where cells on other machines come in.
