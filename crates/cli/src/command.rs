@@ -22,7 +22,11 @@ pub struct Spec {
     pub about: &'static str,
     /// Lines as they follow `USAGE:`; `{cf}` stands for the program.
     pub usage: &'static str,
+    /// Advice that follows the usage.
+    pub tip: &'static str,
     pub examples: &'static str,
+    /// What `RESOURCE` may be, a name a line.
+    pub resources: &'static str,
     pub environment: &'static [(&'static str, &'static str)],
     pub see_also: &'static [&'static str],
     pub needs: Needs,
@@ -35,7 +39,9 @@ impl Spec {
         alias: "",
         about: "",
         usage: "",
+        tip: "",
         examples: "",
+        resources: "",
         environment: &[],
         see_also: &[],
         needs: Needs::Nothing,
@@ -118,6 +124,11 @@ impl Context<'_> {
             || failed("The access token cannot be read. Please log back in to re-authenticate."),
             Ok,
         )
+    }
+
+    /// The user's name, coloured, for the end of a sentence.
+    pub fn me(&self) -> Result<String> {
+        Ok(self.ui.name(self.user()?.name))
     }
 
     /// `org O / space S as U`, coloured, for the sentence a command begins with.

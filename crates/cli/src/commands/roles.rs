@@ -140,9 +140,7 @@ fn no_user(name: &str, origin: Option<&str>) -> String {
 
 fn one_of_client_and_origin(is_client: bool, origin: Option<&str>) -> Result<()> {
     if is_client && origin.is_some() {
-        return Err(Error::Usage(
-            "The following arguments cannot be used together: --client, --origin".to_owned(),
-        ));
+        return Err(Error::together(&["--client", "--origin"]));
     }
     Ok(())
 }
