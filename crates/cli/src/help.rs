@@ -276,9 +276,12 @@ fn describe(entry: &Entry, cf: &str) -> String {
     let spec = entry.spec;
     let usage = indent(&spec.usage.replace("{cf}", cf));
     let mut text = format!("NAME:\n   {} - {}\n\nUSAGE:\n{usage}", spec.name, spec.about);
-    for (title, said) in
-        [("TIP", spec.tip), ("EXAMPLES", spec.examples), ("RESOURCES", spec.resources)]
-    {
+    for (title, said) in [
+        ("ROLES", spec.roles),
+        ("TIP", spec.tip),
+        ("EXAMPLES", spec.examples),
+        ("RESOURCES", spec.resources),
+    ] {
         if !said.is_empty() {
             text += &format!("\n{title}:\n{}", indent(&said.replace("{cf}", cf)));
         }
@@ -312,28 +315,26 @@ fn indent(text: &str) -> String {
         .collect()
 }
 
-/// Flags with what they do, sorted as `cf` sorts them: by long name, else by the letter.
+/// Flags with what they do, in the order in which the command names them.
 fn options(entry: &Entry) -> Vec<(String, String)> {
-    let parser = parser(entry);
-    let mut options: Vec<(String, String, String)> = parser
-        .get_arguments()
-        .filter(|arg| !arg.is_positional() && !arg.is_hide_set())
+    let flags = parser(entry);
+    let flags = flags.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set());
+    flags
         .map(|arg| {
-            let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let mut about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            if let Some(default) = arg.get_default_values().first() {
+                about += &format!(" (Default: {})", default.to_string_lossy());
+            }
             match (arg.get_long(), arg.get_short()) {
-                (Some(long), Some(short)) => {
-                    (long.to_owned(), format!("--{long}, -{short}"), about)
-                }
-                (Some(long), None) => (long.to_owned(), format!("--{long}"), about),
+                (Some(long), Some(short)) => (format!("--{long}, -{short}"), about),
+                (Some(long), None) => (format!("--{long}"), about),
                 (None, short) => {
-                    let short = short.map(String::from).unwrap_or_default();
-                    (short.clone(), format!("-{short}"), about)
+                    (format!("-{}", short.map(String::from).unwrap_or_default()), about)
                 }
             }
         })
-        .collect();
-    options.sort();
-    options.into_iter().map(|(_, flag, about)| (flag, about)).collect()
+        .filter(|(flag, _)| flag != "-")
+        .collect()
 }
 
 fn with_alias(name: &str) -> String {

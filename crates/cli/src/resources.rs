@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::V3Error;
@@ -305,9 +305,27 @@ pub struct Stack {
 pub struct SecurityGroup {
     pub guid: String,
     pub name: String,
-    pub rules: Value,
+    pub rules: Vec<Rule>,
     pub globally_enabled: Globally,
     pub relationships: SecurityGroupSpaces,
+}
+
+/// One rule, shown with its keys in this order.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Rule {
+    protocol: String,
+    destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<bool>,
 }
 
 /// For which phases a security group holds everywhere.

@@ -33,6 +33,13 @@ struct AppAndService {
     service: String,
 }
 
+fn strategy(text: &str) -> std::result::Result<String, String> {
+    match text.to_lowercase().as_str() {
+        known @ ("single" | "multiple") => Ok(known.to_owned()),
+        _ => Err("STRATEGY must be \"single\" or \"multiple\"".to_owned()),
+    }
+}
+
 /// `cf bind-service`
 #[derive(clap::Args)]
 pub struct BindService {
@@ -45,7 +52,7 @@ pub struct BindService {
     #[arg(short = 'c')]
     parameters: Option<String>,
     /// Service binding strategy. Valid values are 'single' (default) and 'multiple'.
-    #[arg(long, value_parser = ["single", "multiple"])]
+    #[arg(long, value_parser = strategy)]
     strategy: Option<String>,
     /// Wait for the operation to complete
     #[arg(long, short = 'w')]

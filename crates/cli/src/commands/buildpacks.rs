@@ -168,6 +168,7 @@ impl Command for CreateBuildpack {
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         let (name, me) = (cx.ui.name(&self.name), cx.me()?);
+        Bits::check(cx, &self.path)?;
         say!(cx.ui, "Creating buildpack {name} as {me}...");
         let bits = Bits::prepare(cx, &self.path).await?;
         let mut body =
@@ -231,6 +232,7 @@ impl Command for UpdateBuildpack {
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         self.check()?;
+        self.path.as_ref().map_or(Ok(()), |path| Bits::check(cx, path))?;
         self.announce(cx)?;
         let bits = match &self.path {
             Some(path) => Some(Bits::prepare(cx, path).await?),

@@ -99,12 +99,21 @@ impl Command for GetReadinessHealthCheck {
     }
 }
 
+fn kind(text: &str) -> std::result::Result<String, String> {
+    match text.to_lowercase().as_str() {
+        // Older habits say `none` where `process` is meant.
+        "none" => Ok("process".to_owned()),
+        known @ ("process" | "port" | "http") => Ok(known.to_owned()),
+        _ => Err("HEALTH_CHECK_TYPE must be \"port\", \"process\", or \"http\"".to_owned()),
+    }
+}
+
 /// `cf set-health-check`
 #[derive(clap::Args)]
 pub struct SetHealthCheck {
     #[arg(value_name = "APP_NAME")]
     app: String,
-    #[arg(value_name = "HEALTH_CHECK_TYPE", value_parser = ["process", "port", "http", "none"])]
+    #[arg(value_name = "HEALTH_CHECK_TYPE", value_parser = kind)]
     kind: String,
     /// Path on the app
     #[arg(long, default_value = "/")]
@@ -128,8 +137,7 @@ impl Command for SetHealthCheck {
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        // Older habits say `none` where `process` is meant.
-        let kind = if self.kind == "none" { "process" } else { self.kind.as_str() };
+        let kind = self.kind.as_str();
         if kind != "http" && self.endpoint != "/" {
             return Err(Error::Failed(
                 "Health check type must be 'http' to set a health check HTTP endpoint.".to_owned(),

@@ -226,6 +226,9 @@ impl Command for Labels {
         let kind = self.which.check(cx)?;
         let shown = self.which.shown(cx, kind)?;
         say!(cx.ui, "Getting labels for {shown}...\n");
+        if matches!(kind, Domain | Org | ServiceBroker | Stack) {
+            say!(cx.ui);
+        }
         let labels: BTreeMap<String, String> = self.which.find(cx, kind).await?.metadata.labels;
         if labels.is_empty() {
             say!(cx.ui, "No labels found.");

@@ -21,7 +21,7 @@ pub struct Rollout {
     pub scale: Vec<(&'static str, Value)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
     Rolling,
     Canary,
@@ -29,11 +29,20 @@ pub enum Strategy {
     Null,
 }
 
+fn strategy(text: &str) -> std::result::Result<Strategy, String> {
+    match text.to_lowercase().as_str() {
+        "rolling" => Ok(Strategy::Rolling),
+        "canary" => Ok(Strategy::Canary),
+        "null" | "" => Ok(Strategy::Null),
+        _ => Err("STRATEGY must be \"canary\", \"rolling\" or not set".to_owned()),
+    }
+}
+
 /// How a command is to roll.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct StrategyFlags {
     /// Deployment strategy can be canary, rolling or null.
-    #[arg(long, value_enum, ignore_case = true)]
+    #[arg(long, value_parser = strategy)]
     pub strategy: Option<Strategy>,
     /// Defines the maximum number of instances that will be actively being started. Only applies when --strategy flag is specified.
     #[arg(long, allow_hyphen_values = true)]

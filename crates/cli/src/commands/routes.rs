@@ -202,7 +202,7 @@ impl Command for CreateRoute {
         let domain = cx.client.domain(&self.domain).await?;
         match self.which.create(cx, &domain, &self.options).await {
             Err(error) if error.already_exists().is_some() => {
-                cx.ui.warn(&format!("Route {} already exists.", self.which.url(&self.domain)));
+                cx.ui.warn(&error.to_string());
             }
             route => {
                 let route = route?;

@@ -26,6 +26,9 @@ fn tip(cx: &mut Context) {
     say!(cx.ui, "TIP: {TIP}");
 }
 
+/// Stands for every org and every space.
+const EVERYWHERE: &str = "<all>";
+
 /// A space a group is bound to.
 struct Bound {
     org: String,
@@ -75,10 +78,10 @@ fn bound_guids(group: &Group) -> impl Iterator<Item = (&str, &'static str)> {
 /// Pure: where a group holds; everywhere has no org and no space.
 fn bound(group: &Group, places: &BTreeMap<String, (String, String)>) -> Vec<Bound> {
     let everywhere =
-        |lifecycle| Bound { org: "<all>".to_owned(), space: "<all>".to_owned(), lifecycle };
+        |lifecycle| Bound { org: EVERYWHERE.to_owned(), space: EVERYWHERE.to_owned(), lifecycle };
     let mut all = Vec::new();
-    all.extend(group.globally_enabled.running.then(|| everywhere("running")));
     all.extend(group.globally_enabled.staging.then(|| everywhere("staging")));
+    all.extend(group.globally_enabled.running.then(|| everywhere("running")));
     all.extend(bound_guids(group).filter_map(|(guid, lifecycle)| {
         let (org, space) = places.get(guid)?.clone();
         Some(Bound { org, space, lifecycle })
@@ -119,8 +122,11 @@ impl Command for SecurityGroup {
         let group = cx.client.security_group(&self.of.group).await?;
         let places = places(cx, std::slice::from_ref(&group)).await?;
         table::key_values(&mut cx.ui, &[("name:", group.name.clone()), ("rules:", String::new())]);
-        say!(cx.ui, "{}\n", tabbed(&group.rules));
-        let bound = bound(&group, &places);
+        let rules = serde_json::to_string_pretty(&group.rules);
+        say!(cx.ui, "{}\n\n", rules.expect("rules read from JSON can be written as JSON"));
+        // What holds everywhere is bound to no space in particular.
+        let bound: Vec<Bound> =
+            bound(&group, &places).into_iter().filter(|at| at.space != EVERYWHERE).collect();
         if bound.is_empty() {
             say!(cx.ui, "No spaces assigned");
             return Ok(());
@@ -130,12 +136,6 @@ impl Command for SecurityGroup {
         table::with_header(&mut cx.ui, "", &rows);
         Ok(())
     }
-}
-
-/// Rules with every line pushed in, as people know them.
-fn tabbed(rules: &Value) -> String {
-    let text = format!("{rules:#}");
-    text.lines().map(|line| format!("\t{line}")).collect::<Vec<_>>().join("\n")
 }
 
 /// `cf security-groups`
@@ -207,7 +207,7 @@ impl WithRules {
             Ok(Value::Array(rules)) => Ok(Value::Array(rules)),
             _ => failed(format!(
                 "Incorrect json format: {}\n\nValid json file example:\n[\n  {{\n    \"protocol\": \"tcp\",\n    \"destination\": \"10.244.1.18\",\n    \"ports\": \"3306\"\n  }}\n]",
-                self.rules
+                path.display()
             )),
         }
     }
@@ -237,9 +237,9 @@ impl Command for CreateSecurityGroup {
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let (name, me) = (cx.ui.name(&self.of.group), cx.me()?);
+        let (name, me, rules) = (cx.ui.name(&self.of.group), cx.me()?, self.of.rules(cx)?);
         say!(cx.ui, "Creating security group {name} as {me}...\n");
-        let body = json!({ "name": self.of.group, "rules": self.of.rules(cx)? });
+        let body = json!({ "name": self.of.group, "rules": rules });
         match cx.client.post("/v3/security_groups", body).await {
             Err(error) if error.already_exists().is_some() => cx.ui.warn(&error.to_string()),
             done => drop(done?),
@@ -268,10 +268,10 @@ impl Command for UpdateSecurityGroup {
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let (name, me) = (cx.ui.name(&self.of.group), cx.me()?);
+        let (name, me, rules) = (cx.ui.name(&self.of.group), cx.me()?, self.of.rules(cx)?);
         say!(cx.ui, "Updating security group {name} as {me}...\n");
         let group = cx.client.security_group(&self.of.group).await?;
-        let body = json!({ "rules": self.of.rules(cx)? });
+        let body = json!({ "rules": rules });
         cx.client.patch(&format!("/v3/security_groups/{}", group.guid), body).await?;
         cx.ui.ok();
         say!(cx.ui);

@@ -6,15 +6,25 @@ use crate::command::{Command, Context, Spec};
 use crate::error::{Error, Result};
 use crate::ui::say;
 
+fn color(text: &str) -> std::result::Result<bool, String> {
+    let wrong = |_| "COLOR must be \"true\" or \"false\"".to_owned();
+    text.to_lowercase().parse().map_err(wrong)
+}
+
+fn minutes(text: &str) -> std::result::Result<u64, String> {
+    let minutes = text.parse().ok().filter(|minutes| *minutes > 0);
+    minutes.ok_or_else(|| "Timeout must be an integer greater than or equal to 1".to_owned())
+}
+
 /// `cf config`
 #[derive(clap::Args)]
 pub struct Config {
     /// Timeout in minutes for async HTTP requests
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = minutes)]
     async_timeout: Option<u64>,
     /// Enable or disable color in CLI output
-    #[arg(long, value_parser = ["true", "false"], ignore_case = true)]
-    color: Option<String>,
+    #[arg(long, value_parser = color)]
+    color: Option<bool>,
     /// Set default locale. If LOCALE is 'CLEAR', previous locale is deleted.
     #[arg(long)]
     locale: Option<String>,
@@ -43,7 +53,7 @@ impl Command for Config {
                 config.async_timeout = minutes;
             }
             if let Some(color) = color {
-                config.color_enabled = color.to_lowercase();
+                config.color_enabled = color.to_string();
             }
             if let Some(locale) = locale {
                 let locale = if locale == "CLEAR" { String::new() } else { locale };

@@ -21,9 +21,17 @@ pub struct Bits {
 }
 
 impl Bits {
+    /// Refuses a path that leads nowhere.
+    pub fn check(cx: &Context, given: &str) -> Result<()> {
+        if is_url(given) || cx.ui.io.dir.join(given).exists() {
+            return Ok(());
+        }
+        Err(Error::Usage(format!("The specified path '{given}' does not exist.")))
+    }
+
     /// Makes one file of what a person gave.
     pub async fn prepare(cx: &Context<'_>, given: &str) -> Result<Bits> {
-        if given.starts_with("http://") || given.starts_with("https://") {
+        if is_url(given) {
             return download(given).await;
         }
         let path = cx.ui.io.dir.join(given);
@@ -31,9 +39,6 @@ impl Bits {
         let name = name.unwrap_or_else(|| "buildpack".to_owned());
         if path.is_file() {
             return Ok(Bits { name, path, _temporary: None });
-        }
-        if !path.is_dir() {
-            return Err(Error::Usage(format!("The specified path '{given}' does not exist.")));
         }
         let is_empty = std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
         if is_empty {
@@ -60,6 +65,10 @@ impl Bits {
         cx.ui.ok();
         Ok(())
     }
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 async fn download(url: &str) -> Result<Bits> {
