@@ -1,7 +1,9 @@
-//! `cupola bench …`: measures this very program from outside, as its users meet it, and leaves nothing behind.
+//! `cupola bench …`: measures this very program from outside, as its users meet it, and some of its parts alone; it
+//! leaves nothing behind.
 
 mod api;
 mod cell_loss;
+mod engines;
 mod first_app;
 mod hosts;
 mod idle;
@@ -39,6 +41,25 @@ enum What {
         #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         instances: u32,
     },
+    /// Containers alone: make and start one, 200 at once, many at once; memory of one more. Needs root
+    Containers {
+        /// How often one is made and started
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        rounds: u16,
+        /// The larger crowd
+        #[arg(long, default_value_t = 700, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        crowd: u16,
+    },
+    /// The brain with a durable store and simulated cells: place many instances, one more, lose a tenth of the cells
+    Placement {
+        #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+        cells: u32,
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+        instances: u32,
+        /// An empty database in place of an SQLite file: postgres://USER:PASSWORD@HOST/NAME
+        #[arg(long, value_name = "URL")]
+        postgres: Option<String>,
+    },
     /// Memory and CPU time while nothing happens, with 0 and with 50 instances
     Idle {
         /// How long to leave it alone before, and to watch it then
@@ -56,13 +77,27 @@ struct Rounds<const DEFAULT: u32> {
 
 pub fn main(args: BenchArgs) -> anyhow::Result<()> {
     let report = Report { quiet: args.json };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = match args.what {
+        // What is measured runs in here.
+        What::Containers { .. } | What::Placement { .. } => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build()?;
     let figures = runtime.block_on(async {
         match args.what {
             What::FirstApp(Rounds { rounds }) => first_app::run(rounds, &report).await,
             What::Push(Rounds { rounds }) => push::run(rounds, &report).await,
             What::Start(Rounds { rounds }) => start::run(rounds, &report).await,
             What::CellLoss { cells, instances } => cell_loss::run(cells, instances, &report).await,
+            What::Containers { rounds, crowd } => {
+                engines::containers(rounds.into(), crowd.into(), &report).await
+            }
+            What::Placement { cells, instances, postgres } => {
+                let cells = usize::try_from(cells)?;
+                engines::placement(cells, instances, postgres.as_deref(), &report).await
+            }
             What::Idle { seconds } => idle::run(Duration::from_secs(seconds), &report).await,
         }
     })?;
