@@ -1,5 +1,6 @@
 //! A cell as the brain sees it, and what the brain may ask of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -104,6 +105,14 @@ pub struct Refused {
     pub tasks: Vec<TaskGuid>,
 }
 
+/// What of a running instance changes without a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LrpUpdate {
+    /// The desired LRP's, whole: whatever the cell adds of its own stays.
+    #[serde(default)]
+    pub metric_tags: BTreeMap<String, String>,
+}
+
 /// `rep::client` asks a real cell over HTTP; `sim` has one that runs nothing.
 #[async_trait]
 pub trait Cell: Send + Sync {
@@ -117,6 +126,15 @@ pub trait Cell: Send + Sync {
         &self,
         process_guid: &ProcessGuid,
         instance_guid: &InstanceGuid,
+    ) -> Result<(), BbsError>;
+
+    /// Gives a running instance new tags for its log lines and metrics; unknown ones are no error. The same again
+    /// changes nothing.
+    async fn update_lrp(
+        &self,
+        process_guid: &ProcessGuid,
+        instance_guid: &InstanceGuid,
+        update: &LrpUpdate,
     ) -> Result<(), BbsError>;
 
     /// Kills a task's container; unknown ones are no error.
