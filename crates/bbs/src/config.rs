@@ -17,6 +17,8 @@ pub struct Config {
     pub event_buffer: usize,
     /// Receptor clients show these; `None` lets everyone in.
     pub receptor: Option<Credentials>,
+    /// Whether pages of other origins may use the Receptor API.
+    pub receptor_cors: bool,
 }
 
 impl Config {
@@ -30,6 +32,7 @@ impl Config {
             prefer: Prefer::Instance,
             event_buffer: 16_384,
             receptor: None,
+            receptor_cors: false,
         }
     }
 }
