@@ -24,6 +24,9 @@ pub struct CellPresence {
     pub placement_tags: Vec<String>,
     #[serde(default)]
     pub optional_placement_tags: Vec<String>,
+    /// Volume drivers it can mount with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_drivers: Vec<String>,
     /// Takes no new work.
     #[serde(default)]
     pub evacuating: bool,
@@ -53,6 +56,9 @@ pub struct CellState {
     pub tasks: Vec<TaskHeld>,
     /// Containers that are reserved or being made.
     pub starting: u32,
+    /// Digests of the image layers it holds unpacked; a start of them here costs no download.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

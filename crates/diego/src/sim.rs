@@ -24,6 +24,8 @@ pub struct Script {
     pub reachable: bool,
     /// Whether work is handed back although it would fit.
     pub hands_back: bool,
+    /// Digests of the image layers that it says it holds.
+    pub layers: Vec<String>,
 }
 
 impl Default for Script {
@@ -33,6 +35,7 @@ impl Default for Script {
             tasks: OnTask::Succeed("done".to_owned()),
             reachable: true,
             hands_back: false,
+            layers: Vec::new(),
         }
     }
 }
@@ -115,6 +118,7 @@ impl SimCell {
             stacks: vec!["preloaded:base".to_owned()],
             placement_tags: Vec::new(),
             optional_placement_tags: Vec::new(),
+            volume_drivers: Vec::new(),
             evacuating: false,
         }
     }
@@ -399,6 +403,7 @@ impl Cell for SimCell {
             tasks: inner.tasks.iter().map(task).collect(),
             starting: u32::try_from(inner.lrps.values().filter(|lrp| !lrp.running).count())
                 .unwrap_or(u32::MAX),
+            layers: inner.script.layers.clone(),
         })
     }
 
