@@ -1,9 +1,13 @@
 //! The program: `cupola up` runs the whole platform, and called as `cf` it is its command line.
 
 mod bench;
+mod cell;
+mod cluster;
 mod data_dir;
 mod door;
 mod glue;
+mod join;
+mod receptor;
 mod settings;
 mod up;
 
@@ -12,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 /// Cloud Foundry in one program.
 #[derive(Parser)]
@@ -31,6 +36,10 @@ struct Cupola {
 enum Command {
     /// Run the whole platform on this machine. Ctrl-C stops it and its containers; SIGTERM leaves them running for the next start
     Up(Box<settings::UpArgs>),
+    /// A cell on a machine of its own
+    Cell(join::CellArgs),
+    /// Look at what runs where, and steer it: cells, LRPs, tasks, events
+    Diego(receptor::DiegoArgs),
     /// The Cloud Foundry command line; the same as calling this program `cf`
     #[command(disable_help_flag = true)]
     Cf {
@@ -39,6 +48,15 @@ enum Command {
     },
     /// Measure the platform on this machine
     Bench(bench::BenchArgs),
+}
+
+/// On standard error, so that what a command prints stays its own.
+fn start_logging(filter: EnvFilter) {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
 }
 
 fn main() -> ExitCode {
@@ -50,6 +68,8 @@ fn main() -> ExitCode {
     let result = match Cupola::parse().command {
         Command::Cf { args } => return cli::main(args),
         Command::Up(args) => up::main(*args),
+        Command::Cell(args) => join::main(args),
+        Command::Diego(args) => receptor::main(args),
         Command::Bench(args) => bench::main(args),
     };
     match result {

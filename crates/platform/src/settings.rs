@@ -1,6 +1,6 @@
 //! Every setting of `cupola up`: by flag, by environment variable, by TOML file, in this order.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -63,6 +63,12 @@ struct Given {
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
+    /// Where cells on other machines find this one, over TLS: an address of this machine and a port [default: no other cells]
+    #[arg(long, env = "CUPOLA_CELLS_LISTEN", value_name = "ADDRESS:PORT")]
+    cells_listen: Option<SocketAddrV4>,
+    /// Where Diego's Receptor API listens; its user is `receptor`, the password in FOLDER/receptor-password [default: 127.0.0.1:8887, or any free port where that is taken]
+    #[arg(long, env = "CUPOLA_RECEPTOR_LISTEN", value_name = "ADDRESS:PORT")]
+    receptor_listen: Option<SocketAddr>,
     /// What is logged on standard error: a level, or a filter such as info,bbs=debug [default: warn]
     #[arg(long, env = "CUPOLA_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -93,6 +99,8 @@ pub struct Settings {
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
     pub container_network: Option<String>,
+    pub cells_listen: Option<SocketAddrV4>,
+    pub receptor_listen: Option<SocketAddr>,
     pub log: String,
 }
 
@@ -131,17 +139,14 @@ impl Given {
             memory_mb: self.memory_mb.or(file.memory_mb),
             disk_mb: self.disk_mb.or(file.disk_mb),
             container_network: self.container_network.or(file.container_network),
+            cells_listen: self.cells_listen.or(file.cells_listen),
+            receptor_listen: self.receptor_listen.or(file.receptor_listen),
             log: self.log.or(file.log),
         }
     }
 
     fn resolve(self, root: bool, home: Option<&Path>) -> anyhow::Result<Settings> {
-        let data = match (self.data, root, home) {
-            (Some(data), _, _) => data,
-            (None, true, _) => PathBuf::from("/var/lib/cupola"),
-            (None, false, Some(home)) => home.join(".local/share/cupola"),
-            (None, false, None) => anyhow::bail!("no folder to keep data in: pass --data FOLDER"),
-        };
+        let data = data_folder_of(self.data, "cupola", root, home)?;
         let tls = match (self.tls_certificate, self.tls_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
@@ -149,13 +154,15 @@ impl Given {
         };
         let domain = self.domain.unwrap_or_else(|| "localhost".to_owned()).to_ascii_lowercase();
         anyhow::ensure!(is_domain(&domain), "domain: {domain:?} is not a domain name");
-        let backend = self.backend.unwrap_or(if root { Backend::Linux } else { Backend::Process });
-        anyhow::ensure!(
-            backend != Backend::Linux || root,
-            "backend: linux needs root; start with sudo, or use --backend process, which isolates nothing"
-        );
+        let backend = backend_of(self.backend, root)?;
+        if let Some(address) = self.cells_listen {
+            anyhow::ensure!(
+                !address.ip().is_unspecified(),
+                "cells_listen: {address} names no machine: give the address by which cells reach this one"
+            );
+        }
         Ok(Settings {
-            data: std::path::absolute(data)?,
+            data,
             domain,
             listen: self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             http_port: self.http_port,
@@ -172,9 +179,46 @@ impl Given {
             memory_mb: self.memory_mb,
             disk_mb: self.disk_mb,
             container_network: self.container_network,
+            cells_listen: self.cells_listen,
+            receptor_listen: self.receptor_listen,
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
         })
     }
+}
+
+/// The folder named, or the usual one of this user for a program called `name`.
+pub fn data_folder(given: Option<PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    data_folder_of(given, name, rustix::process::geteuid().is_root(), home.as_deref())
+}
+
+fn data_folder_of(
+    given: Option<PathBuf>,
+    name: &str,
+    root: bool,
+    home: Option<&Path>,
+) -> anyhow::Result<PathBuf> {
+    let folder = match (given, root, home) {
+        (Some(folder), _, _) => folder,
+        (None, true, _) => Path::new("/var/lib").join(name),
+        (None, false, Some(home)) => home.join(".local/share").join(name),
+        (None, false, None) => anyhow::bail!("no folder to keep data in: pass --data FOLDER"),
+    };
+    Ok(std::path::absolute(folder)?)
+}
+
+/// The backend named, or the best that this user can have.
+pub fn backend(given: Option<Backend>) -> anyhow::Result<Backend> {
+    backend_of(given, rustix::process::geteuid().is_root())
+}
+
+fn backend_of(given: Option<Backend>, root: bool) -> anyhow::Result<Backend> {
+    let backend = given.unwrap_or(if root { Backend::Linux } else { Backend::Process });
+    anyhow::ensure!(
+        backend != Backend::Linux || root,
+        "backend: linux needs root; start with sudo, or use --backend process, which isolates nothing"
+    );
+    Ok(backend)
 }
 
 fn is_domain(text: &str) -> bool {
