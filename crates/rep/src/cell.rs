@@ -60,6 +60,8 @@ pub struct Rep {
     pub(crate) grants: Mutex<HashMap<Handle, u64>>,
     /// The cell is there, again or for the first time.
     pub(crate) returned: Poke,
+    /// Announcements end.
+    pub(crate) farewell: CancellationToken,
     /// Turns of those who read files of crashed instances.
     pub(crate) readers: Arc<Semaphore>,
     /// The way to the brain that only announcements take.
@@ -97,6 +99,7 @@ impl Rep {
             lease: Lease::default(),
             grants: Mutex::default(),
             returned: Poke::default(),
+            farewell: CancellationToken::new(),
             readers: Arc::new(Semaphore::new(crashed::READERS)),
             lanes: Lanes::default(),
             pending: Mutex::default(),
@@ -225,6 +228,8 @@ impl Rep {
         if tokio::time::timeout(self.config.timings.closing, self.until_empty()).await.is_err() {
             self.clear_by_force().await;
         }
+        // Whoever has said goodbye says nothing more.
+        self.farewell.cancel();
         let retract = self.bbs.retract(&self.config.cell_id);
         if !matches!(tokio::time::timeout(GOODBYE, retract).await, Ok(Ok(()))) {
             warn!(cell.id = %self.config.cell_id, "the brain did not hear that this cell goes");

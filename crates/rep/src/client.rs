@@ -164,7 +164,8 @@ impl Cell for Client {
         update: &LrpUpdate,
     ) -> Result<(), BbsError> {
         let path = format!("/v2/lrps/{process_guid}/instances/{instance_guid}");
-        self.send(self.http.put(format!("{}{path}", self.url)).json(update)).await.map(drop)
+        let put = self.http.put(format!("{}{path}", self.url)).timeout(TIMEOUT);
+        self.send(put.json(update)).await.map(drop)
     }
 
     async fn cancel_task(&self, task_guid: &TaskGuid) -> Result<(), BbsError> {

@@ -14,7 +14,6 @@ mod lanes;
 mod lrp;
 mod owner;
 mod presence;
-pub mod reach;
 mod reconcile;
 mod server;
 mod task;

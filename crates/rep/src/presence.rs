@@ -115,6 +115,7 @@ impl Rep {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.farewell.cancelled() => return,
                 () = self.announce.poked() => next = Instant::now(),
                 () = tokio::time::sleep_until(next) => {
                     let presence = self.presence();

@@ -125,6 +125,14 @@ impl diego::Cell for Wire {
     async fn stop_lrp(&self, process: &ProcessGuid, instance: &InstanceGuid) -> Result<()> {
         self.way()?.stop_lrp(process, instance).await
     }
+    async fn update_lrp(
+        &self,
+        process: &ProcessGuid,
+        instance: &InstanceGuid,
+        update: &diego::cell::LrpUpdate,
+    ) -> Result<()> {
+        self.way()?.update_lrp(process, instance, update).await
+    }
     async fn cancel_task(&self, task: &TaskGuid) -> Result<()> {
         self.way()?.cancel_task(task).await
     }

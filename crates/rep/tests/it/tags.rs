@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use base::http::Secret;
-use diego::{Bbs, TaskDefinition};
+use diego::cell::LrpUpdate;
+use diego::{Bbs, Cell as _, TaskDefinition};
 use envelope::Message;
 
 use crate::support::{Brain, Cell, SECRET, lrp, run};
@@ -38,10 +39,12 @@ async fn new_tags_of_a_running_instance_need_no_restart_and_survive_one() {
     assert_eq!(tags(&cell, "one").await["app_name"], "dora");
 
     let instance = &lrps[0].instance().unwrap().instance_guid;
-    let url = format!("{}/v2/lrps/web/instances/{instance}", cell.url);
-    let body = serde_json::json!({ "metric_tags": { "app_name": "renamed" } });
-    let put = base::http::client(Some(&Secret::new(SECRET))).put(url).json(&body);
-    assert_eq!(put.send().await.unwrap().status(), 204);
+    let client = rep::Client::new(base::http::client(Some(&Secret::new(SECRET))), &cell.url);
+    let renamed = [("app_name".to_owned(), "renamed".to_owned())].into();
+    let update = LrpUpdate { metric_tags: renamed };
+    for unknown in [&"nobody".into(), instance] {
+        client.update_lrp(&"web".into(), unknown, &update).await.unwrap();
+    }
     let handle = garden::Handle::from(instance.as_str());
     std::fs::write(cell.garden.path(&handle, "a"), "").unwrap();
     let renamed = tags(&cell, "a").await;
