@@ -62,6 +62,9 @@ pub struct RunInfo {
     pub placement_tags: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume_mounts: Vec<VolumeMount>,
+    /// Files below `/etc/cf-service-bindings`, there before anything runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volume_mounted_files: Vec<VolumeMountedFile>,
     pub log_guid: String,
     pub log_source: String,
     /// Empty = no container metrics.
@@ -90,6 +93,7 @@ impl Default for RunInfo {
             egress_rules: Vec::new(),
             cached_dependencies: Vec::new(),
             volume_mounts: Vec::new(),
+            volume_mounted_files: Vec::new(),
             image_layers: Vec::new(),
             placement_tags: Vec::new(),
             log_guid: String::new(),
@@ -132,6 +136,14 @@ pub struct VolumeMount {
     /// `r` or `rw`.
     pub mode: String,
     pub shared: SharedDevice,
+}
+
+/// A file that a container finds, for instance a credential of a service binding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMountedFile {
+    pub path: String,
+    pub content: String,
 }
 
 /// Which volume, and what its driver is told.

@@ -10,6 +10,8 @@ use crate::desired_lrp::{Check, DesiredLrpUpdate, Routes, RunInfo};
 use crate::{BbsError, DesiredLrp, TaskDefinition, TaskGuid};
 
 pub const MAX_ANNOTATION: usize = 10 * 1024;
+/// In sum.
+const MAX_MOUNTED_FILES: usize = 1_000_000;
 pub const MAX_ROUTES: usize = 128 * 1024;
 /// More instances of one LRP than any cluster could hold; beyond it a number is a mistake.
 pub const MAX_INSTANCES: u32 = 1_000_000;
@@ -144,6 +146,12 @@ fn run(run: &RunInfo, invalid: &mut Invalid) {
             && !layer.digest_value.is_empty();
         invalid.unless(exclusive, "image_layer digest");
     }
+    for mount in &run.volume_mounts {
+        let whole = !mount.driver.is_empty() && matches!(mount.mode.as_str(), "r" | "rw");
+        invalid.unless(whole, "volume_mounts");
+    }
+    let files: usize = run.volume_mounted_files.iter().map(|file| file.content.len()).sum();
+    invalid.unless(files <= MAX_MOUNTED_FILES, "volume_mounted_files");
     if let Some(definition) = &run.check_definition {
         let checks = definition.checks.iter().chain(&definition.readiness_checks);
         invalid.unless(checks.map(port).all(|port| port != 0), "check_definition");

@@ -1,5 +1,6 @@
 //! What an operator may choose about a cell's containers.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +34,9 @@ pub struct Config {
     /// Lines that one container may log in a second, whatever their length; 0 = no limit.
     pub log_lines_per_second: u64,
     pub crashed: KeepCrashed,
+    /// Drivers of volumes by name; each has a folder below which its volumes lie, on this machine or mounted from
+    /// another.
+    pub volume_drivers: BTreeMap<String, PathBuf>,
     pub timings: Timings,
 }
 
@@ -55,6 +59,7 @@ impl Default for Config {
             checks_at_once: 64,
             log_lines_per_second: 0,
             crashed: KeepCrashed::default(),
+            volume_drivers: BTreeMap::new(),
             timings: Timings::default(),
         }
     }

@@ -6,7 +6,9 @@ use base::Timestamp;
 use diego::NetInfo;
 use diego::action::{Action, EnvVar};
 use diego::cell::Resources;
-use diego::desired_lrp::{CachedDependency, CheckDefinition, ImageLayer, Sidecar};
+use diego::desired_lrp::{
+    CachedDependency, CheckDefinition, ImageLayer, Sidecar, VolumeMount, VolumeMountedFile,
+};
 use garden::{EgressRule, Handle};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,10 @@ pub struct ContainerRequest {
     pub egress: Vec<EgressRule>,
     pub cached_dependencies: Vec<CachedDependency>,
     pub image_layers: Vec<ImageLayer>,
+    #[serde(default)]
+    pub volume_mounts: Vec<VolumeMount>,
+    #[serde(default)]
+    pub volume_mounted_files: Vec<VolumeMountedFile>,
     pub setup: Option<Action>,
     pub action: Action,
     pub monitor: Option<Action>,

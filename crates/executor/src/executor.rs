@@ -136,6 +136,16 @@ impl Executor {
         self.member(guid).map(|member| member.container())
     }
 
+    /// Digests of image layers that lie here unpacked, as containers named them: a start with them costs no download.
+    pub fn layers(&self) -> Vec<String> {
+        self.supplies.held_layers()
+    }
+
+    /// Drivers of volumes that containers here can have.
+    pub fn volume_drivers(&self) -> Vec<String> {
+        self.config.volume_drivers.keys().cloned().collect()
+    }
+
     /// All there is room for.
     pub fn total(&self) -> Resources {
         *self.total.lock()

@@ -32,6 +32,7 @@ mod supplies;
 mod surroundings;
 mod text;
 mod transfer;
+mod volumes;
 
 pub use config::{Config, KeepCrashed, Timings};
 pub use container::{Container, ContainerRequest, LogConfig, Outcome, OwnerTags, State, Usage};

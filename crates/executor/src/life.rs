@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use diego::{NetInfo, PortMapping};
 use garden::{ContainerInfo, ContainerSpec, GardenError, Limits, Stream};
 use tracing::{info, warn};
@@ -16,6 +17,7 @@ use crate::progress::Entry;
 use crate::recipe::{self, Before, Said};
 use crate::scene::Scene;
 use crate::surroundings::amended;
+use crate::volumes;
 
 /// Marks the containers that are an executor's.
 pub(crate) const OWNER: &str = "executor.cell";
@@ -121,8 +123,12 @@ impl Executor {
                 created => created,
             }
         };
+        let created = match created {
+            Ok(container) => self.place_files(request).await.map(|()| container),
+            Err(error) => Err(anyhow::Error::new(error)),
+        };
         let container = created.map_err(|error| {
-            let error = format!("{:#}", anyhow::Error::new(error));
+            let error = format!("{error:#}");
             warn!(container.guid = %member.guid, %error, "container could not be created");
             let text = format!(
                 "Cell {} failed to create container for instance {}: {error}",
@@ -153,7 +159,25 @@ impl Executor {
         // Written down while the layers are held, so that nobody makes room with them.
         let paths = layers.paths.clone();
         traces.journal.note(Entry::Layers { paths: paths.clone() });
-        Ok(spec(request, rootfs, paths, &self.config.cell_id))
+        let mounts = volumes::mounts(&self.config.volume_drivers, &request.volume_mounts).map_err(
+            |error| {
+                warn!(container.guid = %request.guid, error = %format!("{error:#}"), "no volume");
+                Outcome::never_ran("failed to mount volume")
+            },
+        )?;
+        let spec = spec(request, rootfs, paths, &self.config.cell_id);
+        Ok(ContainerSpec { mounts, ..spec })
+    }
+
+    /// Before the container counts as made: after a crash of this program in between it is made anew.
+    async fn place_files(&self, request: &ContainerRequest) -> anyhow::Result<()> {
+        match volumes::archive(&request.volume_mounted_files)? {
+            Some(tar) => {
+                let placed = self.garden.stream_in(&request.guid, volumes::FILES, "root", tar);
+                placed.await.context("placing files")
+            }
+            None => Ok(()),
+        }
     }
 
     fn scene(

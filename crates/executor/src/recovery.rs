@@ -83,6 +83,7 @@ impl Executor {
         found: Option<ContainerInfo>,
     ) -> anyhow::Result<()> {
         let progress = journal.progress();
+        request.image_layers.iter().for_each(|layer| self.supplies.recall(layer));
         let traces = Traces { journal: Arc::new(journal), log: self.logger(&request) };
         if let Some(tags) = &progress.tags {
             traces.log.retag(tags);

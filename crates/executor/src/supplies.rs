@@ -2,7 +2,7 @@
 //! unpacked once per cell, however many containers want it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -22,6 +22,9 @@ use crate::flights::Flights;
 use crate::images::Images;
 use crate::transfer::Transfers;
 
+/// Layers that are told of; an auction likes cells that have them.
+const MOST_KNOWN: usize = 256;
+
 pub(crate) struct Supplies {
     images: Images,
     transfers: Arc<Transfers>,
@@ -33,6 +36,8 @@ pub(crate) struct Supplies {
     most_bytes: u64,
     /// Root file systems as they were found last, and when somebody began to look.
     found: Mutex<HashMap<String, (Instant, Rootfs)>>,
+    /// Image layers that were asked for, the latest last: by their digest as it was given, and where they lie.
+    known: Mutex<Vec<(String, PathBuf)>>,
 }
 
 /// Layers that stay while this is held.
@@ -45,8 +50,35 @@ impl Supplies {
     pub fn new(images: Images, transfers: Arc<Transfers>, most_bytes: u64) -> Supplies {
         let (flights, evicting, grown) =
             (Flights::default(), RwLock::new(()), AtomicBool::new(true));
-        let found = Mutex::default();
-        Supplies { images, transfers, flights, evicting, grown, most_bytes, found }
+        let (found, known) = Default::default();
+        Supplies { images, transfers, flights, evicting, grown, most_bytes, found, known }
+    }
+
+    /// Digests of the image layers that lie here unpacked, of those that were asked for lately.
+    pub fn held_layers(&self) -> Vec<String> {
+        let mut known = self.known.lock();
+        known.retain(|(_, path)| path.is_dir());
+        known.iter().map(|(digest, _)| digest.clone()).collect()
+    }
+
+    /// What a container of an earlier life stands on is here as well.
+    pub fn recall(&self, layer: &ImageLayer) {
+        let Ok(Some(checksum)) = Checksum::parse(&layer.digest_algorithm, &layer.digest_value)
+        else {
+            return;
+        };
+        if let Some(path) = self.held(&checksum, destination(layer)) {
+            self.note(layer, &path);
+        }
+    }
+
+    fn note(&self, layer: &ImageLayer, path: &Path) {
+        let mut known = self.known.lock();
+        known.retain(|(digest, _)| *digest != layer.digest_value);
+        if known.len() == MOST_KNOWN {
+            known.remove(0);
+        }
+        known.push((layer.digest_value.clone(), path.to_owned()));
     }
 
     /// Looked for anew each time, for the host may have changed, and made when it is not there: but whoever waits
@@ -100,10 +132,16 @@ impl Supplies {
     }
 
     async fn layer(&self, wanted: &ImageLayer) -> anyhow::Result<PathBuf> {
+        let path = self.find_layer(wanted).await?;
+        self.note(wanted, &path);
+        Ok(path)
+    }
+
+    async fn find_layer(&self, wanted: &ImageLayer) -> anyhow::Result<PathBuf> {
         let name = title(&wanted.name, &wanted.digest_value);
         let checksum = Checksum::parse(&wanted.digest_algorithm, &wanted.digest_value)?;
         let checksum = checksum.with_context(|| format!("layer {name} needs a digest"))?;
-        let to = if wanted.destination_path.is_empty() { "/" } else { &wanted.destination_path };
+        let to = destination(wanted);
         let _turn = self.flights.turn(&format!("{} {to}", checksum.name())).await;
         if let Some(layer) = self.held(&checksum, to) {
             return Ok(layer);
@@ -132,6 +170,10 @@ impl Supplies {
         }
         Ok(())
     }
+}
+
+fn destination(layer: &ImageLayer) -> &str {
+    if layer.destination_path.is_empty() { "/" } else { &layer.destination_path }
 }
 
 fn title<'a>(name: &'a str, key: &'a str) -> &'a str {

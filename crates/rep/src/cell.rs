@@ -273,7 +273,7 @@ impl Rep {
             stacks: self.config.stacks.clone(),
             placement_tags: self.config.placement_tags.clone(),
             optional_placement_tags: self.config.optional_placement_tags.clone(),
-            volume_drivers: Vec::new(),
+            volume_drivers: self.executor.volume_drivers(),
             evacuating: self.mode() != Mode::Open,
         }
     }
@@ -303,7 +303,8 @@ impl Rep {
             }
         }
         let available = advertised(self.executor.remaining());
-        Some(CellState { presence: self.presence(), available, lrps, tasks, starting, layers: Vec::new() })
+        let (presence, layers) = (self.presence(), self.executor.layers());
+        Some(CellState { presence, available, lrps, tasks, starting, layers })
     }
 }
 

@@ -96,6 +96,8 @@ fn request(run: &RunInfo, owner: &Owner, guid: &str) -> anyhow::Result<Container
         egress: run.egress_rules.iter().map(egress).collect::<anyhow::Result<_>>()?,
         cached_dependencies: run.cached_dependencies.clone(),
         image_layers: run.image_layers.clone(),
+        volume_mounts: run.volume_mounts.clone(),
+        volume_mounted_files: run.volume_mounted_files.clone(),
         setup: run.setup.clone(),
         action: run.action.clone().context("there is no action")?,
         monitor: run.monitor.clone(),

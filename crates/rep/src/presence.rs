@@ -29,8 +29,8 @@ pub(crate) struct Lease {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Inner {
-    /// `None` before the first.
-    until: Option<Instant>,
+    /// Since the host was booted; zero before the first.
+    until: Duration,
     /// Counts times of uninterrupted presence. What was granted in an earlier one may be somebody else's by now.
     term: u64,
 }
@@ -43,10 +43,10 @@ impl Default for Lease {
 
 impl Lease {
     /// The brain has heard what was sent at `sent`; it holds for `span`. `true` when a new term begins.
-    pub fn renew(&self, sent: Instant, span: Duration) -> bool {
+    pub fn renew(&self, sent: Duration, span: Duration) -> bool {
         let mut inner = self.inner.lock();
-        let fresh = inner.until.is_none_or(|until| sent >= until);
-        inner.until = inner.until.max(Some(sent + span));
+        let fresh = sent >= inner.until;
+        inner.until = inner.until.max(sent + span);
         inner.term += u64::from(fresh);
         let term = inner.term;
         drop(inner);
@@ -58,12 +58,12 @@ impl Lease {
 
     /// The current term; `None` when the brain may count this cell as lost.
     pub fn term(&self) -> Option<u64> {
-        self.term_at(Instant::now())
+        self.term_at(since_boot())
     }
 
-    fn term_at(&self, now: Instant) -> Option<u64> {
+    fn term_at(&self, now: Duration) -> Option<u64> {
         let Inner { until, term } = *self.inner.lock();
-        until.is_some_and(|until| now < until).then_some(term)
+        (now < until).then_some(term)
     }
 
     /// Waits for the next term.
@@ -72,6 +72,13 @@ impl Lease {
         // The sender lives as long as this lease.
         let _ = terms.changed().await;
     }
+}
+
+/// By a clock that goes on while the host sleeps, and that nobody sets.
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }
 
 impl Rep {
@@ -168,8 +175,8 @@ async fn announcement(
     bbs: Arc<dyn Bbs>,
     presence: CellPresence,
     ttl: Duration,
-) -> (Instant, Result<(), String>) {
-    let sent = Instant::now();
+) -> (Duration, Result<(), String>) {
+    let sent = since_boot();
     // Later than that it has no worth.
     let heard = match tokio::time::timeout(ttl, bbs.announce(&presence, ttl)).await {
         Ok(heard) => heard.map_err(|error| error.to_string()),
@@ -185,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn a_lease_that_lapsed_begins_a_new_term() {
         let lease = Lease::default();
-        let (began, span) = (Instant::now(), Duration::from_millis(1300));
+        let (began, span) = (Duration::from_secs(100), Duration::from_millis(1300));
         let at = |ms| began + Duration::from_millis(ms);
         assert_eq!(lease.term_at(at(0)), None);
         assert!(lease.renew(at(0), span));

@@ -6,6 +6,7 @@ use diego::Action;
 use diego::action::{
     ActionList, EmitProgressAction, EnvVar, ResourceLimits, RunAction, TimeoutAction, TryAction,
 };
+use diego::desired_lrp::{SharedDevice, VolumeMount, VolumeMountedFile};
 use executor::{Config, ContainerRequest, LogConfig};
 
 use crate::support::{Cell, quick, request, sh};
@@ -149,4 +150,46 @@ async fn lines_are_limited_for_the_whole_cell() {
     let told =
         "APP ERR app instance exceeded log rate limit (3 log-lines/sec) set by platform operator";
     assert_eq!(own.iter().filter(|line| *line == told).count(), 1, "{own:?}");
+}
+
+fn volume(driver: &str) -> VolumeMount {
+    VolumeMount {
+        driver: driver.into(),
+        container_dir: "/var/data".into(),
+        mode: "rw".into(),
+        shared: SharedDevice { volume_id: "v1".into(), ..SharedDevice::default() },
+    }
+}
+
+#[tokio::test]
+async fn volumes_are_mounted_and_outlive_their_containers() {
+    let volumes = tempfile::tempdir().unwrap();
+    let drivers = [("local".to_owned(), volumes.path().to_owned())].into();
+    let cell =
+        Cell::configured(quick(), |config: &mut Config| config.volume_drivers = drivers).await;
+    assert_eq!(cell.executor.volume_drivers(), ["local"]);
+    let with =
+        |driver| ContainerRequest { volume_mounts: vec![volume(driver)], ..request(sh("true")) };
+    let guid = cell.start(with("local"));
+    assert_eq!(cell.outcome(&guid).await.reason, "");
+    let mount = cell.garden.creations.lock()[0].mounts[0].clone();
+    assert_eq!((mount.source, mount.writable), (volumes.path().join("v1"), true));
+    cell.executor.delete(&guid).await.unwrap();
+    assert!(volumes.path().join("v1").is_dir());
+    let guid = cell.start(with("nfs"));
+    let outcome = cell.outcome(&guid).await;
+    assert_eq!((&*outcome.reason, outcome.retryable), ("failed to mount volume", true));
+}
+
+#[tokio::test]
+async fn files_of_bindings_are_there_before_anything_runs() {
+    let cell = Cell::new().await;
+    let file = VolumeMountedFile { path: "db/password".into(), content: "s3cret".into() };
+    let guid = cell.start(ContainerRequest {
+        volume_mounted_files: vec![file],
+        setup: Some(sh("cat etc/cf-service-bindings/db/password")),
+        ..request(sh("true"))
+    });
+    assert_eq!(cell.outcome(&guid).await.reason, "");
+    assert_eq!(cell.own_lines()[0], "APP OUT s3cret");
 }

@@ -192,6 +192,8 @@ pub fn request(action: Action) -> ContainerRequest {
         egress: vec![],
         cached_dependencies: vec![],
         image_layers: vec![],
+        volume_mounts: vec![],
+        volume_mounted_files: vec![],
         setup: None,
         action,
         monitor: None,

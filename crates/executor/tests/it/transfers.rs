@@ -229,6 +229,8 @@ async fn layers_are_sent_and_unpacked_once_however_many_want_them() {
     }
     // Once as the layer, once as the dependency.
     assert_eq!(files.sent.load(Ordering::SeqCst), 2);
+    let cell = cell.restarted().await;
+    assert_eq!(cell.executor.layers(), [digest], "known from what runs on");
     let creations = cell.garden.creations.lock();
     assert!(
         creations.iter().all(|spec| spec.layers == creations[0].layers && spec.layers.len() == 2)
@@ -313,6 +315,7 @@ async fn a_layer_may_be_known_by_its_sha512() {
         assert_eq!(cell.outcome(&guid).await.reason, "");
     }
     assert_eq!(files.sent.load(Ordering::SeqCst), 1);
+    assert_eq!(cell.executor.layers().concat(), layer.digest_value);
     let creations = cell.garden.creations.lock();
     let file = creations[1].layers[0].join("home/vcap/hello.txt");
     assert_eq!(std::fs::read_to_string(file).unwrap(), "hello");
