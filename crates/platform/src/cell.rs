@@ -5,6 +5,7 @@ mod network;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use base::http::Secret;
@@ -93,6 +94,10 @@ impl Cell {
         deps: Deps,
     ) -> anyhow::Result<Cell> {
         let Deps { bbs, sink, secret, clock } = deps;
+        let limits = executor::Config::default();
+        for complaint in executor::host_limits::prepare(limits.containers) {
+            warn!("{complaint}");
+        }
         let (containers, garden) = containers(settings, site, data, &clock).await?;
         let store = image::Store::open(image::Config {
             dir: data.folder("images")?,
@@ -104,7 +109,7 @@ impl Cell {
             dir: data.folder("executor")?,
             memory_mb: settings.memory_mb,
             disk_mb: settings.disk_mb,
-            ..executor::Config::default()
+            ..limits
         };
         let executor = Executor::new(garden, Arc::new(store), sink, config, clock)?;
         let port = if let Site::Outside { port, .. } = site { *port } else { 0 };
@@ -118,6 +123,11 @@ impl Cell {
             Site::Outside { .. } => format!("https://{address}"),
         };
         let mut config = rep::Config::new(settings.cell_id.as_str().into(), url.as_str(), secret);
+        if let Site::Inside { .. } = site {
+            // The brain cannot lose a cell of its own process, so nothing has to be said in a hurry.
+            config.timings.presence_ttl = Duration::from_secs(15);
+            config.timings.announce = Duration::from_secs(5);
+        }
         config.stacks = settings.stacks.clone();
         config.zone = settings.zone.clone();
         config.placement_tags = settings.placement_tags.clone();

@@ -154,6 +154,58 @@ pub fn receptor_password(path: &Path) -> anyhow::Result<String> {
     Ok(text.with_context(|| format!("reading {}", path.display()))?.trim_end().to_owned())
 }
 
+/// The API that components use among each other, on loopback.
+pub struct Inside {
+    pub url: String,
+    pub secret: Secret,
+}
+
+/// # Errors
+/// When no platform was ever started on `path`, or its secrets cannot be read.
+pub fn inside(path: &Path) -> anyhow::Result<Inside> {
+    let read = |name: &str| {
+        let path = path.join(name);
+        let text = std::fs::read_to_string(&path);
+        text.map(|text| text.trim_end().to_owned())
+            .with_context(|| format!("reading {}", path.display()))
+    };
+    let url = format!("http://127.0.0.1:{}", read(INTERNAL_PORT)?);
+    Ok(Inside { url, secret: Secret::new(read("secret")?) })
+}
+
+/// The certificate of the authority that machines of the platform at `path` trust, if there is more than one.
+pub fn authority(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path.join(AUTHORITY)).ok()
+}
+
+/// The cell that runs on a data directory of its own; written when it is at work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellAtWork {
+    pub pid: u32,
+    pub cell_id: String,
+    pub platform: String,
+    /// The cell's own.
+    pub api: String,
+}
+
+const CELL_AT_WORK: &str = "cell.json";
+
+impl CellAtWork {
+    pub fn find(path: &Path) -> Option<CellAtWork> {
+        serde_json::from_slice(&std::fs::read(path.join(CELL_AT_WORK)).ok()?).ok()
+    }
+
+    pub fn announce(&self, data: &DataDir) -> anyhow::Result<()> {
+        data.keep(CELL_AT_WORK, &serde_json::to_string_pretty(self)?)
+    }
+
+    pub fn retract(data: &DataDir) -> anyhow::Result<()> {
+        data.forget(CELL_AT_WORK)
+    }
+}
+
+pub const INTERNAL_PORT: &str = "internal-port";
+pub const AUTHORITY: &str = "authority.crt";
 /// What new cells join with; there while they may.
 pub const JOIN_TOKEN: &str = "join-token";
 

@@ -3,6 +3,7 @@
 mod bench;
 mod cell;
 mod cluster;
+mod crashed;
 mod data_dir;
 mod door;
 mod glue;

@@ -326,7 +326,7 @@ fn cell_settings(settings: &Settings) -> CellSettings {
 /// Components and cells find the control plane at the same place after a restart, so the port is chosen once.
 async fn internal_listener(data: &DataDir) -> anyhow::Result<TcpListener> {
     let local = Ipv4Addr::LOCALHOST;
-    let path = data.file("internal-port");
+    let path = data.file(data_dir::INTERNAL_PORT);
     let known =
         std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok());
     if let Some(port) = known {
