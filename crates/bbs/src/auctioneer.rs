@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use auction::{Outcome, Weights};
+use auction::Outcome;
 use base::{CancellationToken, Poke, TaskTracker, Timestamp};
 use diego::actual_lrp::State as LrpState;
 use diego::cell::{LrpStart, Refused};
@@ -25,8 +25,7 @@ use crate::lease::Lease;
 use crate::state::{Slot, State};
 use crate::writer::Job;
 
-use floor::Floor;
-pub(crate) use floor::Move;
+pub(crate) use floor::{Floor, Move};
 
 /// Work that a cell did not take is offered again at once so often; after that convergence takes care.
 const ATTEMPTS: u32 = 3;
@@ -35,13 +34,12 @@ const MOVES: usize = 16_384;
 /// How often a cell that refuses nothing is asked all the same, and how many at a time.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 const ASK_AT_ONCE: usize = 64;
-/// Comparing so many pairs of work and cell is no longer done between other tasks.
-const LONG: usize = 100_000;
+/// Placing so much is no longer done between other tasks.
+const LONG: usize = 10_000;
 
 pub(crate) struct Auctioneer {
     pub state: Arc<RwLock<State>>,
     pub cells: Arc<Cells>,
-    pub weights: Weights,
     pub timings: Timings,
     pub jobs: mpsc::Sender<Job>,
     pub lease: Arc<Lease>,
@@ -126,16 +124,16 @@ impl Auctioneer {
         }
         ask::the_unknown(self, &lot.present, now).await;
         self.catch_up();
-        let states = self.floor.lock().states(&lot.present, &lot.work, &self.state.read());
-        let (count, known, weights) =
-            (lot.work.lrps.len() + lot.work.tasks.len(), states.len(), self.weights);
-        let place = move || auction::place(&states, lot.work, &weights);
-        let outcome = if count * known > LONG {
+        let count = lot.work.lrps.len() + lot.work.tasks.len();
+        let outcome = if count > LONG {
+            let me = self.clone();
+            let place = move || me.floor.lock().place(lot.work);
             tokio::task::spawn_blocking(place).await.expect("an auction does not panic")
         } else {
-            place()
+            self.floor.lock().place(lot.work)
         };
-        info!(work = count, cells = known, placed_on = outcome.placed.len(), "auction");
+        let cells = self.floor.lock().cells();
+        info!(work = count, cells, placed_on = outcome.placed.len(), "auction");
         let new_cells = self.state.read().newest_cell() > lot.newest_cell;
         let placed = self.refuse(outcome, &requests, new_cells).await;
         self.hand_out(placed, requests).await;
@@ -189,10 +187,6 @@ impl Auctioneer {
     /// answer is heard all the same.
     async fn hand_out(self: &Arc<Self>, placed: BTreeMap<CellId, Work>, requests: Requests) {
         let requests = Arc::new(requests);
-        {
-            let mut floor = self.floor.lock();
-            placed.iter().for_each(|(cell, work)| floor.send(cell, work));
-        }
         let hand = |(cell, work)| self.tasks.spawn(self.clone().hand(cell, work, requests.clone()));
         let all = futures::future::join_all(placed.into_iter().map(hand).collect::<Vec<_>>());
         // Whoever is still at it after that goes on by itself.

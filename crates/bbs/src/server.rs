@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aftermath::Aftermath;
 use crate::alarm::Alarm;
-use crate::auctioneer::Auctioneer;
+use crate::auctioneer::{Auctioneer, Floor};
 use crate::callbacks::Callbacks;
 use crate::cells::Cells;
 use crate::config::Config;
@@ -119,7 +119,6 @@ impl BbsServer {
         let auctioneer = Arc::new(Auctioneer {
             state: state.clone(),
             cells: cells.clone(),
-            weights: config.weights,
             timings: timings.clone(),
             jobs: jobs.clone(),
             lease: lease.clone(),
@@ -127,7 +126,7 @@ impl BbsServer {
             tasks: tasks.clone(),
             requests: Default::default(),
             moves: Default::default(),
-            floor: Default::default(),
+            floor: parking_lot::Mutex::new(Floor::new(&config.weights)),
             asking: tokio::sync::Semaphore::new(1),
             poke: Default::default(),
         });

@@ -159,7 +159,8 @@ fn moves(moves: &mut Vec<Move>, state: &State, before: &Write, after: &Write) {
             }
             if let (Some(lrp), Some(by)) = (old, left) {
                 let (resources, ran) = (taken(state, lrp), runs(lrp));
-                moves.push(Move::Left { cell: by.cell_id, resources, ran });
+                let process = key.process_guid.clone();
+                moves.push(Move::Left { process, cell: by.cell_id, resources, ran });
             }
             if let (Some(lrp), Some(by)) = (new, entered) {
                 let (resources, runs) = (taken(state, lrp), runs(lrp));
