@@ -1,10 +1,16 @@
 //! The program: `cupola up` runs the whole platform, and called as `cf` it is its command line.
 
+mod backup;
 mod bench;
 mod data_dir;
+mod doctor;
 mod door;
+mod explain;
 mod glue;
+mod operator;
+mod print;
 mod settings;
+mod status;
 mod up;
 
 use std::ffi::{OsStr, OsString};
@@ -31,6 +37,16 @@ struct Cupola {
 enum Command {
     /// Run the whole platform on this machine. Ctrl-C stops it and its containers; SIGTERM leaves them running for the next start
     Up(Box<settings::UpArgs>),
+    /// Show what runs on a data directory and what is wrong with it; ends with 0 when all is well, 1 on problems, 2 when nothing runs
+    Status(status::StatusArgs),
+    /// Look whether this machine can run a platform, and say what to do where it cannot
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Tell why an app runs or does not run, from what was asked for to what happened
+    Explain(explain::ExplainArgs),
+    /// Copy what a data directory holds into one file, also while the platform runs
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup
+    Restore(backup::RestoreArgs),
     /// The Cloud Foundry command line; the same as calling this program `cf`
     #[command(disable_help_flag = true)]
     Cf {
@@ -51,12 +67,18 @@ fn main() -> ExitCode {
         Command::Cf { args } => return cli::main(args),
         Command::Up(args) => up::main(*args),
         Command::Bench(args) => bench::main(args),
+        Command::Status(args) => return ended(status::main(args)),
+        Command::Doctor(args) => return ended(doctor::main(*args)),
+        Command::Explain(args) => return ended(explain::main(args)),
+        Command::Backup(args) => backup::main(args),
+        Command::Restore(args) => backup::restore(args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cupola: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("cupola: {error:#}");
+        ExitCode::FAILURE
+    })
 }

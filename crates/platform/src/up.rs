@@ -1,6 +1,6 @@
 //! `cupola up`: every role in one process. What is started here, and in which order, is the whole wiring.
 
-mod cell;
+pub(crate) mod cell;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ use cloud_controller::auth::Identity;
 use cloud_controller::config::{StackConfig, SystemBuildpack};
 use loggregator::Loggregator;
 use router::Router;
-use router::tls::Identity as Certificate;
+use router::tls::{Identity as Certificate, ServerConfig};
 use sql::Db;
 use tokio::net::TcpListener;
 use tracing::{error, info};
@@ -25,6 +25,7 @@ use uaa::Uaa;
 use crate::data_dir::{DataDir, Running};
 use crate::door::Door;
 use crate::glue::{FromLogs, LogAccess};
+use crate::operator::{self, Insight};
 use crate::settings::{Settings, UpArgs};
 use cell::Cell;
 
@@ -51,10 +52,16 @@ pub fn main(args: UpArgs) -> anyhow::Result<()> {
 async fn up(settings: Settings) -> anyhow::Result<()> {
     let data = DataDir::open(&settings.data)?;
     let door = Door::open(&settings).await?;
+    // A certificate that does not fit is told before any container is touched.
+    let tls =
+        certificate(&data, &settings)?.server_config().context("tls_certificate and tls_key")?;
     let platform = Platform::start(&settings, &data, &door).await?;
     let (http, https) = door.urls(&format!("api.{}", settings.domain))?;
-    let running = running(&settings, &door, &http, &https)?;
-    let serving = platform.open(door, &data, &settings).await?;
+    let running = Running {
+        internal: platform.internal_url.clone(),
+        ..running(&settings, &door, &http, &https)?
+    };
+    let serving = platform.open(door, tls);
     data.announce(&running)?;
     println!("api    {http}");
     println!("       {https}   (its certificate is made by the platform: --skip-ssl-validation)");
@@ -79,6 +86,9 @@ fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow:
     let api = if settings.domain == "localhost" { direct.clone() } else { http.to_owned() };
     Ok(Running {
         pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: Clock::system().now(),
+        internal: String::new(),
         api,
         http: direct,
         https: https.to_owned(),
@@ -94,6 +104,7 @@ struct Platform {
     tasks: TaskTracker,
     router: Router,
     cell: Cell,
+    internal_url: String,
 }
 
 impl Platform {
@@ -149,7 +160,10 @@ impl Platform {
             &tasks,
         )
         .await?;
-        let inside = brain.router().merge(cc.internal());
+        let insight =
+            Insight { router: router.clone(), logs: logs.clone(), containers: Arc::default() };
+        let containers = insight.containers.clone();
+        let inside = brain.router().merge(cc.internal()).merge(insight.router(&secret));
         let until = stop.clone();
         tasks.spawn(async move {
             if let Err(error) = base::http::serve(internal, inside, until).await {
@@ -158,23 +172,18 @@ impl Platform {
         });
 
         let cell = Cell::start(settings, data, &secret, bbs, Arc::new(logs), &clock, door).await?;
-        Ok(Platform { stop, tasks, router, cell })
+        let _ = containers.set(cell.about());
+        Ok(Platform { stop, tasks, router, cell, internal_url })
     }
 
     /// Lets clients in. The token shuts the door again.
-    async fn open(
-        &self,
-        door: Door,
-        data: &DataDir,
-        settings: &Settings,
-    ) -> anyhow::Result<CancellationToken> {
-        let certificate = certificate(data, settings)?.server_config()?;
+    fn open(&self, door: Door, tls: Arc<ServerConfig>) -> CancellationToken {
         let serving = self.stop.child_token();
         let (http, https) = (self.router.clone(), self.router.clone());
         let (until, also) = (serving.clone(), serving.clone());
         self.tasks.spawn(async move { http.serve_http(door.http, until).await });
-        self.tasks.spawn(async move { https.serve_https(door.https, certificate, also).await });
-        Ok(serving)
+        self.tasks.spawn(async move { https.serve_https(door.https, tls, also).await });
+        serving
     }
 
     /// Ctrl-C takes the containers along; SIGTERM leaves them for the next start.
@@ -216,6 +225,7 @@ async fn open_uaa(settings: &Settings, data: &DataDir, clock: &Clock) -> anyhow:
     let issuer = format!("http://uaa.{}", settings.domain);
     let mut config = uaa::Config::new(issuer, data.encryption_key()?.to_vec(), password);
     config.admin_user = settings.admin_user.clone();
+    config.clients.push(operator::client(data)?);
     let db = Db::open_file(&data.file("uaa.db")).await?;
     Uaa::open(db, config, clock.clone()).await.context("starting the UAA")
 }

@@ -21,6 +21,7 @@ use tracing::{error, warn};
 
 use crate::data_dir::DataDir;
 use crate::door::Door;
+use crate::operator::Containers as About;
 use crate::settings::{Backend, Settings};
 
 pub(super) struct Cell {
@@ -84,6 +85,22 @@ impl Cell {
             }
         });
         Ok(Cell { containers, rep, stop, tasks })
+    }
+
+    /// For the operator.
+    pub(super) fn about(&self) -> About {
+        match &self.containers {
+            Containers::Linux(garden) => About {
+                backend: "linux".to_owned(),
+                isolation: "namespaces, control groups, filtered system calls".to_owned(),
+                disk_limits: garden.disk_limits().to_owned(),
+            },
+            Containers::Process(garden) => About {
+                backend: "process".to_owned(),
+                isolation: garden.isolation().to_owned(),
+                disk_limits: "none".to_owned(),
+            },
+        }
     }
 
     /// With `remove` all containers go, and every trace of them on the host; without, they run on.
@@ -154,7 +171,7 @@ async fn containers(
 }
 
 /// Waits until no other platform on this machine is choosing its network; nobody chooses until the file is dropped.
-fn turn() -> anyhow::Result<File> {
+pub(crate) fn turn() -> anyhow::Result<File> {
     let path = "/run/cupola.lock";
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     let file = file.with_context(|| format!("opening {path}"))?;
@@ -178,8 +195,8 @@ fn free_network(data: &DataDir) -> anyhow::Result<Network> {
         .with_context(|| format!("{} holds no range", data.file("container-network").display()))
 }
 
-/// `routes` as `/proc/net/route` has them: hexadecimal, in the byte order of this machine.
-fn free(routes: &str) -> Option<String> {
+/// A /16 below 10.0.0.0/8 that no route leads to. `routes` as `/proc/net/route` has them: hexadecimal, in the byte order of this machine.
+pub(crate) fn free(routes: &str) -> Option<String> {
     let taken: BTreeSet<[u8; 2]> = routes
         .lines()
         .skip(1)

@@ -3,5 +3,7 @@
 mod harness;
 mod layers;
 mod lifecycle;
+mod operate;
+mod settings;
 mod third_party;
 mod up;
