@@ -24,7 +24,9 @@ impl Config {
         Config {
             secret,
             timings: Timings::default(),
-            weights: auction::Weights::default(),
+            // Diego's weight of a starting container outdoes every difference in size, and a mass of starts fills cells
+            // by number instead of by room.
+            weights: auction::Weights { starting: 0.001, ..auction::Weights::default() },
             prefer: Prefer::Instance,
             event_buffer: 16_384,
             receptor: None,

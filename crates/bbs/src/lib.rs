@@ -8,6 +8,7 @@
 mod aftermath;
 mod alarm;
 mod auctioneer;
+pub mod bench;
 mod callbacks;
 mod cells;
 mod client;

@@ -84,6 +84,9 @@ impl BbsServer {
             stop: stop.clone(),
             tasks: tasks.clone(),
             requests: Default::default(),
+            moves: Default::default(),
+            floor: Default::default(),
+            asking: tokio::sync::Semaphore::new(1),
             poke: Default::default(),
         });
         let retirer = Retirer::new(
@@ -168,6 +171,14 @@ impl BbsServer {
     /// Completes when the brain has stopped answering: told to, or because another took over its store.
     pub async fn stopped(&self) {
         self.inner.stop.cancelled().await;
+    }
+
+    /// How many instances run, evacuating and suspect ones aside.
+    ///
+    /// # Errors
+    /// When the brain is stopping.
+    pub async fn running(&self) -> Result<usize> {
+        self.read(State::running).await
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -1,6 +1,7 @@
 //! The HTTP side: v3 requests with tokens that refresh themselves, pagination, jobs, and errors as `cf` words them.
 
 mod body;
+mod download;
 mod lookup;
 mod pace;
 mod trace;
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub use body::{Body, File, Upload};
+pub use download::fetch;
 pub use pace::Pace;
 pub use uaa::Grant;
 
@@ -170,10 +172,16 @@ impl Client {
 
     /// Waits for the job behind a 202; an answer without one is done already.
     pub async fn finish(&self, reply: &Reply) -> Result<()> {
+        self.settle(reply, true).await.map(drop)
+    }
+
+    /// Follows the job behind a 202; answers whether it is done. Without `to_the_end`, a job that only waits for a
+    /// service broker is left to itself.
+    pub async fn settle(&self, reply: &Reply, to_the_end: bool) -> Result<bool> {
         let Some(location) =
             reply.location.as_deref().filter(|_| reply.status == StatusCode::ACCEPTED)
         else {
-            return Ok(());
+            return Ok(true);
         };
         let mut pace = Pace::default();
         loop {
@@ -184,7 +192,8 @@ impl Client {
                 .expect("no holder of this lock panics")
                 .extend(job.warnings.into_iter().map(|w| w.detail));
             match job.state.as_str() {
-                "COMPLETE" => return Ok(()),
+                "COMPLETE" => return Ok(true),
+                "POLLING" if !to_the_end => return Ok(false),
                 "FAILED" => {
                     let details: Vec<String> =
                         job.errors.into_iter().map(|error| error.detail).collect();

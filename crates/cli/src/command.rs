@@ -22,7 +22,13 @@ pub struct Spec {
     pub about: &'static str,
     /// Lines as they follow `USAGE:`; `{cf}` stands for the program.
     pub usage: &'static str,
+    /// Advice that follows the usage.
+    pub tip: &'static str,
     pub examples: &'static str,
+    /// What `RESOURCE` may be, a name a line.
+    pub resources: &'static str,
+    /// What `ROLE` may be, one a line.
+    pub roles: &'static str,
     pub environment: &'static [(&'static str, &'static str)],
     pub see_also: &'static [&'static str],
     pub needs: Needs,
@@ -35,7 +41,10 @@ impl Spec {
         alias: "",
         about: "",
         usage: "",
+        tip: "",
         examples: "",
+        resources: "",
+        roles: "",
         environment: &[],
         see_also: &[],
         needs: Needs::Nothing,
@@ -118,6 +127,11 @@ impl Context<'_> {
             || failed("The access token cannot be read. Please log back in to re-authenticate."),
             Ok,
         )
+    }
+
+    /// The user's name, coloured, for the end of a sentence.
+    pub fn me(&self) -> Result<String> {
+        Ok(self.ui.name(self.user()?.name))
     }
 
     /// `org O / space S as U`, coloured, for the sentence a command begins with.
@@ -341,14 +355,26 @@ fn usage_message(error: &clap::Error) -> String {
             format!("expected argument for flag `{}'", flag(first))
         }
         ErrorKind::InvalidValue => {
-            let allowed = about(ContextKind::ValidValue).join(", ");
             let value = about(ContextKind::InvalidValue).join(" ");
-            format!("invalid argument for flag `{}': {value} (allowed: {allowed})", flag(first))
+            let allowed = about(ContextKind::ValidValue);
+            let allowed = match allowed.as_slice() {
+                [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+                all => all.join(", "),
+            };
+            let option = flag(first);
+            format!("Invalid value `{value}' for option `{option}'. Allowed values are: {allowed}")
         }
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error)
-                .map_or_else(|| "it cannot be read".to_owned(), ToString::to_string);
-            format!("invalid argument for flag `{}': {why}", flag(first))
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            match why.filter(|why| {
+                why.starts_with(|c: char| c.is_uppercase()) || why.starts_with("invalid integer")
+            }) {
+                // Said in the right words by the flag's own reader.
+                Some(sentence) => sentence,
+                None => {
+                    format!("invalid argument for flag `{}' (expected int > 0)", flag(first))
+                }
+            }
         }
         _ => error
             .to_string()
@@ -410,7 +436,7 @@ mod tests {
         check(
             "scale a -m 3",
             expect![
-                "invalid argument for flag `-m': Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
+                "Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
             ],
         );
     }

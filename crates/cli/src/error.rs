@@ -42,6 +42,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// Flags that exclude each other were given.
+    pub fn together(flags: &[&str]) -> Error {
+        Error::Usage(format!(
+            "The following arguments cannot be used together: {}",
+            flags.join(", ")
+        ))
+    }
+
+    /// A flag was given without the one it needs.
+    pub fn apart(flag: &str, needs: &str) -> Error {
+        Error::Usage(format!("'{flag}' and '{needs}' must be used together."))
+    }
+
     pub fn exit_code(&self) -> i32 {
         if let Error::CurlStatus(_) = self { 22 } else { 1 }
     }

@@ -60,6 +60,8 @@ pub struct RunInfo {
     /// Unpacked once per cell, laid under the writable layer.
     pub image_layers: Vec<ImageLayer>,
     pub placement_tags: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volume_mounts: Vec<VolumeMount>,
     pub log_guid: String,
     pub log_source: String,
     /// Empty = no container metrics.
@@ -89,6 +91,25 @@ pub struct ImageLayer {
     /// `sha256` (hexadecimal value); the layer's identity on every cell.
     pub digest_algorithm: String,
     pub digest_value: String,
+}
+
+/// A volume of a service, laid into the container by the cell's driver of that name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    pub driver: String,
+    pub container_dir: String,
+    /// `r` or `rw`.
+    pub mode: String,
+    pub shared: SharedDevice,
+}
+
+/// Which volume, and what its driver is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SharedDevice {
+    pub volume_id: String,
+    pub mount_config: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

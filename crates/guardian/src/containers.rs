@@ -136,11 +136,14 @@ impl Containers {
         Ok(dead)
     }
 
-    /// Reserves the handle, until [`Containers::put`] or [`Containers::release`].
-    pub fn reserve(&self, handle: &Handle) -> Result<()> {
+    /// Reserves the handle, until [`Containers::put`] or [`Containers::release`]. Those being made and removed count too.
+    pub fn reserve(&self, handle: &Handle, most: u32) -> Result<()> {
         let mut all = self.all.lock();
         if all.contains_key(handle) {
             return Err(GardenError::HandleTaken(handle.clone()));
+        }
+        if all.len() >= most as usize {
+            return Err(GardenError::Exhausted("containers"));
         }
         all.insert(handle.clone(), Slot::Busy);
         Ok(())

@@ -4,6 +4,7 @@
 mod cgroups;
 mod check;
 mod config;
+mod descriptors;
 pub(crate) mod disk;
 mod dns;
 mod egress;
@@ -73,6 +74,7 @@ impl LinuxGarden {
                 missing.remedy
             );
         }
+        descriptors::make_room(config.max_containers);
         fs::create_dir_all(&config.state_dir).context("making the state folder")?;
         config.state_dir =
             fs::canonicalize(&config.state_dir).context("finding the state folder")?;
@@ -250,10 +252,7 @@ impl Inner {
 
     async fn create(self: Arc<Self>, mut spec: ContainerSpec) -> Result<ContainerInfo> {
         let handle = spec.handle.get_or_insert_with(Handle::random).clone();
-        if self.containers.all().len() >= self.config.max_containers as usize {
-            return Err(GardenError::Exhausted("containers"));
-        }
-        self.containers.reserve(&handle)?;
+        self.containers.reserve(&handle, self.config.max_containers)?;
         let made = self.clone().make(handle.clone(), spec).await;
         match made {
             Ok(container) => {

@@ -188,10 +188,7 @@ async fn probe(config: &Config, containers: &Containers) -> Kind {
 impl Inner {
     async fn create(self: Arc<Self>, mut spec: ContainerSpec) -> Result<ContainerInfo> {
         let handle = spec.handle.get_or_insert_with(Handle::random).clone();
-        if self.containers.all().len() >= self.config.max_containers as usize {
-            return Err(GardenError::Exhausted("containers"));
-        }
-        self.containers.reserve(&handle)?;
+        self.containers.reserve(&handle, self.config.max_containers)?;
         let made = self.make(handle.clone(), spec).await;
         match made {
             Ok(container) => {

@@ -36,6 +36,8 @@ pub struct Running {
     /// Where an app named `APP` answers.
     pub app: String,
     pub admin_user: String,
+    /// Where Diego's Receptor API answers.
+    pub receptor: String,
 }
 
 /// Written and synced at start to see that there is room; databases need some to begin with.
@@ -110,6 +112,16 @@ impl DataDir {
         })
     }
 
+    /// Shown by clients of the Receptor API, together with [`RECEPTOR_USER`].
+    pub fn receptor_password(&self) -> anyhow::Result<Secret> {
+        Ok(Secret::new(self.kept(RECEPTOR_PASSWORD, || random(32))?))
+    }
+
+    /// New cells show it once.
+    pub fn join_key(&self) -> anyhow::Result<Secret> {
+        Ok(Secret::new(self.kept("join-key", || random(40))?))
+    }
+
     /// The first user's password, unless one was given.
     pub fn admin_password(&self) -> anyhow::Result<String> {
         self.kept("admin-password", || random(16))
@@ -130,8 +142,25 @@ impl DataDir {
         }
     }
 
+    /// Replaces what `name` holds, readable by the owner alone.
+    pub fn keep(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.file(name);
+        write_private(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Removes what `name` held, if it held something.
+    pub fn forget(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.file(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn announce(&self, running: &Running) -> anyhow::Result<()> {
-        write_private(&self.file(RUNNING), &serde_json::to_string_pretty(running)?)
+        self.keep(RUNNING, &serde_json::to_string_pretty(running)?)
             .context("saying that the platform runs")
     }
 
@@ -145,6 +174,23 @@ const RUNNING: &str = "running.json";
 const LOCK: &str = "lock";
 const SECRET: &str = "secret";
 const OPERATOR_SECRET: &str = "operator-secret";
+pub const RECEPTOR_USER: &str = "receptor";
+const RECEPTOR_PASSWORD: &str = "receptor-password";
+
+/// What clients of the Receptor API of the platform at `path` show.
+pub fn receptor_password(path: &Path) -> anyhow::Result<String> {
+    let path = path.join(RECEPTOR_PASSWORD);
+    let text = std::fs::read_to_string(&path);
+    Ok(text.with_context(|| format!("reading {}", path.display()))?.trim_end().to_owned())
+}
+
+/// What new cells join with; there while they may.
+pub const JOIN_TOKEN: &str = "join-token";
+
+/// The token that cells join the platform at `path` with.
+pub fn join_token(path: &Path) -> std::io::Result<String> {
+    Ok(std::fs::read_to_string(path.join(JOIN_TOKEN))?.trim_end().to_owned())
+}
 
 /// The platform that runs on `path`, if one says so. One that was killed says so too.
 pub fn running(path: &Path) -> Option<Running> {

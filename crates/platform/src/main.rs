@@ -2,13 +2,17 @@
 
 mod backup;
 mod bench;
+mod cell;
+mod cluster;
 mod data_dir;
 mod doctor;
 mod door;
 mod explain;
 mod glue;
+mod join;
 mod operator;
 mod print;
+mod receptor;
 mod settings;
 mod status;
 mod up;
@@ -18,6 +22,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
 
 /// Cloud Foundry in one program.
 #[derive(Parser)]
@@ -37,6 +42,10 @@ struct Cupola {
 enum Command {
     /// Run the whole platform on this machine. Ctrl-C stops it and its containers; SIGTERM leaves them running for the next start
     Up(Box<settings::UpArgs>),
+    /// A cell on a machine of its own
+    Cell(join::CellArgs),
+    /// Look at what runs where, and steer it: cells, LRPs, tasks, events
+    Diego(receptor::DiegoArgs),
     /// Show what runs on a data directory and what is wrong with it; ends with 0 when all is well, 1 on problems, 2 when nothing runs
     Status(status::StatusArgs),
     /// Look whether this machine can run a platform, and say what to do where it cannot
@@ -57,6 +66,15 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
+/// On standard error, so that what a command prints stays its own.
+fn start_logging(filter: EnvFilter) {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let called = args.next().unwrap_or_default();
@@ -66,6 +84,8 @@ fn main() -> ExitCode {
     let result = match Cupola::parse().command {
         Command::Cf { args } => return cli::main(args),
         Command::Up(args) => up::main(*args),
+        Command::Cell(args) => join::main(args),
+        Command::Diego(args) => receptor::main(args),
         Command::Bench(args) => bench::main(args),
         Command::Status(args) => return ended(status::main(args)),
         Command::Doctor(args) => return ended(doctor::main(*args)),

@@ -5,7 +5,7 @@ mod file;
 #[cfg(test)]
 mod reference;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -29,7 +29,7 @@ impl DataArgs {
             (None, Some(path)) => file::read(path)?.data,
             _ => None,
         };
-        data_folder(self.data.or(from_file))
+        data_folder(self.data.or(from_file), "cupola")
     }
 }
 
@@ -88,6 +88,12 @@ struct Given {
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
+    /// Where cells on other machines find this one, over TLS: an address of this machine and a port [default: no other cells]
+    #[arg(long, env = "CUPOLA_CELLS_LISTEN", value_name = "ADDRESS:PORT")]
+    cells_listen: Option<SocketAddrV4>,
+    /// Where Diego's Receptor API listens; its user is `receptor`, the password in FOLDER/receptor-password [default: 127.0.0.1:8887, or any free port where that is taken]
+    #[arg(long, env = "CUPOLA_RECEPTOR_LISTEN", value_name = "ADDRESS:PORT")]
+    receptor_listen: Option<SocketAddr>,
     /// What is logged on standard error: a level, or a filter such as info,bbs=debug [default: warn]
     #[arg(long, env = "CUPOLA_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -118,6 +124,8 @@ pub struct Settings {
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
     pub container_network: Option<String>,
+    pub cells_listen: Option<SocketAddrV4>,
+    pub receptor_listen: Option<SocketAddr>,
     pub log: String,
 }
 
@@ -143,25 +151,6 @@ fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
-fn data_folder(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    let is_root = rustix::process::geteuid().is_root();
-    choose_data(given, is_root, home().as_deref())
-}
-
-fn choose_data(
-    given: Option<PathBuf>,
-    is_root: bool,
-    home: Option<&Path>,
-) -> anyhow::Result<PathBuf> {
-    let data = match (given, is_root, home) {
-        (Some(data), _, _) => data,
-        (None, true, _) => PathBuf::from("/var/lib/cupola"),
-        (None, false, Some(home)) => home.join(".local/share/cupola"),
-        (None, false, None) => anyhow::bail!("no folder to keep data in: pass --data FOLDER"),
-    };
-    Ok(std::path::absolute(data)?)
-}
-
 impl Given {
     fn over(self, file: Given) -> Given {
         Given {
@@ -179,6 +168,8 @@ impl Given {
             memory_mb: self.memory_mb.or(file.memory_mb),
             disk_mb: self.disk_mb.or(file.disk_mb),
             container_network: self.container_network.or(file.container_network),
+            cells_listen: self.cells_listen.or(file.cells_listen),
+            receptor_listen: self.receptor_listen.or(file.receptor_listen),
             log: self.log.or(file.log),
         }
     }
@@ -194,15 +185,9 @@ impl Given {
                 "tls_key is set and tls_certificate is not: name the certificate with --tls-certificate FILE"
             ),
         };
-        let backend =
-            self.backend.unwrap_or(if is_root { Backend::Linux } else { Backend::Process });
-        anyhow::ensure!(
-            backend != Backend::Linux || is_root,
-            "backend: linux needs root, for namespaces, control groups and mounts: start with sudo; \
-             or use --backend process, which runs apps as plain processes of this user: {NO_ISOLATION}"
-        );
+        let backend = backend_of(self.backend, is_root)?;
         Ok(Settings {
-            data: choose_data(self.data, is_root, home)?,
+            data: data_folder_of(self.data, "cupola", is_root, home)?,
             domain: self.domain.unwrap_or_else(|| "localhost".to_owned()).to_ascii_lowercase(),
             listen: self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             http_port: self.http_port,
@@ -219,6 +204,8 @@ impl Given {
             memory_mb: self.memory_mb,
             disk_mb: self.disk_mb,
             container_network: self.container_network,
+            cells_listen: self.cells_listen,
+            receptor_listen: self.receptor_listen,
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
         })
     }
@@ -227,6 +214,41 @@ impl Given {
 /// What is missing where apps are plain processes.
 pub const NO_ISOLATION: &str =
     "no limits of memory, CPU or disk, and apps share this machine's network";
+
+/// The folder named, or the usual one of this user for a program called `name`.
+pub fn data_folder(given: Option<PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
+    data_folder_of(given, name, rustix::process::geteuid().is_root(), home().as_deref())
+}
+
+fn data_folder_of(
+    given: Option<PathBuf>,
+    name: &str,
+    root: bool,
+    home: Option<&Path>,
+) -> anyhow::Result<PathBuf> {
+    let folder = match (given, root, home) {
+        (Some(folder), _, _) => folder,
+        (None, true, _) => Path::new("/var/lib").join(name),
+        (None, false, Some(home)) => home.join(".local/share").join(name),
+        (None, false, None) => anyhow::bail!("no folder to keep data in: pass --data FOLDER"),
+    };
+    Ok(std::path::absolute(folder)?)
+}
+
+/// The backend named, or the best that this user can have.
+pub fn backend(given: Option<Backend>) -> anyhow::Result<Backend> {
+    backend_of(given, rustix::process::geteuid().is_root())
+}
+
+fn backend_of(given: Option<Backend>, root: bool) -> anyhow::Result<Backend> {
+    let backend = given.unwrap_or(if root { Backend::Linux } else { Backend::Process });
+    anyhow::ensure!(
+        backend != Backend::Linux || root,
+        "backend: linux needs root, for namespaces, control groups and mounts: start with sudo; \
+         or use --backend process, which runs apps as plain processes of this user: {NO_ISOLATION}"
+    );
+    Ok(backend)
+}
 
 #[cfg(test)]
 mod tests {
@@ -267,7 +289,7 @@ mod tests {
 
     #[test]
     fn without_root_data_lies_at_home() {
-        let at = |home| choose_data(None, false, home);
+        let at = |home| data_folder_of(None, "cupola", false, home);
         assert_eq!(
             at(Some(Path::new("/home/me"))).unwrap(),
             Path::new("/home/me/.local/share/cupola")

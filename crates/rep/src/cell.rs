@@ -228,6 +228,7 @@ impl Rep {
             stacks: self.config.stacks.clone(),
             placement_tags: self.config.placement_tags.clone(),
             optional_placement_tags: self.config.optional_placement_tags.clone(),
+            volume_drivers: Vec::new(),
             evacuating: self.mode() != Mode::Open,
         }
     }
@@ -255,7 +256,7 @@ impl Rep {
             }
         }
         let available = advertised(self.executor.remaining());
-        Some(CellState { presence: self.presence(), available, lrps, tasks, starting })
+        Some(CellState { presence: self.presence(), available, lrps, tasks, starting, layers: Vec::new() })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base::http::Secret;
 use diego::bbs::ErrorKind;
-use diego::cell::{Dial, Refused};
+use diego::cell::{Dial, LrpUpdate, Refused};
 use diego::{BbsError, Cell, CellPresence, CellState, InstanceGuid, ProcessGuid, TaskGuid, Work};
 use reqwest::RequestBuilder;
 
@@ -87,6 +87,16 @@ impl Cell for Client {
     ) -> Result<(), BbsError> {
         let path = format!("/v1/lrps/{process_guid}/instances/{instance_guid}/stop");
         self.send(self.post(&path)).await.map(drop)
+    }
+
+    async fn update_lrp(
+        &self,
+        process_guid: &ProcessGuid,
+        instance_guid: &InstanceGuid,
+        update: &LrpUpdate,
+    ) -> Result<(), BbsError> {
+        let path = format!("/v2/lrps/{process_guid}/instances/{instance_guid}");
+        self.send(self.http.put(format!("{}{path}", self.url)).json(update)).await.map(drop)
     }
 
     async fn cancel_task(&self, task_guid: &TaskGuid) -> Result<(), BbsError> {

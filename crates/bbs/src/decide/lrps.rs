@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base::Timestamp;
 use diego::actual_lrp::{self, State as LrpState};
 use diego::bbs::{ErrorKind, Result};
+use diego::cell::Resources;
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::{
     ActualLrp, BbsError, DesiredLrp, Event, InstanceKey, LrpKey, ModificationTag, NetInfo,
@@ -230,7 +231,10 @@ fn retire_record(decision: &mut Decision, state: &State, lrp: &ActualLrp, now: T
         return;
     };
     if state.retirement(&by.instance_guid).is_none() {
-        let retirement = Retirement { key: lrp.key.clone(), instance: by.clone(), since: now };
+        let resources =
+            state.desired(&lrp.key.process_guid).map(|desired| Resources::of(&desired.run));
+        let (key, instance) = (lrp.key.clone(), by.clone());
+        let retirement = Retirement { key, instance, since: now, resources };
         decision
             .writes
             .push(Write::Retirement(by.instance_guid.clone(), Some(Arc::new(retirement))));

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::command::{Command, Context, Needs, Spec};
+use crate::commands::quotas;
 use crate::commands::target::spaces_of;
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Result};
 use crate::resources::Named;
 use crate::table::{self, row};
 use crate::ui::say;
@@ -173,17 +174,7 @@ impl Command for CreateOrg {
         if let Some(quota) = &self.quota {
             let shown = cx.ui.name(quota);
             say!(cx.ui, "Setting org quota {shown} to org {name} as {user}...");
-            let found = cx
-                .client
-                .list::<Named>("/v3/organization_quotas", &[("names", quota)])
-                .await?
-                .resources;
-            let Some(quota) = found.first() else {
-                return failed(format!("Organization quota with name '{quota}' not found."));
-            };
-            let path =
-                format!("/v3/organization_quotas/{}/relationships/organizations", quota.guid);
-            cx.client.post(&path, json!({ "data": [{ "guid": org.guid }] })).await?;
+            quotas::org::assign(cx, quota, &org.guid).await?;
             cx.ui.ok();
         }
         let cf = cx.cf();

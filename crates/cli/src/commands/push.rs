@@ -1,7 +1,7 @@
 //! `cf push`: from files and a manifest to a running app. And `cf apply-manifest`, its first half.
 
 mod flags;
-mod source;
+pub mod source;
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::client::Body;
 use crate::command::{Command, Context, Needs, Spec};
-use crate::commands::deploy::{self, Rollout, act};
+use crate::commands::deploy::{self, act};
+use crate::commands::rollout::{self, Rollout, Version};
 use crate::commands::summary;
 use crate::error::{Error, Result};
 use crate::manifest::{AppSource, Diff, Manifest, Mark, Vars, read_vars_file};
@@ -30,7 +31,7 @@ impl Command for Push {
             ("CF_STAGING_TIMEOUT=15", "Max wait time for staging, in minutes"),
             ("CF_STARTUP_TIMEOUT=5", "Max wait time for app instance startup, in minutes"),
         ],
-        see_also: &["apps", "create-app-manifest", "logs", "restage", "scale", "ssh"],
+        see_also: &["apps", "create-app-manifest", "logs", "restage", "scale"],
         needs: Needs::Space,
         ..Spec::NONE
     };
@@ -148,9 +149,10 @@ impl Push {
         if let Some(rollout) = rollout {
             let name = cx.ui.name(&app.name);
             say!(cx.ui, "\nStarting deployment for app {name}...");
-            let guid = deploy::create_deployment(cx, app, droplet.as_deref(), rollout).await?;
+            let version = droplet.as_deref().map_or(Version::Current, Version::Droplet);
+            let guid = rollout::create_deployment(cx, app, version, rollout).await?;
             say!(cx.ui, "Waiting for app to deploy...\n");
-            return deploy::wait_deployed(cx, app, &guid, self.rollout.no_wait).await;
+            return rollout::wait_deployed(cx, app, &guid, self.rollout.no_wait).await;
         }
         if let Some(droplet) = droplet {
             deploy::set_droplet(cx, &app.guid, &droplet).await?;
@@ -271,6 +273,6 @@ impl Command for ApplyManifest {
 }
 
 /// The body of a new package.
-fn package_body(app: &str, kind: &str, data: serde_json::Value) -> serde_json::Value {
+pub(super) fn package_body(app: &str, kind: &str, data: serde_json::Value) -> serde_json::Value {
     json!({ "type": kind, "data": data, "relationships": { "app": { "data": { "guid": app } } } })
 }

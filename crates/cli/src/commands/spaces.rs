@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use crate::command::{Command, Context, Needs, Spec};
 use crate::commands::orgs::names;
+use crate::commands::quotas;
 use crate::commands::roles;
 use crate::config::SpacePlace;
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Result};
 use crate::resources::Named;
 use crate::table::{self, row};
 use crate::ui::say;
@@ -171,13 +172,7 @@ impl Command for CreateSpace {
         if let Some(quota) = &self.quota {
             let shown = cx.ui.name(quota);
             say!(cx.ui, "Setting space quota {shown} to space {space_name} as {user_name}...");
-            let query = [("names", quota.as_str()), ("organization_guids", &org.guid)];
-            let found = cx.client.list::<Named>("/v3/space_quotas", &query).await?.resources;
-            let Some(quota) = found.first() else {
-                return failed(format!("Space quota with name '{quota}' not found."));
-            };
-            let path = format!("/v3/space_quotas/{}/relationships/spaces", quota.guid);
-            cx.client.post(&path, json!({ "data": [{ "guid": space.guid }] })).await?;
+            quotas::space::assign(cx, quota, &space.guid, &org.guid).await?;
             cx.ui.ok();
         }
         for (shown, role) in

@@ -32,7 +32,7 @@ pub struct Config {
     pub dns_overrides: Vec<(String, Ipv4Addr)>,
     /// Instead of the host's `/etc/resolv.conf`.
     pub nameservers: Option<Vec<SocketAddr>>,
-    /// Addresses of the host that every container may reach, by these TCP ports.
+    /// Where the platform is, here or elsewhere: every container may reach these addresses by these TCP ports.
     pub allow_host: Vec<(Ipv4Addr, Vec<u16>)>,
     pub disk_limits: DiskLimits,
     pub clock: Clock,

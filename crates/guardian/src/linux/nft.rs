@@ -192,7 +192,7 @@ table inet {table} {{
     ct state invalid drop
     oifname {wires} goto refused
     ip daddr {network} goto refused
-    ip saddr vmap @egress
+{allowed}    ip saddr vmap @egress
     goto refused
   }}
   chain to_container {{

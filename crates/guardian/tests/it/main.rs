@@ -1,6 +1,7 @@
 //! Containers of both kinds on this very host.
 
 mod bed;
+mod crowd;
 mod escapes;
 mod linux;
 mod network;

@@ -8,8 +8,8 @@ use garden::{ContainerSpec, Garden as _, Limits, ProcessSpec};
 use guardian::linux::{Config, LinuxGarden, Network};
 
 use super::{Finding, host};
+use crate::cell::network::{free, turn};
 use crate::settings::Settings;
-use crate::up::cell::{free, turn};
 
 const LIMITS: Limits =
     Limits { memory_bytes: 64 << 20, disk_bytes: 16 << 20, cpu_shares: 256, pids: 64 };

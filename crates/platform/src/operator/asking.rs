@@ -68,6 +68,12 @@ pub async fn connect(data: &Path) -> Result<Asking, NotRunning> {
     let Ok((secret, operator_secret)) = data_dir::secrets(data) else {
         return Err(NotRunning::NotOurs(name));
     };
+    // Cells on other machines show certificates of the platform's own authority.
+    if let Ok(authority) = std::fs::read_to_string(data.join("authority.crt"))
+        && base::tls::trust(&authority).is_err()
+    {
+        return Err(NotRunning::NotOurs(name));
+    }
     Ok(Asking {
         bbs: bbs::Client::new(&running.internal, &secret),
         inside: base::http::client(Some(&secret)),

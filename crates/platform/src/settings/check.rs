@@ -49,6 +49,12 @@ pub fn check(settings: &Settings) -> anyhow::Result<()> {
             "container_network: {network:?} is not a range such as 10.254.0.0/16, with a prefix from 8 to 29"
         );
     }
+    if let Some(address) = settings.cells_listen {
+        ensure!(
+            !address.ip().is_unspecified(),
+            "cells_listen: {address} names no machine: give the address by which cells reach this one"
+        );
+    }
     if let Err(error) = EnvFilter::try_new(&settings.log) {
         bail!(
             "log: {:?} is no filter ({error}): use error, warn, info, debug or trace, or one for each part such as info,bbs=debug",
@@ -122,6 +128,7 @@ mod tests {
         refused("disk_mb = 0", &["disk_mb"]);
         refused("stacks = ['../etc']", &["stacks", "../etc"]);
         refused("container_network = '10.0.0.0'", &["container_network", "10.254.0.0/16"]);
+        refused("cells_listen = '0.0.0.0:8444'", &["cells_listen", "names no machine"]);
         refused("log = 'bbs=loud'", &["log", "bbs=loud", "debug"]);
         refused(
             "tls_certificate = '/nowhere.crt'\ntls_key = '/nowhere.key'",

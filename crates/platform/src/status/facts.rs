@@ -236,6 +236,7 @@ pub mod tests {
             lrps: vec![],
             tasks: vec![],
             starting: 0,
+            layers: vec![],
         };
         Facts {
             data: "/data".into(),

@@ -1,5 +1,6 @@
 //! The whole platform, from outside: the real program, its own command line, other people's clients, real apps.
 
+mod cells;
 mod harness;
 mod layers;
 mod lifecycle;
