@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use crate::cells::Cells;
 use crate::config::Timings;
 use crate::decide::Command;
+use crate::lease::Lease;
 use crate::state::{Slot, State};
 use crate::writer::Job;
 
@@ -43,6 +44,7 @@ pub(crate) struct Auctioneer {
     pub weights: Weights,
     pub timings: Timings,
     pub jobs: mpsc::Sender<Job>,
+    pub lease: Arc<Lease>,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub requests: Mutex<Requests>,
@@ -107,6 +109,7 @@ impl Auctioneer {
                 () = self.poke.poked() => {}
                 () = self.stop.cancelled() => return,
             }
+            self.lease.held(&self.stop).await;
             let requests = std::mem::take(&mut *self.requests.lock());
             tokio::select! {
                 () = self.round(requests, clock.now()) => {}

@@ -19,9 +19,11 @@ mod decide;
 mod emitter;
 mod http;
 mod hub;
+mod lease;
 mod receptor;
 mod retirer;
 mod routes;
+mod seat;
 mod server;
 mod state;
 mod store;
@@ -30,4 +32,5 @@ mod writer;
 
 pub use client::Client;
 pub use config::{Config, Credentials, Prefer, Timings};
+pub use seat::Seat;
 pub use server::BbsServer;

@@ -30,7 +30,7 @@ pub struct DesiredLrp {
 pub type Routes = BTreeMap<String, Value>;
 
 /// What never changes about an LRP, and what a task shares with it: where it runs, with how much, and what.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunInfo {
     /// `preloaded:STACK`, or `docker://…`.
@@ -66,9 +66,39 @@ pub struct RunInfo {
     pub log_source: String,
     /// Empty = no container metrics.
     pub metrics_guid: String,
-    /// Bytes per second; -1 = no limit.
+    /// Bytes per second; -1 = no limit, as for those who know nothing of it.
     pub log_rate_limit: i64,
     pub sidecars: Vec<Sidecar>,
+}
+
+impl Default for RunInfo {
+    fn default() -> RunInfo {
+        RunInfo {
+            rootfs: String::new(),
+            env: Vec::new(),
+            setup: None,
+            action: None,
+            monitor: None,
+            check_definition: None,
+            start_timeout_ms: 0,
+            memory_mb: 0,
+            disk_mb: 0,
+            max_pids: 0,
+            cpu_weight: 0,
+            privileged: false,
+            ports: Vec::new(),
+            egress_rules: Vec::new(),
+            cached_dependencies: Vec::new(),
+            volume_mounts: Vec::new(),
+            image_layers: Vec::new(),
+            placement_tags: Vec::new(),
+            log_guid: String::new(),
+            log_source: String::new(),
+            metrics_guid: String::new(),
+            log_rate_limit: -1,
+            sidecars: Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

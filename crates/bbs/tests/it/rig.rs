@@ -302,7 +302,7 @@ impl Drop for Rig {
     }
 }
 
-/// Asks again and again until the answer is right, for at most ten seconds.
+/// Asks again and again until the answer is right, for at most half a minute.
 #[track_caller]
 pub fn eventually<T, F>(
     what: impl std::fmt::Debug,
@@ -315,7 +315,7 @@ where
 {
     let caller = std::panic::Location::caller();
     async move {
-        let end = tokio::time::Instant::now() + Duration::from_secs(10);
+        let end = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
             let answer = ask().await;
             if right(&answer) {
