@@ -211,33 +211,24 @@ fn troubled(one: &Troubled) -> Problem {
 
 #[cfg(test)]
 pub mod tests {
-    use diego::CellPresence;
-    use diego::cell::Resources;
     use expect_test::{Expect, expect};
 
     use super::*;
 
     pub fn well() -> Facts {
         let up = |name| Component { name, error: None, took: Duration::from_millis(2) };
-        let capacity = Resources { memory_mb: 8_192, disk_mb: 20_480, containers: 250 };
-        let presence = CellPresence {
-            cell_id: "cell-0".into(),
-            rep_url: "http://127.0.0.1:1".into(),
-            zone: String::new(),
-            capacity,
-            stacks: vec!["cflinuxfs4".into()],
-            placement_tags: vec![],
-            optional_placement_tags: vec![],
-            evacuating: false,
-        };
-        let state = CellState {
-            presence,
-            available: Resources { memory_mb: 7_168, disk_mb: 19_456, containers: 249 },
-            lrps: vec![],
-            tasks: vec![],
-            starting: 0,
-            layers: vec![],
-        };
+        // As a cell answers; what it leaves out has defaults.
+        let state = serde_json::json!({
+            "cell_id": "cell-0",
+            "rep_url": "http://127.0.0.1:1",
+            "capacity": { "memory_mb": 8_192, "disk_mb": 20_480, "containers": 250 },
+            "available": { "memory_mb": 7_168, "disk_mb": 19_456, "containers": 249 },
+            "stacks": ["cflinuxfs4"],
+            "lrps": [],
+            "tasks": [],
+            "starting": 0,
+        });
+        let state: CellState = serde_json::from_value(state).unwrap();
         Facts {
             data: "/data".into(),
             now: Timestamp::from_secs(11_520),
