@@ -1,6 +1,6 @@
 //! One cell: garden, executor and rep, with the cell's own HTTP API; inside `cupola up`, or alone on its machine.
 
-mod network;
+pub mod network;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::cluster::Home;
 use crate::data_dir::DataDir;
+use crate::operator::Containers as About;
 use crate::settings::Backend;
 
 /// What is chosen about a cell, whoever chooses it.
@@ -159,6 +160,22 @@ impl Cell {
             }
         });
         Ok(Cell { containers, rep, url, stop, tasks })
+    }
+
+    /// For the operator.
+    pub fn about(&self) -> About {
+        match &self.containers {
+            Containers::Linux(garden) => About {
+                backend: "linux".to_owned(),
+                isolation: "namespaces, control groups, filtered system calls".to_owned(),
+                disk_limits: garden.disk_limits().to_owned(),
+            },
+            Containers::Process(garden) => About {
+                backend: "process".to_owned(),
+                isolation: garden.isolation().to_owned(),
+                disk_limits: "none".to_owned(),
+            },
+        }
     }
 
     /// Where its API answers.
