@@ -14,7 +14,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::Config;
-use super::egress::Chain;
+use super::egress::{self, Chain};
+use crate::containers::Record;
 
 /// Changes that wait; whoever has more to change waits too.
 const WAITING: usize = 1024;
@@ -38,6 +39,13 @@ pub struct Member {
     pub address: Ipv4Addr,
     pub chain: Chain,
     pub ports: Vec<PortMapping>,
+}
+
+impl Member {
+    pub fn of(record: &Record) -> garden::Result<Member> {
+        let chain = egress::chain(&record.spec.egress)?;
+        Ok(Member { address: record.container_ip, chain, ports: record.ports.clone() })
+    }
 }
 
 impl Nft {
@@ -84,6 +92,32 @@ impl Nft {
             self.change(remove(&self.table, member, unused))?
         };
         wait(change).await
+    }
+
+    /// The same container by other rules; at no moment is it without any.
+    pub async fn replace(&self, before: &Member, after: &Member) -> io::Result<()> {
+        if before.chain == after.chain {
+            return Ok(());
+        }
+        let change = {
+            let mut chains = self.chains.lock();
+            let count = chains.entry(after.chain.name.clone()).or_insert(0);
+            *count += 1;
+            self.change(replace(&self.table, before, after, *count == 1))?
+        };
+        let replaced = wait(change).await;
+        let (left, kept) = if replaced.is_ok() { (before, after) } else { (after, before) };
+        if self.leave(left) && left.chain != kept.chain {
+            // Empty chains harm nobody, so what they were for is told rather than why they stay.
+            let change = self.change(remove_chain(&self.table, &left.chain))?;
+            let _ = wait(change).await;
+        }
+        replaced
+    }
+
+    pub async fn map_port(&self, address: Ipv4Addr, port: &PortMapping) -> io::Result<()> {
+        let line = format!("add element inet {}\n", port_element(&self.table, address, port));
+        wait(self.change(line)?).await
     }
 
     /// Whether nobody is left in the member's chain.
@@ -237,12 +271,7 @@ fn add(table: &str, member: &Member, new_chain: bool) -> String {
     let mut script = String::new();
     let chain = &member.chain;
     if new_chain {
-        for (name, rules) in [(&chain.name, &chain.forward), (&chain.host_name(), &chain.host)] {
-            _ = writeln!(script, "add chain inet {table} {name}\nflush chain inet {table} {name}");
-            rules
-                .iter()
-                .for_each(|rule| _ = writeln!(script, "add rule inet {table} {name} {rule}"));
-        }
+        script += &add_chain(table, chain);
     }
     for line in elements(table, member) {
         _ = writeln!(script, "add element inet {line}");
@@ -256,27 +285,50 @@ fn remove(table: &str, member: &Member, unused_chain: bool) -> String {
         _ = writeln!(script, "delete element inet {line}");
     }
     if unused_chain {
-        let chain = &member.chain;
-        _ = writeln!(
-            script,
-            "delete chain inet {table} {}\ndelete chain inet {table} {}",
-            chain.name,
-            chain.host_name()
-        );
+        script += &remove_chain(table, &member.chain);
+    }
+    script
+}
+
+fn add_chain(table: &str, chain: &Chain) -> String {
+    let mut script = String::new();
+    for (name, rules) in [(&chain.name, &chain.forward), (&chain.host_name(), &chain.host)] {
+        _ = writeln!(script, "add chain inet {table} {name}\nflush chain inet {table} {name}");
+        rules.iter().for_each(|rule| _ = writeln!(script, "add rule inet {table} {name} {rule}"));
+    }
+    script
+}
+
+fn remove_chain(table: &str, chain: &Chain) -> String {
+    let (name, host) = (&chain.name, chain.host_name());
+    format!("delete chain inet {table} {name}\ndelete chain inet {table} {host}\n")
+}
+
+fn replace(table: &str, before: &Member, after: &Member, new_chain: bool) -> String {
+    let mut script = if new_chain { add_chain(table, &after.chain) } else { String::new() };
+    for (verb, member) in [("delete", before), ("add", after)] {
+        for line in verdicts(table, member) {
+            _ = writeln!(script, "{verb} element inet {line}");
+        }
     }
     script
 }
 
 fn elements(table: &str, member: &Member) -> Vec<String> {
+    let ports = member.ports.iter().map(|port| port_element(table, member.address, port));
+    verdicts(table, member).into_iter().chain(ports).collect()
+}
+
+fn verdicts(table: &str, member: &Member) -> [String; 2] {
     let (address, chain) = (member.address, &member.chain);
-    let mut lines = vec![
+    [
         format!("{table} egress {{ {address} : jump {} }}", chain.name),
         format!("{table} host {{ {address} : jump {} }}", chain.host_name()),
-    ];
-    lines.extend(member.ports.iter().map(|port| {
-        format!("{table} ports {{ {} : {address} . {} }}", port.host_port, port.container_port)
-    }));
-    lines
+    ]
+}
+
+fn port_element(table: &str, address: Ipv4Addr, port: &PortMapping) -> String {
+    format!("{table} ports {{ {} : {address} . {} }}", port.host_port, port.container_port)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod bed;
 mod crowd;
+mod disk;
 mod escapes;
 mod linux;
 mod network;
