@@ -2,15 +2,15 @@
 //! cost one call of the `nft` program.
 
 use std::collections::HashMap;
-use std::fmt::Write;
-use std::io;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Seek, Write as _};
 use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use base::{CancellationToken, TaskTracker};
 use garden::PortMapping;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::Config;
@@ -174,25 +174,27 @@ async fn work(mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
     }
 }
 
-/// Runs the program with a script, which it carries out whole or not at all.
+/// Runs the program with a script, which it carries out whole or not at all. It reads a file in memory rather than a
+/// pipe: a program that was killed while it wrote would leave half a script, which would be carried out too.
 async fn run(script: &str) -> io::Result<()> {
-    let mut child = tokio::process::Command::new("nft")
+    let input = rustix::fs::memfd_create("nft", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut input = File::from(input);
+    input.write_all(script.as_bytes())?;
+    input.rewind()?;
+    let output = tokio::process::Command::new("nft")
         .args(["-f", "-"])
-        .stdin(Stdio::piped())
+        .stdin(input)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn()
+        .output()
+        .await
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 io::Error::new(error.kind(), "the program nft is missing: install nftables")
             }
             _ => error,
         })?;
-    let mut stdin = child.stdin.take().expect("it was asked for");
-    stdin.write_all(script.as_bytes()).await?;
-    drop(stdin);
-    let output = child.wait_with_output().await?;
     if output.status.success() {
         return Ok(());
     }

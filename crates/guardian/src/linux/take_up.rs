@@ -88,6 +88,7 @@ async fn take_up(
     }
     for record in &alive {
         spares.occupy(record.index);
+        disk.settle(record.index).context("hiding a writable layer")?;
         record.ports.iter().for_each(|port| ports.occupy(port.host_port));
     }
     alive

@@ -1,9 +1,12 @@
 //! Containers of both kinds on this very host.
 
 mod bed;
+mod breakouts;
+mod changes;
 mod crowd;
 mod disk;
 mod escapes;
+mod leaks;
 mod linux;
 mod network;
 mod process;

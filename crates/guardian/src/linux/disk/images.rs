@@ -50,7 +50,8 @@ impl Images {
 
     /// The container's root holds the file system from now on.
     pub fn settle(&self, index: u32) -> io::Result<()> {
-        unmount(&self.folder(index).join(MOUNT))
+        let mount = self.folder(index).join(MOUNT);
+        if is_mounted(&mount)? { unmount(&mount) } else { Ok(()) }
     }
 
     /// As the container sees it: overlayfs tells of its writable layer.

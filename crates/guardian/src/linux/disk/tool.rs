@@ -1,12 +1,22 @@
 //! Programs and requests of the host that more than one way of limiting needs.
+#![expect(unsafe_code, reason = "a program that ends with its parent")]
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Runs a program of the host to its end; what it complained of is the error.
+/// Runs a program of the host to its end; what it complained of is the error. Should this program be killed, so is that
+/// one: what it would still do then nobody would take back.
 pub fn run(command: &mut Command) -> io::Result<()> {
+    // SAFETY: the closure makes one system call with plain numbers, and allocates nothing.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
+            Ok(())
+        });
+    }
     let output = command.stdin(Stdio::null()).output().map_err(|error| {
         let program = command.get_program().to_string_lossy().into_owned();
         io::Error::new(error.kind(), format!("{program}: {error}"))
