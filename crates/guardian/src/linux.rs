@@ -8,6 +8,7 @@ mod descriptors;
 pub(crate) mod disk;
 mod dns;
 mod egress;
+mod firewall;
 mod making;
 mod netlink;
 mod network;
@@ -83,6 +84,7 @@ impl LinuxGarden {
         dns::serve(&linux.config, names, tasks, stop);
         tasks.spawn(linux.spares.clone().refill(stop.clone()));
         watcher::begin(&linux);
+        firewall::open(&linux.config).await;
         Ok(Hosted::new(linux))
     }
 
@@ -100,6 +102,8 @@ impl LinuxGarden {
         tokio::task::spawn_blocking(move || spares.drain()).await?;
         if remove {
             linux.nft.delete_table().await.context("removing the packet filter's table")?;
+            let closed = firewall::close(&linux.config).await;
+            closed.context("taking the platform's rules out of the host's firewall")?;
             take_up::give_back(&linux.spares, &linux.disk, &linux.config.state_dir)?;
         }
         Ok(())

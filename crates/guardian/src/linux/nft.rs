@@ -176,15 +176,20 @@ async fn work(mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
 
 /// Runs the program with a script, which it carries out whole or not at all. It reads a file in memory rather than a
 /// pipe: a program that was killed while it wrote would leave half a script, which would be carried out too.
-async fn run(script: &str) -> io::Result<()> {
+pub async fn run(script: &str) -> io::Result<()> {
+    output(&["-f", "-"], script).await.map(drop)
+}
+
+/// What the program says, given this to read.
+pub async fn output(args: &[&str], script: &str) -> io::Result<Vec<u8>> {
     let input = rustix::fs::memfd_create("nft", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut input = File::from(input);
     input.write_all(script.as_bytes())?;
     input.rewind()?;
     let output = tokio::process::Command::new("nft")
-        .args(["-f", "-"])
+        .args(args)
         .stdin(input)
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .output()
@@ -196,7 +201,7 @@ async fn run(script: &str) -> io::Result<()> {
             _ => error,
         })?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let said: String = String::from_utf8_lossy(&output.stderr).chars().take(1000).collect();
     Err(io::Error::other(format!("nft: {}", said.trim())))

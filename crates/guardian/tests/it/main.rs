@@ -6,6 +6,7 @@ mod changes;
 mod crowd;
 mod disk;
 mod escapes;
+mod firewall;
 mod leaks;
 mod linux;
 mod network;
