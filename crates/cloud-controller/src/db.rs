@@ -19,9 +19,11 @@ pub mod migrations;
 pub mod organizations;
 pub mod packages;
 pub mod processes;
+pub mod prune;
 pub mod quota_usage;
 pub mod quotas;
 pub mod recipes;
+pub mod resources;
 pub mod revisions;
 pub mod roles;
 pub mod routes;
@@ -111,22 +113,31 @@ impl Sql {
         sql::placeholders(first, self.args.len() + 1 - first)
     }
 
+    /// One line for each statement, for whoever wants to see or count them.
+    fn traced(self) -> Sql {
+        tracing::trace!(target: "cloud_controller::sql", statement = self.text);
+        self
+    }
+
     pub async fn all(self, connection: &mut Connection) -> Result<Vec<Row>> {
-        bind(sqlx::query(AssertSqlSafe(self.text)), self.args).fetch_all(connection).await
+        let Sql { text, args } = self.traced();
+        bind(sqlx::query(AssertSqlSafe(text)), args).fetch_all(connection).await
     }
 
     pub async fn optional(self, connection: &mut Connection) -> Result<Option<Row>> {
-        bind(sqlx::query(AssertSqlSafe(self.text)), self.args).fetch_optional(connection).await
+        let Sql { text, args } = self.traced();
+        bind(sqlx::query(AssertSqlSafe(text)), args).fetch_optional(connection).await
     }
 
     pub async fn one(self, connection: &mut Connection) -> Result<Row> {
-        bind(sqlx::query(AssertSqlSafe(self.text)), self.args).fetch_one(connection).await
+        let Sql { text, args } = self.traced();
+        bind(sqlx::query(AssertSqlSafe(text)), args).fetch_one(connection).await
     }
 
     /// How many rows were touched.
     pub async fn run(self, connection: &mut Connection) -> Result<u64> {
-        let done =
-            bind(sqlx::query(AssertSqlSafe(self.text)), self.args).execute(connection).await?;
+        let Sql { text, args } = self.traced();
+        let done = bind(sqlx::query(AssertSqlSafe(text)), args).execute(connection).await?;
         Ok(done.rows_affected())
     }
 }

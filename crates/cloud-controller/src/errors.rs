@@ -1,5 +1,7 @@
 //! The one table of errors the public API answers with: name, code, status; and how an error becomes a response.
 
+use std::io::ErrorKind;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -44,10 +46,12 @@ table! {
     InsufficientScope 10007 403
     UnprocessableEntity 10008 422
     ResourceNotFound 10010 404
+    DatabaseError 10011 500
     RateLimitExceeded 10013 429
     ServiceUnavailable 10015 503
     UniquenessError 10016 422
     OrgSuspended 10017 403
+    SpaceSuspended 10019 403
     ResourceBeingDeleted 10020 422
     UserNotFound 20003 404
     UaaUnavailable 20004 503
@@ -193,8 +197,32 @@ impl From<anyhow::Error> for ApiError {
     /// What nobody foresaw: told to the operator, not to the caller.
     fn from(cause: anyhow::Error) -> ApiError {
         error!(error = %format!("{cause:#}"), "a request ended in an unforeseen error");
-        Kind::UnknownError.with("An unknown error occurred.")
+        match full(&cause) {
+            Some(kind) => kind.with(NO_SPACE),
+            None => Kind::UnknownError.with("An unknown error occurred."),
+        }
     }
+}
+
+const NO_SPACE: &str = "The platform has no disk space left, and nothing was stored. Try again after an operator has \
+                        made room.";
+
+/// Whether a disk, or the user's share of it, is full: of blobs, or of the database.
+fn full(cause: &anyhow::Error) -> Option<Kind> {
+    cause.chain().find_map(|error| {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+            return full.then_some(Kind::BlobstoreError);
+        }
+        match error.downcast_ref::<sqlx::Error>()? {
+            sqlx::Error::Database(error) => {
+                // SQLITE_FULL, and PostgreSQL's disk_full.
+                let full = error.code().is_some_and(|code| code == "13" || code == "53100");
+                full.then_some(Kind::DatabaseError)
+            }
+            _ => None,
+        }
+    })
 }
 
 impl From<sqlx::Error> for ApiError {

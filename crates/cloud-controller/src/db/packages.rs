@@ -7,6 +7,8 @@ use super::{Arg, Columns as _, Result, Row, query};
 
 pub const READY: &str = "READY";
 pub const AWAITING_UPLOAD: &str = "AWAITING_UPLOAD";
+/// Its bits were no good.
+pub const FAILED: &str = "FAILED";
 
 #[derive(Clone, Debug)]
 pub struct Package {
@@ -75,4 +77,20 @@ pub async fn update(
 ) -> Result<()> {
     set.push(("updated_at", now.into()));
     super::update(connection, "packages", guid, set).await
+}
+
+/// Sets columns of a package that waits for its bits; `false` when it does not wait (any more).
+pub async fn receive(
+    connection: &mut Connection,
+    now: Timestamp,
+    guid: &str,
+    set: Vec<(&str, Arg)>,
+) -> Result<bool> {
+    // The lock that comes with the first change decides between two uploads at once.
+    let text = "UPDATE packages SET updated_at = $1 WHERE guid = $2 AND state = $3";
+    let touched = query(text, [now.into(), guid.into(), AWAITING_UPLOAD.into()]);
+    if touched.run(connection).await? == 0 {
+        return Ok(false);
+    }
+    update(connection, now, guid, set).await.map(|()| true)
 }

@@ -246,7 +246,7 @@ async fn upload(
 ) -> ApiResult<Response> {
     let buildpack = expect(&mut *cc.db.read().await?, &guid).await?;
     caller.require_admin()?;
-    let received = bits::receive(multipart, cc.config.limits.buildpack_bytes).await?;
+    let received = bits::receive(&cc, multipart, cc.config.limits.buildpack_bytes).await?;
     let invalid =
         |why: &str| ApiError::unprocessable(format!("Uploaded buildpack file is invalid: {why}"));
     let file = received.bits.ok_or_else(|| {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sql::Connection;
 
 use crate::auth::Caller;
+use crate::bridge::explain::Failure;
 use crate::bridge::{STAGING_DOMAIN, staging};
 use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
 use crate::db::apps::{self, App};
@@ -191,13 +192,9 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     if let Err(error) =
         cc.bbs.desire_task(&build.guid.as_str().into(), &STAGING_DOMAIN.into(), task).await
     {
-        staging::fail(
-            &cc,
-            &build,
-            "StagerUnavailable",
-            "Stager is unavailable: Diego does not answer",
-        )
-        .await?;
+        let description = "Stager is unavailable: Diego does not answer";
+        let failure = Failure::new("StagerUnavailable", description, staging::AGAIN);
+        staging::fail(&cc, &build, &failure).await?;
         return Err(Kind::StagerUnavailable.with(format!("Stager is unavailable: {error}")));
     }
     Ok(respond::created(document))

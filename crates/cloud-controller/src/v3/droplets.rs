@@ -317,21 +317,15 @@ async fn upload(
             "Droplet may be uploaded only once. Create a new droplet to upload bits.",
         ));
     }
-    let received = bits::receive(multipart, cc.config.limits.droplet_bytes).await?;
+    let received = bits::receive(&cc, multipart, cc.config.limits.droplet_bytes).await?;
     let Some(file) = received.bits else {
         return Err(ApiError::unprocessable("A droplet tgz file must be uploaded as 'bits'"));
     };
     let path = file.path().to_owned();
-    let work = tokio::task::spawn_blocking(move || {
-        bits::check_droplet(&path).map(|()| bits::sha256(&path))
-    });
-    let sha256 = work.await.map_err(anyhow::Error::from)??;
-    let sha256 = sha256?;
-    let key = blobstore::key("droplets", &sha256);
+    let work = tokio::task::spawn_blocking(move || bits::check_droplet(&path));
+    work.await.map_err(anyhow::Error::from)??;
     let _gate = cc.blob_gate.read().await;
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
-    }
+    let sha256 = bits::store(&cc, "droplets", &file).await?;
     let mut tx = cc.db.begin().await?;
     droplets::update(
         &mut tx,

@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, Multipart, Path};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use envelope::LogType;
 use serde_json::{Value, json};
 use sql::Connection;
 
@@ -19,7 +20,7 @@ use crate::db::apps::{self, App};
 use crate::db::blobs;
 use crate::db::jobs::{self, Outcome};
 use crate::db::metadata::{self, Metadata};
-use crate::db::packages::{self, AWAITING_UPLOAD, Package, READY};
+use crate::db::packages::{self, AWAITING_UPLOAD, FAILED, Package, READY};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::Body;
 use crate::query::{Filter, List, Listing, Params};
@@ -295,35 +296,75 @@ async fn upload(
         return Err(ApiError::unprocessable("Package type must be bits."));
     }
     if package.state != AWAITING_UPLOAD {
-        let detail =
-            "Bits may be uploaded only once. Create a new package to upload different bits.";
-        return Err(Kind::PackageBitsAlreadyUploaded.with(detail));
+        return Err(uploaded_already());
     }
-    let received = bits::receive(multipart, cc.config.limits.package_bytes).await?;
+    let outcome = take_in(&cc, &caller, &urls, &guid, &app, multipart).await;
+    let names = apps::names(&mut *cc.db.read().await?, &app.guid).await?;
+    match outcome {
+        Ok(document) => {
+            cc.changes.tell(&guid);
+            cc.api_log(&names, &format!("Uploading bits for package with guid {guid}"));
+            Ok(respond::ok(document))
+        }
+        Err(error) => {
+            let next = if error.is(Kind::AppBitsUploadInvalid) {
+                refuse(&cc, &guid, &error).await?;
+                "Correct the app's files and push again."
+            } else {
+                "Nothing was kept of it: push again."
+            };
+            let line =
+                format!("Uploading bits for package with guid {guid} failed: {error}. {next}");
+            cc.app_log(&names, "API", LogType::Err, &line);
+            Err(error)
+        }
+    }
+}
+
+/// From the body to the blob and the row that names it.
+async fn take_in(
+    cc: &Cc,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+    app: &App,
+    multipart: Multipart,
+) -> ApiResult<Value> {
+    let received = bits::receive(cc, multipart, cc.config.limits.package_bytes).await?;
     if received.bits.is_none() && received.resources.is_empty() {
         return Err(ApiError::unprocessable("Upload must include either resources or bits"));
     }
     let _gate = cc.blob_gate.read().await;
-    let sha256 = bits::store_package(&cc, received).await?;
+    let sha256 = actions::packages::store(cc, received).await?;
     let mut tx = cc.db.begin().await?;
     let columns = vec![("sha256", (&sha256).into()), ("state", READY.into())];
-    packages::update(&mut tx, cc.now(), &guid, columns).await?;
-    actions::apps::audit(
-        &cc,
-        &mut tx,
-        &caller,
-        "audit.app.package.upload",
-        &app,
-        json!({ "package_guid": guid }),
-    )
-    .await?;
-    let (package, _, _) = visible(&mut tx, &caller, &guid).await?;
-    let document = present_one(&mut tx, &package, &urls).await?;
-    let names = apps::names(&mut tx, &app.guid).await?;
+    if !packages::receive(&mut tx, cc.now(), guid, columns).await? {
+        // Another upload was faster, or the package is gone.
+        blobs::note(&mut tx, cc.now(), "packages", Some(&sha256)).await?;
+        tx.commit().await?;
+        return Err(uploaded_already());
+    }
+    let data = json!({ "package_guid": guid });
+    actions::apps::audit(cc, &mut tx, caller, "audit.app.package.upload", app, data).await?;
+    let (package, _, _) = visible(&mut tx, caller, guid).await?;
+    let document = present_one(&mut tx, &package, urls).await?;
     tx.commit().await?;
-    cc.changes.tell(&guid);
-    cc.api_log(&names, &format!("Uploading bits for package with guid {guid}"));
-    Ok(respond::ok(document))
+    Ok(document)
+}
+
+fn uploaded_already() -> ApiError {
+    let detail = "Bits may be uploaded only once. Create a new package to upload different bits.";
+    Kind::PackageBitsAlreadyUploaded.with(detail)
+}
+
+/// These bits will not be better for being sent again.
+async fn refuse(cc: &Cc, guid: &str, error: &ApiError) -> ApiResult<()> {
+    let mut tx = cc.db.begin().await?;
+    let columns = vec![("state", FAILED.into()), ("error", error.to_string().into())];
+    packages::receive(&mut tx, cc.now(), guid, columns).await?;
+    tx.commit().await?;
+    cc.changes.tell(guid);
+    Ok(())
 }
 
 async fn download(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Response> {
