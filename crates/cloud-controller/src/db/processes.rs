@@ -248,6 +248,15 @@ pub async fn app_changed(connection: &mut Connection, app: &str) -> Result<()> {
     query(text, [app.into()]).run(connection).await.map(drop)
 }
 
+/// Diego must look again at everything that runs in a space or, with an empty one, in the organization: their names are
+/// among the tags of what runs.
+pub async fn place_changed(connection: &mut Connection, org: &str, space: &str) -> Result<()> {
+    let text = "INSERT INTO lrp_changes (process_guid, version) SELECT p.guid, p.version FROM processes p \
+                JOIN apps a ON a.guid = p.app_guid JOIN spaces s ON s.guid = a.space_guid \
+                WHERE a.state = 'STARTED' AND s.org_guid = $1 AND $2 IN ('', s.guid)";
+    query(text, [org.into(), space.into()]).run(connection).await.map(drop)
+}
+
 /// All instances must be made anew: under another version, after the old one is gone.
 pub async fn renew(connection: &mut Connection, now: Timestamp, process: &Process) -> Result<()> {
     let version = base::new_guid();

@@ -129,6 +129,7 @@ async fn update(
     let mut tx = cc.db.begin().await?;
     access::in_org(&mut tx, &caller, &guid).await?.change("Organization", &[ORG_MANAGER])?;
     let message = read_message(&body, false)?;
+    let before = expect(&mut tx, &guid).await?;
     if message.suspended == Some(true) && !caller.is_admin() {
         return Err(ApiError::forbidden());
     }
@@ -142,6 +143,9 @@ async fn update(
         .map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
     let org = expect(&mut tx, &guid).await?;
+    if org.name != before.name {
+        db::processes::place_changed(&mut tx, &guid, "").await?;
+    }
     let target = (guid.as_str(), KIND, org.name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
     common::audit(
@@ -156,6 +160,7 @@ async fn update(
     .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
+    cc.nsync.poke();
     Ok(respond::ok(document))
 }
 

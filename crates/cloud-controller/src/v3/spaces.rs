@@ -159,13 +159,17 @@ async fn update(
         return Err(when_taken(cause, ApiError::unprocessable(detail)));
     }
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
-    let name = message.name.unwrap_or(before.name);
+    let name = message.name.unwrap_or_else(|| before.name.clone());
+    if name != before.name {
+        db::processes::place_changed(&mut tx, &before.org_guid, &guid).await?;
+    }
     let target = (guid.as_str(), KIND, name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
     common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data)
         .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
+    cc.nsync.poke();
     Ok(respond::ok(document))
 }
 
