@@ -1,6 +1,7 @@
 //! Files on their way in: received to disk within a limit, and put among the blobs.
 
 use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::Cc;
 use crate::actions::seed::hex;
+use crate::actions::zips;
 use crate::blobstore;
 use crate::errors::{ApiError, ApiResult, Kind};
 
@@ -164,16 +166,34 @@ fn sha256(path: &Path) -> anyhow::Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
-/// A droplet is a gzipped tar whose first entry can be read.
-pub fn check_droplet(path: &Path) -> ApiResult<()> {
-    let wrong = |_| {
-        Kind::DropletUploadInvalid
-            .with("The droplet upload is invalid: it is not a gzipped tar file")
+/// A droplet is a gzipped tar that can be read to its end, of plain things inside its folder.
+///
+/// # Errors
+/// 400 for anything else, and for what unpacks to more than `limit` bytes.
+pub fn check_droplet(path: &Path, limit: u64) -> ApiResult<()> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        Kind::DropletUploadInvalid.with(format!("The droplet upload is invalid: {why}"))
     };
+    let broken =
+        |error: std::io::Error| wrong(&format_args!("it is no gzipped tar file ({error})"));
     let file = File::open(path).context("opening a droplet")?;
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
-    for entry in archive.entries().map_err(wrong)?.take(1) {
-        entry.map_err(wrong)?;
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(BufReader::new(file)));
+    let mut size: u64 = 0;
+    for entry in archive.entries().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let name = entry.path().map_err(broken)?.to_string_lossy().into_owned();
+        let kind = entry.header().entry_type();
+        let plain = kind.is_file() || kind.is_dir() || kind.is_symlink() || kind.is_hard_link();
+        if !plain && kind != tar::EntryType::XGlobalHeader {
+            return Err(wrong(&format_args!("{name:?} is neither file, folder nor link")));
+        }
+        if plain && !zips::is_inside(&name) {
+            return Err(wrong(&format_args!("the path {name:?} leads out of the droplet")));
+        }
+        size = size.saturating_add(entry.size());
+        if size > limit {
+            return Err(wrong(&format_args!("unpacked it is larger than {} MB", limit >> 20)));
+        }
     }
     Ok(())
 }

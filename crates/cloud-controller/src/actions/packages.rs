@@ -15,7 +15,7 @@ use zip::write::SimpleFileOptions;
 use zip::{ZipArchive, ZipWriter};
 
 use super::bits::{self, Received, Resource, invalid, temporary};
-use super::zips::{self, Depth};
+use super::zips::{self, Depth, Refused};
 use crate::Cc;
 use crate::actions::seed::hex;
 use crate::blobstore;
@@ -59,7 +59,7 @@ async fn known(cc: &Cc, wanted: &[Resource]) -> ApiResult<HashMap<String, NamedT
         return Err(invalid(format_args!("it has more than {MOST_RESOURCES} files")));
     }
     if let Some(out) = wanted.iter().find(|resource| !zips::is_inside(&resource.path)) {
-        return Err(invalid(format_args!("the path {:?} leads out of the app", out.path)));
+        return Err(invalid(format_args!("the path {:?} leads out of its folder", out.path)));
     }
     let digests: Vec<String> = wanted.iter().map(|resource| resource.sha1.clone()).collect();
     let sizes = resources::sizes(&mut *cc.db.read().await?, &digests).await?;
@@ -96,23 +96,24 @@ fn assemble(
     packed: u64,
 ) -> ApiResult<NamedTempFile> {
     let open = || package.reopen().context("opening a package");
-    zips::inspect(open()?, unpacked, Depth::Contents)?;
+    let wrong = |error| zips::refused(error).into_package_error();
+    zips::inspect(open()?, unpacked, Depth::Contents).map_err(Refused::into_package_error)?;
     if resources.is_empty() {
         return Ok(package);
     }
     let file =
         File::options().read(true).write(true).open(package.path()).context("opening a package")?;
-    let mut writer = ZipWriter::new_append(file).map_err(zips::refused)?;
+    let mut writer = ZipWriter::new_append(file).map_err(wrong)?;
     for resource in resources {
         let options =
             SimpleFileOptions::default().unix_permissions(resource.mode | 0o600).large_file(true);
-        writer.start_file(resource.path.as_str(), options).map_err(zips::refused)?;
+        writer.start_file(resource.path.as_str(), options).map_err(wrong)?;
         let content = known.get(&resource.sha1).context("every known file was fetched")?;
         let mut content = content.reopen().context("opening a known file")?;
         std::io::copy(&mut content, &mut writer).context("adding a known file to a package")?;
     }
-    writer.finish().map_err(zips::refused)?;
-    zips::inspect(open()?, unpacked, Depth::Names)?;
+    writer.finish().map_err(wrong)?;
+    zips::inspect(open()?, unpacked, Depth::Names).map_err(Refused::into_package_error)?;
     if open()?.metadata().context("measuring a package")?.len() > packed {
         return Err(invalid(format_args!("it is larger than {} MB", packed >> 20)));
     }

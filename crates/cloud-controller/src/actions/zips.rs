@@ -7,8 +7,31 @@ use std::io::{ErrorKind, Read};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::bits::invalid;
-use crate::errors::{ApiError, ApiResult};
+use super::bits;
+use crate::errors::ApiError;
+
+/// Why it may not.
+#[derive(Debug)]
+pub enum Refused {
+    /// Its own fault, in words for whoever sent it.
+    Bad(String),
+    /// It could not be read, or there is no room.
+    Failed(anyhow::Error),
+}
+
+impl Refused {
+    /// 400 for a package, in Cloud Foundry's words.
+    pub fn into_package_error(self) -> ApiError {
+        match self {
+            Refused::Bad(why) => bits::invalid(why),
+            Refused::Failed(error) => error.into(),
+        }
+    }
+}
+
+fn invalid(why: impl std::fmt::Display) -> Refused {
+    Refused::Bad(why.to_string())
+}
 
 const MOST_ENTRIES: usize = 500_000;
 /// How many headers of entries a file may seem to hold, nested archives' too, before anybody makes a list of them.
@@ -23,9 +46,9 @@ pub enum Depth {
 }
 
 /// # Errors
-/// 400 for one that is broken, leads out of its folder (names, links, what lies behind a link), or unpacks to more than
+/// For one that is broken, leads out of its folder (names, links, what lies behind a link), or unpacks to more than
 /// `limit` bytes, whatever sizes it claims.
-pub fn inspect(mut file: File, limit: u64, depth: Depth) -> ApiResult<()> {
+pub fn inspect(mut file: File, limit: u64, depth: Depth) -> Result<(), Refused> {
     if headers(&mut file).map_err(read_error)? > MOST_HEADERS {
         return Err(invalid(format_args!("it has more than {MOST_ENTRIES} files")));
     }
@@ -42,7 +65,7 @@ pub fn inspect(mut file: File, limit: u64, depth: Depth) -> ApiResult<()> {
         let mut entry = archive.by_index(index).map_err(refused)?;
         let name = entry.name().to_owned();
         if !is_inside(&name) {
-            return Err(invalid(format_args!("the path {name:?} leads out of the app")));
+            return Err(invalid(format_args!("the path {name:?} leads out of its folder")));
         }
         size = size.saturating_add(entry.size());
         if size > limit {
@@ -53,7 +76,7 @@ pub fn inspect(mut file: File, limit: u64, depth: Depth) -> ApiResult<()> {
             let read = entry.by_ref().take(4096).read_to_string(&mut target);
             read.map_err(|_| damaged(&name))?;
             if !link_stays_inside(&name, &target) {
-                return Err(invalid(format_args!("the link {name:?} leads out of the app")));
+                return Err(invalid(format_args!("the link {name:?} leads out of its folder")));
             }
             links.insert(plain(&name));
         } else if depth == Depth::Contents && entry.is_file() {
@@ -73,12 +96,12 @@ pub fn inspect(mut file: File, limit: u64, depth: Depth) -> ApiResult<()> {
     }
 }
 
-fn damaged(name: &str) -> ApiError {
+fn damaged(name: &str) -> Refused {
     invalid(format_args!("the file {name:?} is damaged"))
 }
 
 /// The archive's fault, or the disk's.
-pub fn refused(error: ZipError) -> ApiError {
+pub fn refused(error: ZipError) -> Refused {
     match error {
         ZipError::Io(error) => read_error(error),
         ZipError::InvalidArchive(why) => {
@@ -91,12 +114,12 @@ pub fn refused(error: ZipError) -> ApiError {
     }
 }
 
-fn read_error(error: std::io::Error) -> ApiError {
+fn read_error(error: std::io::Error) -> Refused {
     match error.kind() {
         ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput => {
             invalid(format_args!("it is no whole zip archive ({error})"))
         }
-        _ => anyhow::Error::new(error).context("reading or writing a package").into(),
+        _ => Refused::Failed(anyhow::Error::new(error).context("reading or writing a zip")),
     }
 }
 
@@ -178,7 +201,7 @@ mod tests {
         std::io::Seek::rewind(&mut file).unwrap();
         match inspect(file, limit, Depth::Contents) {
             Ok(()) => "good".to_owned(),
-            Err(error) => error.to_string(),
+            Err(refused) => refused.into_package_error().to_string(),
         }
     }
 

@@ -17,6 +17,7 @@ use sql::Connection;
 use super::common;
 use crate::actions::bits;
 use crate::actions::seed::hex;
+use crate::actions::zips::{self, Depth, Refused};
 use crate::auth::Caller;
 use crate::db::buildpacks::{self, Buildpack, NewBuildpack};
 use crate::db::jobs::{self, Outcome};
@@ -258,11 +259,13 @@ async fn upload(
     }
     let path = file.path().to_owned();
     let is_zip = buildpack.lifecycle == "buildpack";
-    let work = tokio::task::spawn_blocking(move || inspect(&path, is_zip));
+    let limit = cc.config.limits.unpacked_bytes;
+    let work = tokio::task::spawn_blocking(move || inspect(&path, is_zip, limit));
     let (digest, stack) = match work.await.context("inspecting a buildpack")?? {
         Inspected::Good { digest, stack } => (digest, stack),
         Inspected::Empty => return Err(invalid("bits cannot be empty")),
         Inspected::NoZip => return Err(invalid(&format!("{filename} is not a zip"))),
+        Inspected::Harmful(why) => return Err(invalid(&why)),
     };
     let key = blobstore::key("buildpacks", &digest);
     if !cc.blobs.exists(&key).await? {
@@ -305,10 +308,11 @@ enum Inspected {
     Good { digest: String, stack: Option<String> },
     Empty,
     NoZip,
+    Harmful(String),
 }
 
 /// The digest, and the stack that the buildpack's own `manifest.yml` names.
-fn inspect(path: &FilePath, is_zip: bool) -> anyhow::Result<Inspected> {
+fn inspect(path: &FilePath, is_zip: bool, limit: u64) -> anyhow::Result<Inspected> {
     let mut file = File::open(path).context("opening an uploaded buildpack")?;
     let mut digest = Sha256::new();
     let size = std::io::copy(&mut file, &mut digest).context("reading an uploaded buildpack")?;
@@ -324,6 +328,12 @@ fn inspect(path: &FilePath, is_zip: bool) -> anyhow::Result<Inspected> {
     else {
         return Ok(Inspected::NoZip);
     };
+    let opened = File::open(path).context("opening an uploaded buildpack")?;
+    match zips::inspect(opened, limit, Depth::Contents) {
+        Ok(()) => {}
+        Err(Refused::Bad(why)) => return Ok(Inspected::Harmful(why)),
+        Err(Refused::Failed(error)) => return Err(error),
+    }
     let mut text = String::new();
     if let Ok(manifest) = archive.by_name("manifest.yml") {
         const MOST: u64 = 1 << 20;

@@ -322,7 +322,8 @@ async fn upload(
         return Err(ApiError::unprocessable("A droplet tgz file must be uploaded as 'bits'"));
     };
     let path = file.path().to_owned();
-    let work = tokio::task::spawn_blocking(move || bits::check_droplet(&path));
+    let limit = cc.config.limits.unpacked_bytes;
+    let work = tokio::task::spawn_blocking(move || bits::check_droplet(&path, limit));
     work.await.map_err(anyhow::Error::from)??;
     let _gate = cc.blob_gate.read().await;
     let sha256 = bits::store(&cc, "droplets", &file).await?;

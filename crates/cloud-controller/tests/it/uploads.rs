@@ -125,21 +125,22 @@ async fn known_files_are_no_way_around_the_limits() {
         expect_test::expect![[r#"
             good
             400 CF-AppBitsUploadInvalid: The app upload is invalid: unpacked it is larger than 0 MB
-            400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "../out" leads out of the app
+            400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "../out" leads out of its folder
             400 CF-AppBitsUploadInvalid: The app upload is invalid: the file x is not known here"#]]
         .assert_eq(&lines.join("\n"));
     }
 }
 
-/// A file system of 1 MB that goes with its guard.
+/// A small file system that goes with its guard.
 struct Tiny(PathBuf);
 
 impl Tiny {
     /// `None` where nobody may mount.
-    fn mount(folder: &Path) -> Option<Tiny> {
+    fn mount_of(folder: &Path, size: &str) -> Option<Tiny> {
         std::fs::create_dir_all(folder).unwrap();
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(folder);
+        let size = format!("size={size}");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder);
         let mounted = mount.stderr(std::process::Stdio::null()).status();
         mounted.is_ok_and(|status| status.success()).then(|| Tiny(folder.to_owned()))
     }
@@ -169,7 +170,7 @@ async fn a_full_disk_is_told_and_leaves_nothing_half_written() {
         let folder = tempfile::tempdir().unwrap();
         let (store, uploads) = (folder.path().join("store"), folder.path().join("uploads"));
         let tiny = if at == 0 { &store } else { &uploads };
-        let Some(tiny) = Tiny::mount(tiny) else {
+        let Some(tiny) = Tiny::mount_of(tiny, "1m") else {
             eprintln!("SKIPPED: without root no file system can be mounted to be filled");
             return;
         };
@@ -196,4 +197,104 @@ async fn a_full_disk_is_told_and_leaves_nothing_half_written() {
         drop(harness);
         drop(tiny);
     }
+}
+
+/// A gzipped tar of one file.
+fn tgz(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_old();
+    // As it is; the builder itself would refuse to climb.
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut builder = tar::Builder::new(gzip);
+    builder.append(&header, content).unwrap();
+    builder.into_inner().unwrap().finish().unwrap()
+}
+
+#[tokio::test]
+async fn droplets_and_buildpacks_are_looked_at_as_closely() {
+    for db in sql::testing::databases().await {
+        let mut config = harness::config();
+        config.limits.unpacked_bytes = 1 << 20;
+        let harness = Harness::open_with(db, config).await;
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = admin.app("dora", &space).await;
+        let body = json!({ "relationships": { "app": { "data": { "guid": app } } } });
+        let droplet = admin.post("/v3/droplets", body).await.expect(201);
+        let path = format!("/v3/droplets/{}/upload", droplet["guid"].as_str().unwrap());
+        let whole = tgz("./app/run", &noise(100_000));
+        let mut told = String::new();
+        for bits in [
+            b"no droplet".to_vec(),
+            whole[..whole.len() / 2].to_vec(),
+            tgz("../out", b"x"),
+            tgz("/etc/passwd", b"x"),
+            tgz("zeros", &vec![0; 2 << 20]),
+        ] {
+            told += &format!("{}\n", admin.upload(&path, "bits", &bits, &[]).await.error());
+        }
+        expect_test::expect![[r#"
+            400 CF-DropletUploadInvalid: The droplet upload is invalid: it is no gzipped tar file (invalid gzip header)
+            400 CF-DropletUploadInvalid: The droplet upload is invalid: it is no gzipped tar file (incomplete deflate stream)
+            400 CF-DropletUploadInvalid: The droplet upload is invalid: the path "../out" leads out of the droplet
+            400 CF-DropletUploadInvalid: The droplet upload is invalid: the path "/etc/passwd" leads out of the droplet
+            400 CF-DropletUploadInvalid: The droplet upload is invalid: unpacked it is larger than 1 MB
+        "#]].assert_eq(&told);
+        // Nothing was lost by trying.
+        admin.upload(&path, "bits", &whole, &[]).await.expect(202);
+
+        let made = admin.post("/v3/buildpacks", json!({ "name": "mine" })).await.expect(201);
+        let path = format!("/v3/buildpacks/{}/upload", made["guid"].as_str().unwrap());
+        let mut told = String::new();
+        for bits in
+            [b"no zip".to_vec(), zip_of(&[("../out", b"x")]), zip_of(&[("a", &[0; 2 << 20])])]
+        {
+            told += &format!("{}\n", admin.upload(&path, "bits", &bits, &[]).await.error());
+        }
+        expect_test::expect![[r#"
+            422 CF-UnprocessableEntity: Uploaded buildpack file is invalid: f is not a zip
+            422 CF-UnprocessableEntity: Uploaded buildpack file is invalid: the path "../out" leads out of its folder
+            422 CF-UnprocessableEntity: Uploaded buildpack file is invalid: unpacked it is larger than 1 MB
+        "#]].assert_eq(&told);
+        let good = zip_of(&[("bin/detect", b"#!/bin/sh")]);
+        admin.upload(&path, "bits", &good, &[]).await.expect(202);
+    }
+}
+
+#[tokio::test]
+async fn a_full_store_is_told_and_nothing_is_half_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    let Some(tiny) = Tiny::mount_of(&store, "8m") else {
+        eprintln!("SKIPPED: without root no file system can be mounted to be filled");
+        return;
+    };
+    let db = sql::Db::open_file(&store.join("cc.db")).await.unwrap();
+    let harness = Harness::open_with(db, harness::config()).await;
+    let space = harness.space("org", "space").await;
+    let filler = store.join("filler");
+    // Whatever room is left; the last write fails.
+    let _ = std::fs::write(&filler, vec![1; 16 << 20]);
+    let mut refused = None;
+    for at in 0..200 {
+        let body = json!({ "name": format!("app{at}"), "environment_variables": { "A": "x".repeat(10_000) },
+            "relationships": { "space": { "data": { "guid": space } } } });
+        let answer = harness.admin().post("/v3/apps", body).await;
+        if answer.status != 201 {
+            refused = Some((at, answer.error()));
+            break;
+        }
+    }
+    let (at, error) = refused.expect("a full disk is noticed");
+    expect_test::expect!["500 CF-DatabaseError: The platform has no disk space left, and nothing was stored. Try again after an operator has made room."]
+        .assert_eq(&error);
+    std::fs::remove_file(&filler).unwrap();
+    let apps = harness.admin().get("/v3/apps").await;
+    assert_eq!(apps.body["pagination"]["total_results"], at);
+    harness.admin().app("again", &space).await;
+    drop(harness);
+    drop(tiny);
 }

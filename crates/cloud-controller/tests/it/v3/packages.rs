@@ -42,9 +42,9 @@ async fn what_would_do_harm_when_unpacked_is_refused() {
         }
         expect![[r#"
             broken: 400 CF-AppBitsUploadInvalid: The app upload is invalid: it is no whole zip archive (Could not find EOCD)
-            climbs: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "../out" leads out of the app
-            absolute: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "/etc/passwd" leads out of the app
-            link: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the link "etc" leads out of the app
+            climbs: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "../out" leads out of its folder
+            absolute: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "/etc/passwd" leads out of its folder
+            link: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the link "etc" leads out of its folder
         "#]]
         .assert_eq(&told);
     }
