@@ -194,6 +194,34 @@ pub async fn delete(
     query(&format!("DELETE FROM {table} WHERE {column} = $1"), [value.into()]).run(connection).await
 }
 
+/// What a row says. `FROM` may join what decides who sees it.
+pub trait Stored: Sized {
+    const TABLE: &'static str;
+    const COLUMNS: &'static str;
+    const FROM: &'static str = Self::TABLE;
+
+    fn read(row: &Row) -> Result<Self>;
+}
+
+pub async fn find<T: Stored>(connection: &mut Connection, guid: &str) -> Result<Option<T>> {
+    let text = format!("SELECT {} FROM {} WHERE {}.guid = $1", T::COLUMNS, T::FROM, T::TABLE);
+    query(&text, [guid.into()]).optional(connection).await?.as_ref().map(T::read).transpose()
+}
+
+/// In the order they were made; unknown guids are left out.
+pub async fn find_many<T: Stored>(connection: &mut Connection, guids: &[String]) -> Result<Vec<T>> {
+    if guids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::default();
+    let list = sql.list(guids);
+    let (columns, from, table) = (T::COLUMNS, T::FROM, T::TABLE);
+    sql.push(&format!(
+        "SELECT {columns} FROM {from} WHERE {table}.guid IN ({list}) ORDER BY {table}.id"
+    ));
+    sql.all(connection).await?.iter().map(T::read).collect()
+}
+
 /// Columns by name, with the types this database uses.
 pub trait Columns {
     fn text(&self, column: &str) -> Result<String>;

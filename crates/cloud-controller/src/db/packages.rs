@@ -3,7 +3,7 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, query};
+use super::{Arg, Columns as _, Result, Row, Stored, query};
 
 pub const READY: &str = "READY";
 pub const AWAITING_UPLOAD: &str = "AWAITING_UPLOAD";
@@ -26,26 +26,30 @@ pub struct Package {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<Package> {
-    Ok(Package {
-        guid: row.text("guid")?,
-        app_guid: row.text("app_guid")?,
-        kind: row.text("type")?,
-        state: row.text("state")?,
-        sha256: row.maybe_text("sha256")?,
-        error: row.maybe_text("error")?,
-        docker_image: row.maybe_text("docker_image")?,
-        docker_username: row.maybe_text("docker_username")?,
-        sealed_docker_password: row.maybe_text("sealed_docker_password")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Package {
+    const TABLE: &'static str = "packages";
+    const COLUMNS: &'static str = "packages.*";
+    const FROM: &'static str = "packages JOIN apps a ON a.guid = packages.app_guid";
+
+    fn read(row: &Row) -> Result<Package> {
+        Ok(Package {
+            guid: row.text("guid")?,
+            app_guid: row.text("app_guid")?,
+            kind: row.text("type")?,
+            state: row.text("state")?,
+            sha256: row.maybe_text("sha256")?,
+            error: row.maybe_text("error")?,
+            docker_image: row.maybe_text("docker_image")?,
+            docker_username: row.maybe_text("docker_username")?,
+            sealed_docker_password: row.maybe_text("sealed_docker_password")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Package>> {
-    let row =
-        query("SELECT * FROM packages WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn insert(

@@ -1,6 +1,5 @@
 //! `/v3/buildpacks`: installed for all, tried in the order of their positions.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path as FilePath;
@@ -15,13 +14,14 @@ use sha2::{Digest as _, Sha256};
 use sql::Connection;
 
 use super::common;
+use super::resource::{self, Resource};
 use crate::actions::bits;
 use crate::actions::seed::hex;
 use crate::actions::zips::{self, Depth, Refused};
 use crate::auth::Caller;
 use crate::db::buildpacks::{self, Buildpack, NewBuildpack};
 use crate::db::jobs::{self, Outcome};
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::{self, apps};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::Body;
@@ -61,17 +61,7 @@ async fn list(cc: Cc, _: Caller, urls: Urls, params: Params) -> ApiResult<Respon
     if !ordered {
         listing.order_by("buildpacks.position, buildpacks.id");
     }
-    let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "buildpacks.*", "buildpacks").await?;
-    let found = page.items.iter().map(buildpacks::read).collect::<db::Result<Vec<_>>>()?;
-    let guids: Vec<String> = found.iter().map(|buildpack| buildpack.guid.clone()).collect();
-    let metadata = metadata::load(&mut connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let one = |buildpack: &Buildpack| {
-        present(buildpack, metadata.get(&buildpack.guid).unwrap_or(&none), &urls)
-    };
-    let resources = found.iter().map(one).collect();
-    Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
+    resource::page::<Buildpack>(&mut *cc.db.read().await?, &listing, &urls).await
 }
 
 async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Buildpack> {
@@ -378,25 +368,32 @@ async fn stack_after(
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let buildpack = expect(connection, guid).await?;
-    let metadata = metadata::load_one(connection, KIND, guid).await?;
-    Ok(present(&buildpack, &metadata, urls))
+    resource::present_one(connection, &buildpack, urls).await
 }
 
-fn present(buildpack: &Buildpack, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("buildpacks/{}", buildpack.guid);
-    json!({
-        "guid": buildpack.guid,
-        "created_at": buildpack.created_at.to_rfc3339(),
-        "updated_at": buildpack.updated_at.to_rfc3339(),
-        "name": buildpack.name,
-        "stack": Some(buildpack.stack.as_str()).filter(|stack| !stack.is_empty()),
-        "state": buildpack.state,
-        "filename": buildpack.filename,
-        "position": buildpack.position,
-        "lifecycle": buildpack.lifecycle,
-        "enabled": buildpack.enabled,
-        "locked": buildpack.locked,
-        "metadata": metadata.to_json(),
-        "links": { "self": urls.link(&path), "upload": urls.action(&format!("{path}/upload"), "POST") },
-    })
+impl Resource for Buildpack {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("buildpacks/{}", self.guid);
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "stack": Some(self.stack.as_str()).filter(|stack| !stack.is_empty()),
+            "state": self.state,
+            "filename": self.filename,
+            "position": self.position,
+            "lifecycle": self.lifecycle,
+            "enabled": self.enabled,
+            "locked": self.locked,
+            "metadata": metadata.to_json(),
+            "links": { "self": urls.link(&path), "upload": urls.action(&format!("{path}/upload"), "POST") },
+        })
+    }
 }
