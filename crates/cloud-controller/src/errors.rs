@@ -1,5 +1,7 @@
 //! The one table of errors the public API answers with: name, code, status; and how an error becomes a response.
 
+use std::io::ErrorKind;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -44,10 +46,12 @@ table! {
     InsufficientScope 10007 403
     UnprocessableEntity 10008 422
     ResourceNotFound 10010 404
+    DatabaseError 10011 500
     RateLimitExceeded 10013 429
     ServiceUnavailable 10015 503
     UniquenessError 10016 422
     OrgSuspended 10017 403
+    SpaceSuspended 10019 403
     ResourceBeingDeleted 10020 422
     UserNotFound 20003 404
     UaaUnavailable 20004 503

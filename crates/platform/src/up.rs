@@ -380,6 +380,7 @@ fn cloud_controller_config(
     config.internal_url = internal_url.to_owned();
     config.app_domains = vec![settings.domain.clone()];
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
+    config.temp_dir = Some(data.folder("uploads")?);
     let stack = |name: &String| StackConfig {
         name: name.clone(),
         description: "This machine's /usr, read-only".to_owned(),
