@@ -247,6 +247,7 @@ pub fn all(cx: &mut Context) {
         ("CF_STAGING_TIMEOUT=15", "Max wait time for staging, in minutes"),
         ("CF_STARTUP_TIMEOUT=5", "Max wait time for app instance startup, in minutes"),
         ("CF_TRACE=true", "Print API request diagnostics to stderr"),
+        ("CF_TRACE=path/to/trace.log", "Append API request diagnostics to a log file"),
         (
             "all_proxy=proxy.example.com:8080",
             "Specify a proxy server to enable proxying for all requests",

@@ -26,7 +26,7 @@ pub struct Api {
 impl Command for Api {
     const SPEC: &'static Spec = &Spec {
         name: "api",
-        about: "Set or view the API endpoint",
+        about: "Set or view target api url",
         usage: "{cf} api [URL] [--skip-ssl-validation]\n{cf} api --unset",
         see_also: &["auth", "login", "target"],
         ..Spec::NONE
