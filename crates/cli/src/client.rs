@@ -90,9 +90,9 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Client> {
         let Settings { config, notices, clock, trace } = settings;
         base::http::install_crypto();
-        let (skip, target) = {
+        let (skip, target, speaks_tls) = {
             let config = config.lock().expect("no holder of this lock panics");
-            (config.skip_ssl_validation, config.target.clone())
+            (config.skip_ssl_validation, config.target.clone(), config.speaks_tls())
         };
         let builder = || {
             let builder = reqwest::Client::builder()
@@ -106,8 +106,9 @@ impl Client {
                 builder
             }
         };
-        // A machine without any certificates can still speak plain HTTP; to it, no certificate is valid.
-        let http = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        // Plain HTTP needs none of the machine's many certificates, and a machine may have none.
+        let plain = || builder().tls_certs_only([]).build();
+        let http = if speaks_tls { builder().build().or_else(|_| plain()) } else { plain() };
         let http =
             http.map_err(|error| Error::Failed(format!("preparing HTTP: {}", chain(&error))))?;
         Ok(Client { http, config, notices, clock, trace, renewing: Arc::default() })

@@ -64,11 +64,16 @@ async fn quotas_of_orgs() {
         ! Organization Quota 'small' already exists.
         > POST /v3/organization_quotas {"apps":{"total_memory_in_mb":0},"name":"small","routes":{"total_reserved_ports":0,"total_routes":0},"services":{"paid_services_allowed":false,"total_service_instances":0}}
     "#]]).await;
-    world.check("create-org-quota small -r many", expect![[r#"
+    world
+        .check(
+            "create-org-quota small -r many",
+            expect![[r#"
         (help: create-org-quota - Define a new quota for an organization)
         ! Incorrect Usage: invalid integer limit (expected int >= -1)
         = 1
-    "#]]).await;
+    "#]],
+        )
+        .await;
     world.on("PATCH /v3/organization_quotas/quota-guid", Answer::ok(json!({})));
     world
         .check("update-org-quota small -n tiny -r 5 --disallow-paid-service-plans", expect![[r#"
@@ -283,13 +288,18 @@ async fn buildpacks_are_uploaded() {
         upload.contains("filename=\"pack.zip\"") && upload.contains("manifest.yml"),
         "{upload}"
     );
-    world.check("create-buildpack mine nowhere 3", expect![[r#"
+    world
+        .check(
+            "create-buildpack mine nowhere 3",
+            expect![[r#"
         FAILED
 
         (help: create-buildpack - Create a buildpack)
         ! Incorrect Usage: The specified path 'nowhere' does not exist.
         = 1
-    "#]]).await;
+    "#]],
+        )
+        .await;
     world.replace(
         "GET /v3/jobs/j",
         Answer::ok(json!({ "guid": "j", "state": "FAILED", "errors": [{ "detail": "the zip is broken" }] })),
@@ -367,13 +377,18 @@ async fn buildpacks_are_changed_and_deleted() {
     "#]],
         )
         .await;
-    world.check("update-buildpack mine --enable --disable", expect![[r#"
+    world
+        .check(
+            "update-buildpack mine --enable --disable",
+            expect![[r#"
         FAILED
 
         (help: update-buildpack - Update a buildpack)
         ! Incorrect Usage: The following arguments cannot be used together: --enable, --disable
         = 1
-    "#]]).await;
+    "#]],
+        )
+        .await;
     world.on("DELETE /v3/buildpacks/pack-guid", Answer::status(204, Value::Null));
     world
         .check_with(
@@ -856,13 +871,18 @@ async fn labels_are_set_and_removed() {
     "#]],
         )
         .await;
-    world.check("labels app dora -s cflinuxfs4", expect![[r#"
+    world
+        .check(
+            "labels app dora -s cflinuxfs4",
+            expect![[r#"
         FAILED
 
         (help: labels - List all labels (key-value pairs) for an API resource)
         ! Incorrect Usage: The following arguments cannot be used together: app, --stack, -s
         = 1
-    "#]]).await;
+    "#]],
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -896,11 +916,16 @@ async fn settings_are_kept() {
     assert_eq!(world.cf(&["orgs"]).await.err, "");
     let trace = std::fs::read_to_string(world.dir.path().join("trace.log")).unwrap();
     assert!(trace.contains("GET /v3/organizations") && !trace.contains("refresh"), "{trace}");
-    world.check("config --color maybe", expect![[r#"
+    world
+        .check(
+            "config --color maybe",
+            expect![[r#"
         (help: config - Write default values to the config)
         ! Incorrect Usage: COLOR must be "true" or "false"
         = 1
-    "#]]).await;
+    "#]],
+        )
+        .await;
 }
 
 #[tokio::test]

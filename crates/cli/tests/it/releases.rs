@@ -205,11 +205,16 @@ async fn revisions_tell_which_one_is_deployed() {
 #[tokio::test]
 async fn a_rollback_is_a_deployment_of_a_revision() {
     let world = world().await;
-    world.check("rollback dora", expect![[r#"
+    world
+        .check(
+            "rollback dora",
+            expect![[r#"
         (help: rollback - Rollback to the specified revision of an app)
         ! Incorrect Usage: the required flag `--version' was not specified
         = 1
-    "#]]).await;
+    "#]],
+        )
+        .await;
     world.on("GET /v3/apps/app-guid/revisions", Answer::list(json!([revision(1)])));
     world.check_with("rollback dora --version 1", "n\n", expect![[r#"
         Rolling 'dora' back to revision '1' will create a new revision. The new revision will use the settings from revision '1'.
@@ -383,13 +388,18 @@ async fn a_package_is_staged_on_its_own() {
         OK
         > POST /v3/packages {"data":{"image":"cloudfoundry/test"},"relationships":{"app":{"data":{"guid":"app-guid"}}},"type":"docker"}
     "#]]).await;
-    world.check("create-package dora -o x -p y", expect![[r#"
+    world
+        .check(
+            "create-package dora -o x -p y",
+            expect![[r#"
         FAILED
 
         (help: create-package - Uploads a Package)
         ! Incorrect Usage: The following arguments cannot be used together: --docker-image, -o, -p
         = 1
-    "#]]).await;
+    "#]],
+        )
+        .await;
     world.on(
         "POST /v3/builds",
         Answer::status(201, json!({ "guid": "build-guid", "state": "STAGING" })),

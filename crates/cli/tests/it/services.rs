@@ -392,3 +392,55 @@ async fn a_route_is_served_by_a_service() {
         )
         .await;
 }
+
+#[tokio::test]
+async fn the_marketplace_shows_offerings_and_plans() {
+    let world = world().await;
+    let mut plan = json!({ "name": "small", "description": "One", "free": false, "available": true,
+        "costs": [{ "amount": 9.5, "currency": "EUR", "unit": "MONTH" }] });
+    plan["relationships"] = related("service_offering", "offering-guid");
+    let mut offering =
+        json!({ "guid": "offering-guid", "name": "db", "description": "A database" });
+    offering["relationships"] = related("service_broker", "broker-guid");
+    let plans = json!({ "pagination": { "next": null }, "resources": [plan], "included": {
+        "service_offerings": [offering], "service_brokers": [{ "guid": "broker-guid", "name": "acme-broker" }] } });
+    world.on("GET /v3/service_plans", Answer::ok(plans));
+    world.check("marketplace", expect![[r#"
+        Getting all service offerings from marketplace in org acme / space dev as ada...
+
+        offering   plans   description   broker
+        db         small   A database    acme-broker
+
+        TIP: Use 'cf marketplace -e SERVICE_OFFERING' to view descriptions of individual plans of a given service offering.
+    "#]]).await;
+    world.check("m -e db -b acme-broker --show-unavailable", expect![[r#"
+        Getting service plan information for service offering db from service broker acme-broker in org acme / space dev as ada...
+
+        broker: acme-broker
+           plan    description   free or paid   costs            available
+           small   One           paid           EUR 9.50/MONTH   yes
+    "#]]).await;
+    world
+        .check(
+            "marketplace --no-plans -e db",
+            expect![[r#"
+        FAILED
+
+        (help: marketplace - List available offerings in the marketplace)
+        ! Incorrect Usage: The following arguments cannot be used together: --no-plans, -e
+        = 1
+    "#]],
+        )
+        .await;
+    world.replace("GET /v3/service_plans", Answer::list(json!([])));
+    world
+        .check(
+            "marketplace",
+            expect![[r#"
+        Getting all service offerings from marketplace in org acme / space dev as ada...
+
+        No service offerings found.
+    "#]],
+        )
+        .await;
+}
