@@ -119,13 +119,15 @@ fn progress(instances: &[Instance]) -> Progress {
 }
 
 fn details(instances: &[Instance]) -> String {
+    trouble(instances).unwrap_or_else(|| "Instances starting...".to_owned())
+}
+
+/// Pure: why an instance does not run, when one tells.
+pub fn trouble(instances: &[Instance]) -> Option<String> {
     let why = instances
         .iter()
         .find_map(|instance| instance.details.as_deref().filter(|details| !details.is_empty()));
-    why.map_or_else(
-        || "Instances starting...".to_owned(),
-        |why| format!("Error starting instances: '{why}'"),
-    )
+    why.map(|why| format!("Error starting instances: '{why}'"))
 }
 
 /// Waits until every process has an instance that runs; with `no_wait`, only the web process counts.

@@ -6,9 +6,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Body, Pace};
 use crate::command::Context;
-use crate::commands::deploy::{startup_limit, wait_for};
+use crate::commands::deploy::{startup_limit, trouble, wait_for};
 use crate::error::{Error, Result, failed};
-use crate::resources::{App, Deployment, Process};
+use crate::resources::{App, Deployment, Process, Stats};
+use crate::ui::say;
 
 /// How a new version replaces the old one without downtime.
 #[derive(Clone, Debug, PartialEq)]
@@ -172,6 +173,7 @@ async fn deployed(
     until: Instant,
 ) -> Result<()> {
     let (path, mut pace) = (format!("/v3/deployments/{guid}"), Pace::default());
+    let mut said = String::new();
     loop {
         let reply = cx.client.send(Method::GET, &path, &[], Body::None).await?;
         let deployment: Deployment = reply.json()?;
@@ -189,12 +191,27 @@ async fn deployed(
             _ if no_wait && !deployment.new_processes.is_empty() => {
                 return wait_for(cx, app, &deployment.new_processes, until).await;
             }
-            _ => pace.wait(reply.took).await,
+            _ => {
+                tell_trouble(cx, &deployment.new_processes, &mut said).await;
+                pace.wait(reply.took).await;
+            }
         }
     }
     let processes: Vec<Process> =
         cx.client.list(&format!("/v3/apps/{}/processes", app.guid), &[]).await?.resources;
     wait_for(cx, app, &processes, until).await
+}
+
+/// Says why new instances do not come up, while the old ones still serve. A process may be gone before it is asked for.
+async fn tell_trouble(cx: &mut Context<'_>, processes: &[Process], said: &mut String) {
+    for process in processes {
+        let path = format!("/v3/processes/{}/stats", process.guid);
+        let Ok(stats) = cx.client.get::<Stats>(&path).await else { continue };
+        if let Some(trouble) = trouble(&stats.resources).filter(|trouble| trouble != said) {
+            say!(cx.ui, "{trouble}");
+            *said = trouble;
+        }
+    }
 }
 
 #[cfg(test)]
