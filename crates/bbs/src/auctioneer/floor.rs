@@ -147,6 +147,7 @@ impl Floor {
             lrps: siblings.remove(&known.presence.cell_id).unwrap_or_default(),
             tasks: (0..known.tasks).map(|_| nameless()).collect(),
             starting: known.starting,
+            layers: Vec::new(),
         };
         known.map(state_of).collect()
     }
