@@ -303,7 +303,14 @@ impl Rep {
             }
         }
         let available = advertised(self.executor.remaining());
-        Some(CellState { presence: self.presence(), available, lrps, tasks, starting, layers: Vec::new() })
+        Some(CellState {
+            presence: self.presence(),
+            available,
+            lrps,
+            tasks,
+            starting,
+            layers: Vec::new(),
+        })
     }
 }
 
