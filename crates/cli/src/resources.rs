@@ -217,6 +217,7 @@ pub struct Package {
 #[serde(default)]
 pub struct Deployment {
     pub guid: String,
+    pub created_at: String,
     pub strategy: String,
     pub status: DeploymentStatus,
     pub options: Option<DeploymentOptions>,

@@ -225,6 +225,12 @@ async fn apply(cx: &Context<'_>, manifest: &Manifest) -> Result<()> {
     let reply = cx.client.send(Method::POST, &path, &[], Body::Yaml(manifest.to_yaml())).await?;
     // The manifest is to blame, not the job that read it.
     cx.client.finish(&reply).await.map_err(|error| match error {
+        Error::Job { detail, .. } if detail.contains("must be an existing admin buildpack") => {
+            let cf = cx.cf();
+            Error::Failed(format!(
+                "{detail}\n\nTIP: Use '{cf} buildpacks' to see a list of supported buildpacks."
+            ))
+        }
         Error::Job { detail, .. } => Error::Failed(detail),
         error => error,
     })

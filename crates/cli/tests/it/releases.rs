@@ -156,6 +156,92 @@ async fn a_deployment_that_ends_badly_says_why() {
 }
 
 #[tokio::test]
+async fn a_deployment_that_ends_at_once_says_why_too() {
+    let world = world().await;
+    world.on("GET /v3/packages", Answer::list(json!([])));
+    world.on("POST /v3/deployments", deployment("ACTIVE", "DEPLOYING"));
+    let canceled = json!({ "guid": "deployment-guid", "created_at": "2026-01-31T12:00:00Z",
+        "status": { "value": "FINALIZED", "reason": "CANCELED" } });
+    world.on("GET /v3/deployments/deployment-guid", Answer::ok(canceled));
+    let crash = |when: &str| {
+        let data = json!({ "exit_description": "APP/PROC/WEB: Exited with status 7" });
+        Answer::list(
+            json!([{ "type": "audit.app.process.crash", "created_at": when, "data": data }]),
+        )
+    };
+    world.on("GET /v3/audit_events", crash("2026-01-31T12:00:01Z"));
+    world.check("restart dora --strategy rolling", expect![[r#"
+        Restarting app dora in org acme / space dev as ada...
+
+        Creating deployment for app dora...
+
+        Waiting for app to deploy...
+
+        Error starting instances: 'APP/PROC/WEB: Exited with status 7'
+
+        FAILED
+        ! Deployment has been canceled
+        !
+        ! TIP: use 'cf logs dora --recent' for more information
+        > POST /v3/deployments {"relationships":{"app":{"data":{"guid":"app-guid"}}},"strategy":"rolling"}
+        = 1
+    "#]]).await;
+    world.replace("GET /v3/audit_events", crash("2026-01-31T11:00:00Z"));
+    world.check("restart dora --strategy rolling", expect![[r#"
+        Restarting app dora in org acme / space dev as ada...
+
+        Creating deployment for app dora...
+
+        Waiting for app to deploy...
+
+
+        FAILED
+        ! Deployment has been canceled
+        !
+        ! TIP: use 'cf logs dora --recent' for more information
+        > POST /v3/deployments {"relationships":{"app":{"data":{"guid":"app-guid"}}},"strategy":"rolling"}
+        = 1
+    "#]]).await;
+}
+
+#[tokio::test]
+async fn a_quota_may_be_in_the_way() {
+    let world = world().await;
+    world.on("GET /v3/packages", Answer::list(json!([])));
+    let refusal = Answer::refusal(422, "CF-UnprocessableEntity", "memory quota_exceeded");
+    world.on("POST /v3/deployments", refusal.clone());
+    world.on("POST /v3/apps/app-guid/actions/stop", Answer::ok(json!({})));
+    world.on("POST /v3/apps/app-guid/actions/start", refusal);
+    world.check("restart dora --strategy rolling", expect![[r#"
+        Restarting app dora in org acme / space dev as ada...
+
+        Creating deployment for app dora...
+
+        FAILED
+        ! memory quota_exceeded
+        !
+        ! TIP: Use 'cf org acme' and 'cf space dev' to see which quotas apply, and 'cf org-quota' or 'cf space-quota' to see their limits.
+        > POST /v3/deployments {"relationships":{"app":{"data":{"guid":"app-guid"}}},"strategy":"rolling"}
+        = 1
+    "#]]).await;
+    world.check("restart dora", expect![[r#"
+        Restarting app dora in org acme / space dev as ada...
+
+        Stopping app...
+
+        Waiting for app to start...
+
+        FAILED
+        ! memory quota_exceeded
+        !
+        ! TIP: Use 'cf org acme' and 'cf space dev' to see which quotas apply, and 'cf org-quota' or 'cf space-quota' to see their limits.
+        > POST /v3/apps/app-guid/actions/stop
+        > POST /v3/apps/app-guid/actions/start
+        = 1
+    "#]]).await;
+}
+
+#[tokio::test]
 async fn revisions_tell_which_one_is_deployed() {
     let world = world().await;
     world.on("GET /v3/apps/app-guid/features/revisions", Answer::ok(json!({ "enabled": true })));
