@@ -3,8 +3,14 @@
 //! A cell is fit when it has the root file system, the placement tags and the room. Among the fit the emptiest zone
 //! wins, then the lowest score. Nothing is ever placed beyond what a cell said it has free.
 
+pub mod bench;
+mod crowd;
 mod floor;
+mod kind;
 mod reason;
+mod score;
+mod shelves;
+mod tree;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +18,7 @@ use std::sync::Arc;
 use diego::cell::LrpStart;
 use diego::{CellId, CellState, LrpKey, Task, TaskGuid, Work};
 
-use floor::Floor;
+pub use floor::{Floor, Holding};
 
 /// What counts how much; the defaults are Diego's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,13 +29,16 @@ pub struct Weights {
     pub sibling: f64,
     /// The cell's rank in its zone; more than 0 fills cells one after the other.
     pub bin_pack: f64,
+    /// Taken off when the cell holds all image layers of the work. In parts of a cell's size, so that balance may
+    /// suffer by no more than this, and spread never.
+    pub layers: f64,
     /// The most containers being made at once in all cells together; 0 = no limit.
     pub most_starting: u64,
 }
 
 impl Default for Weights {
     fn default() -> Weights {
-        Weights { starting: 0.25, sibling: 1000.0, bin_pack: 0.0, most_starting: 0 }
+        Weights { starting: 0.25, sibling: 1000.0, bin_pack: 0.0, layers: 0.05, most_starting: 0 }
     }
 }
 
@@ -42,24 +51,19 @@ pub struct Outcome {
     pub failed_tasks: Vec<(TaskGuid, String)>,
 }
 
-/// Places the work of one batch. Cells that evacuate get nothing; the same index or task twice counts once.
+/// Places the work of one batch among cells that have just told how they stand. Cells that evacuate get nothing; the
+/// same index or task twice counts once. Whoever has many batches keeps a [`Floor`].
 pub fn place(cells: &[CellState], work: Work, weights: &Weights) -> Outcome {
-    let work = in_order(work);
-    let mut floor = Floor::new(cells, &work, weights);
-    let mut outcome = Outcome::default();
-    for item in work {
-        match item {
-            Item::Lrp(start) => match floor.place_lrp(&start) {
-                Ok(cell) => outcome.placed.entry(cell).or_default().lrps.push(start),
-                Err(why) => outcome.failed_lrps.push((start.key(), why)),
-            },
-            Item::Task(task) => match floor.place_task(&task) {
-                Ok(cell) => outcome.placed.entry(cell).or_default().tasks.push(task),
-                Err(why) => outcome.failed_tasks.push((task.task_guid.clone(), why)),
-            },
-        }
+    let mut states: Vec<_> = cells.iter().collect();
+    states.sort_by(|a, b| a.presence.cell_id.cmp(&b.presence.cell_id));
+    states.dedup_by(|a, b| a.presence.cell_id == b.presence.cell_id);
+    let processes: HashSet<_> =
+        work.lrps.iter().map(|start| start.desired.process_guid.clone()).collect();
+    let mut floor = Floor::new(weights);
+    for state in states {
+        floor.update_cell_for(state, |process| processes.contains(process));
     }
-    outcome
+    floor.place(work)
 }
 
 enum Item {

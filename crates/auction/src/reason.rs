@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use diego::cell::Resources;
 
-use crate::floor::{Needs, Slot};
+use crate::kind::Needs;
 
 pub(crate) const NOBODY: &str = "unable to communicate to compatible cells";
 pub(crate) const TOO_MANY_STARTING: &str =
@@ -14,47 +14,62 @@ pub(crate) const TOO_MANY_STARTING: &str =
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Misfit {
     Rootfs,
+    LacksDriver(String),
     LacksTag(String),
     /// The cell takes only work that carries this tag.
     Reserved(String),
 }
 
-pub(crate) fn refusal(cells: &[Slot], needs: &Needs, wanted: &Resources) -> String {
-    let mut misfits: BTreeMap<Misfit, usize> = BTreeMap::new();
-    let mut compatible = Vec::new();
-    for cell in cells {
-        match cell.misfit(needs) {
-            Some(misfit) => *misfits.entry(misfit).or_default() += 1,
-            None => compatible.push(&cell.free),
+/// How the cells fall short: those that can never host it, by what they lack, and what is free on the others.
+#[derive(Debug, Default)]
+pub(crate) struct Shortfall {
+    pub misfits: BTreeMap<Misfit, usize>,
+    pub compatible: Vec<Resources>,
+}
+
+impl Shortfall {
+    pub fn tell(&self, needs: &Needs, wanted: &Resources) -> String {
+        let all = self.compatible.len() + self.misfits.values().sum::<usize>();
+        let mut texts = vec![self.title(needs, wanted)];
+        let mut details = shortages(&self.compatible, wanted, all);
+        details.extend(self.misfits.iter().map(|(misfit, count)| tell(misfit, needs, *count)));
+        if !details.is_empty() {
+            texts.push(details.join("; "));
+        }
+        texts.join(": ")
+    }
+
+    /// Diego's text: the first of its filters that leaves nobody names the error.
+    fn title(&self, needs: &Needs, wanted: &Resources) -> String {
+        if !self.compatible.is_empty() {
+            return resources(&self.compatible, wanted);
+        }
+        let all_at_most = |most: Misfit| self.misfits.keys().all(|misfit| *misfit < most);
+        if all_at_most(Misfit::LacksDriver(String::new())) {
+            "found no compatible cell for required rootfs".to_owned()
+        } else if all_at_most(Misfit::LacksTag(String::new())) {
+            "found no compatible cell with required volume drivers".to_owned()
+        } else if needs.tags.is_empty() {
+            "found no compatible cell with no placement tags".to_owned()
+        } else {
+            format!("found no compatible cell with placement tag \"{}\"", needs.tags.join(" and "))
         }
     }
-    let mut details = shortages(&compatible, wanted, cells.len());
-    details.extend(misfits.iter().map(|(misfit, count)| tell(misfit, needs, *count)));
-    let title = if !compatible.is_empty() {
-        resources(&compatible, wanted)
-    } else if misfits.keys().all(|misfit| *misfit == Misfit::Rootfs) {
-        "found no compatible cell for required rootfs".to_owned()
-    } else if needs.tags.is_empty() {
-        "found no compatible cell with no placement tags".to_owned()
-    } else {
-        format!("found no compatible cell with placement tag \"{}\"", needs.tags.join(" and "))
-    };
-    if details.is_empty() { title } else { format!("{title} ({})", details.join("; ")) }
 }
 
 /// A resource's name, its unit and how much there is of it.
-type Kind = (&'static str, &'static str, fn(&Resources) -> u64);
+type Measure = (&'static str, &'static str, fn(&Resources) -> u64);
 
-const KINDS: [Kind; 3] = [
+const MEASURES: [Measure; 3] = [
     ("containers", "", |resources| resources.containers),
     ("disk", " MB", |resources| resources.disk_mb),
     ("memory", " MB", |resources| resources.memory_mb),
 ];
 
 /// Names what every compatible cell lacks.
-fn resources(compatible: &[&Resources], wanted: &Resources) -> String {
+fn resources(compatible: &[Resources], wanted: &Resources) -> String {
     let lacking =
-        KINDS.iter().filter(|(_, _, of)| compatible.iter().all(|free| of(free) < of(wanted)));
+        MEASURES.iter().filter(|(_, _, of)| compatible.iter().all(|free| of(free) < of(wanted)));
     let names: Vec<_> = lacking.map(|(name, _, _)| *name).collect();
     if names.is_empty() {
         "insufficient resources".to_owned()
@@ -63,10 +78,10 @@ fn resources(compatible: &[&Resources], wanted: &Resources) -> String {
     }
 }
 
-fn shortages(compatible: &[&Resources], wanted: &Resources, all: usize) -> Vec<String> {
-    let tell = |(name, unit, of): &Kind| {
+fn shortages(compatible: &[Resources], wanted: &Resources, all: usize) -> Vec<String> {
+    let tell = |(name, unit, of): &Measure| {
         let short = compatible.iter().filter(|free| of(free) < of(wanted)).count();
-        let most = compatible.iter().map(|free| of(free)).max().unwrap_or(0);
+        let most = compatible.iter().map(of).max().unwrap_or(0);
         let lack = if short == 1 { "lacks" } else { "lack" };
         let needed = of(wanted);
         (short > 0).then(|| {
@@ -76,13 +91,14 @@ fn shortages(compatible: &[&Resources], wanted: &Resources, all: usize) -> Vec<S
             )
         })
     };
-    KINDS.iter().filter_map(tell).collect()
+    MEASURES.iter().filter_map(tell).collect()
 }
 
 fn tell(misfit: &Misfit, needs: &Needs, cells: usize) -> String {
     let (who, s) = (count(cells), if cells == 1 { "s" } else { "" });
     match misfit {
         Misfit::Rootfs => format!("{who} lack{s} {}", needs.rootfs),
+        Misfit::LacksDriver(driver) => format!("{who} lack{s} volume driver {driver}"),
         Misfit::LacksTag(tag) => format!("{who} lack{s} placement tag {tag}"),
         Misfit::Reserved(tag) => format!("{who} take{s} only work with placement tag {tag}"),
     }

@@ -13,7 +13,14 @@ use super::*;
 fn cell(id: &str, zone: &str, memory_mb: u64) -> CellState {
     let capacity = Resources { memory_mb, disk_mb: 10_000, containers: 100 };
     let presence = SimCell::presence(id, zone, capacity);
-    CellState { presence, available: capacity, lrps: Vec::new(), tasks: Vec::new(), starting: 0 }
+    CellState {
+        presence,
+        available: capacity,
+        lrps: Vec::new(),
+        tasks: Vec::new(),
+        starting: 0,
+        layers: Vec::new(),
+    }
 }
 
 fn run(memory_mb: u64) -> RunInfo {
@@ -150,7 +157,7 @@ fn refusals_say_what_is_missing() {
         &cells,
         starts("p", 0..1, run(512)),
         expect![
-            "p/0: insufficient resources: memory (2 of 3 cells lack memory: needed 512 MB, most free 380 MB; 1 cell takes only work with placement tag gpu)"
+            "p/0: insufficient resources: memory: 2 of 3 cells lack memory: needed 512 MB, most free 380 MB; 1 cell takes only work with placement tag gpu"
         ],
     );
     let tagged = RunInfo { placement_tags: vec!["ssd".to_owned(), "gpu".to_owned()], ..run(10) };
@@ -158,20 +165,20 @@ fn refusals_say_what_is_missing() {
         &cells,
         starts("p", 0..1, tagged),
         expect![[
-            r#"p/0: found no compatible cell with placement tag "gpu and ssd" (2 cells lack placement tag gpu; 1 cell lacks placement tag ssd)"#
+            r#"p/0: found no compatible cell with placement tag "gpu and ssd": 2 cells lack placement tag gpu; 1 cell lacks placement tag ssd"#
         ]],
     );
     let other = RunInfo { rootfs: "preloaded:other".to_owned(), ..run(10) };
     check(
         &cells,
         starts("p", 0..1, other),
-        expect!["p/0: found no compatible cell for required rootfs (3 cells lack preloaded:other)"],
+        expect!["p/0: found no compatible cell for required rootfs: 3 cells lack preloaded:other"],
     );
     check(
         &cells[2..],
         starts("p", 0..1, run(10)),
         expect![
-            "p/0: found no compatible cell with no placement tags (1 cell takes only work with placement tag gpu)"
+            "p/0: found no compatible cell with no placement tags: 1 cell takes only work with placement tag gpu"
         ],
     );
     check(
@@ -185,7 +192,7 @@ fn refusals_say_what_is_missing() {
         &[cells[0].clone(), disk],
         starts("p", 0..1, run(512)),
         expect![
-            "p/0: insufficient resources (1 of 2 cells lacks disk: needed 10 MB, most free 10000 MB; 1 of 2 cells lacks memory: needed 512 MB, most free 9000 MB)"
+            "p/0: insufficient resources: 1 of 2 cells lacks disk: needed 10 MB, most free 10000 MB; 1 of 2 cells lacks memory: needed 512 MB, most free 9000 MB"
         ],
     );
 }
@@ -203,6 +210,60 @@ fn placement_tags_match_both_ways() {
     check(&cells, starts("p", 0..1, wants(&["gpu"])), expect!["a: p/0"]);
     check(&cells, starts("p", 0..1, wants(&["ssd", "gpu"])), expect!["a: p/0"]);
     check(&cells, starts("p", 0..1, wants(&[])), expect!["b: p/0"]);
+}
+
+#[test]
+fn the_refusal_of_a_rare_tag_counts_all_cells() {
+    let gpu = |id, memory_mb| {
+        let mut made = cell(id, "z", memory_mb);
+        made.presence.placement_tags = vec!["gpu".to_owned()];
+        made
+    };
+    let wanted = RunInfo { placement_tags: vec!["gpu".to_owned()], ..run(512) };
+    check(
+        &[gpu("a", 380), gpu("b", 200), cell("c", "z", 9000)],
+        starts("p", 0..1, wanted),
+        expect![
+            "p/0: insufficient resources: memory: 2 of 3 cells lack memory: needed 512 MB, most free 380 MB; 1 cell lacks placement tag gpu"
+        ],
+    );
+}
+
+#[test]
+fn volumes_need_their_driver() {
+    let mut nfs = cell("b", "z", 1000);
+    nfs.presence.volume_drivers = vec!["nfsv3driver".to_owned()];
+    let mount =
+        diego::desired_lrp::VolumeMount { driver: "nfsv3driver".to_owned(), ..Default::default() };
+    let wanted = RunInfo { volume_mounts: vec![mount], ..run(10) };
+    check(&[cell("a", "z", 4000), nfs], starts("p", 0..1, wanted.clone()), expect!["b: p/0"]);
+    check(
+        &[cell("a", "z", 4000)],
+        starts("p", 0..1, wanted),
+        expect![
+            "p/0: found no compatible cell with required volume drivers: 1 cell lacks volume driver nfsv3driver"
+        ],
+    );
+}
+
+#[test]
+fn a_cell_that_has_the_droplet_wins_by_a_little_and_never_against_spread() {
+    let layer =
+        diego::desired_lrp::ImageLayer { digest_value: "d1".to_owned(), ..Default::default() };
+    let wanted = || RunInfo { image_layers: vec![layer.clone()], ..run(100) };
+    let mut holder = cell("b", "z", 4000);
+    holder.layers = vec!["d0".to_owned(), "d1".to_owned()];
+    check(&[cell("a", "z", 4000), holder.clone()], starts("p", 0..1, wanted()), expect!["b: p/0"]);
+    // A little fuller is worth it, much fuller is not.
+    hold(&mut holder, "q", 0, 400);
+    check(&[cell("a", "z", 4000), holder.clone()], starts("p", 0..1, wanted()), expect!["b: p/0"]);
+    hold(&mut holder, "q", 1, 400);
+    check(&[cell("a", "z", 4000), holder], starts("p", 0..1, wanted()), expect!["a: p/0"]);
+    let mut sibling = cell("b", "z", 4000);
+    sibling.layers = vec!["d1".to_owned()];
+    hold(&mut sibling, "p", 1, 10);
+    check(&[cell("a", "z", 4000), sibling.clone()], starts("p", 0..1, wanted()), expect!["a: p/0"]);
+    check(&[cell("a", "y", 4000), sibling], starts("p", 0..1, wanted()), expect!["a: p/0"]);
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl Aftermath {
         let follow = batch.follow;
         self.hub.publish(&follow.events);
         self.emitter.changed(follow.rerouted, follow.moved);
+        self.auctioneer.moved(follow.moves);
         self.auctioneer.request(follow.auction, follow.auction_tasks);
         for (reply, answer) in batch.replies {
             // Whoever asked may have gone.

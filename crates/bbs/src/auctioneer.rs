@@ -1,41 +1,55 @@
-//! Auctions in batches: requests gather while a round runs. A round asks every cell how it stands, places all work at
-//! once and gives each cell its part.
+//! Auctions in batches: requests gather while a round runs. A round asks the cells of which nothing is known, places
+//! all work at once by what is believed of the others, and gives each cell its part.
 
 mod ask;
+mod floor;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use auction::{Outcome, Weights};
+use auction::Outcome;
 use base::{CancellationToken, Poke, TaskTracker, Timestamp};
 use diego::actual_lrp::State as LrpState;
 use diego::cell::{LrpStart, Refused};
 use diego::task::State as TaskState;
 use diego::{CellId, CellPresence, LrpKey, TaskGuid, Work};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
 
 use crate::cells::Cells;
 use crate::config::Timings;
 use crate::decide::Command;
+use crate::lease::Lease;
 use crate::state::{Slot, State};
 use crate::writer::Job;
 
+pub(crate) use floor::{Floor, Move};
+
 /// Work that a cell did not take is offered again at once so often; after that convergence takes care.
 const ATTEMPTS: u32 = 3;
-/// Comparing so many pairs of work and cell is no longer done between other tasks.
-const LONG: usize = 100_000;
+/// Changes of cells that wait for the next round; with more than these one is run for them alone.
+const MOVES: usize = 16_384;
+/// How often a cell that refuses nothing is asked all the same, and how many at a time.
+const ASK_AGAIN: Duration = Duration::from_secs(30);
+const ASK_AT_ONCE: usize = 64;
+/// Placing so much is no longer done between other tasks.
+const LONG: usize = 10_000;
 
 pub(crate) struct Auctioneer {
     pub state: Arc<RwLock<State>>,
     pub cells: Arc<Cells>,
-    pub weights: Weights,
     pub timings: Timings,
     pub jobs: mpsc::Sender<Job>,
+    pub lease: Arc<Lease>,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub requests: Mutex<Requests>,
+    pub moves: Mutex<Vec<Move>>,
+    pub floor: Mutex<Floor>,
+    /// Held while cells are asked again.
+    pub asking: Semaphore,
     pub poke: Poke,
 }
 
@@ -69,12 +83,31 @@ impl Auctioneer {
         self.poke.poke();
     }
 
+    /// What commits changed on cells, in their order.
+    pub fn moved(&self, changes: Vec<Move>) {
+        let mut moves = self.moves.lock();
+        moves.extend(changes);
+        let many = moves.len() > MOVES;
+        drop(moves);
+        if many {
+            self.poke.poke();
+        }
+    }
+
+    fn catch_up(&self) {
+        let mut floor = self.floor.lock();
+        for change in std::mem::take(&mut *self.moves.lock()) {
+            floor.apply(change);
+        }
+    }
+
     pub async fn run(self: Arc<Self>, clock: base::Clock) {
         loop {
             tokio::select! {
                 () = self.poke.poked() => {}
                 () = self.stop.cancelled() => return,
             }
+            self.lease.held(&self.stop).await;
             let requests = std::mem::take(&mut *self.requests.lock());
             tokio::select! {
                 () = self.round(requests, clock.now()) => {}
@@ -84,23 +117,27 @@ impl Auctioneer {
     }
 
     async fn round(self: &Arc<Self>, requests: Requests, now: Timestamp) {
+        self.catch_up();
         let lot = self.lot(&requests, now);
         if lot.work.lrps.is_empty() && lot.work.tasks.is_empty() {
             return;
         }
-        let states = ask::states(self, &lot.present).await;
-        let (count, answered, weights) =
-            (lot.work.lrps.len() + lot.work.tasks.len(), states.len(), self.weights);
-        let place = move || auction::place(&states, lot.work, &weights);
-        let outcome = if count * answered > LONG {
+        ask::the_unknown(self, &lot.present, now).await;
+        self.catch_up();
+        let count = lot.work.lrps.len() + lot.work.tasks.len();
+        let outcome = if count > LONG {
+            let me = self.clone();
+            let place = move || me.floor.lock().place(lot.work);
             tokio::task::spawn_blocking(place).await.expect("an auction does not panic")
         } else {
-            place()
+            self.floor.lock().place(lot.work)
         };
-        info!(work = count, cells = answered, placed_on = outcome.placed.len(), "auction");
+        let cells = self.floor.lock().cells();
+        info!(work = count, cells, placed_on = outcome.placed.len(), "auction");
         let new_cells = self.state.read().newest_cell() > lot.newest_cell;
         let placed = self.refuse(outcome, &requests, new_cells).await;
         self.hand_out(placed, requests).await;
+        ask::again(self, now);
     }
 
     /// Only what still waits: the rest was settled while the request lay.
@@ -157,10 +194,17 @@ impl Auctioneer {
     }
 
     async fn hand(self: Arc<Self>, id: CellId, work: Work, requests: Arc<Requests>) {
-        let Some(cell) = self.cells.reach(&id) else { return };
+        let Some(cell) = self.cells.reach(&id) else {
+            return self.floor.lock().doubt(&id);
+        };
         let lrps: Vec<_> = work.lrps.iter().map(LrpStart::key).collect();
         let tasks: Vec<_> = work.tasks.iter().map(|task| task.task_guid.clone()).collect();
         let done = tokio::time::timeout(self.timings.cell_timeout, cell.perform(work)).await;
+        let took =
+            matches!(&done, Ok(Ok(refused)) if refused.lrps.is_empty() && refused.tasks.is_empty());
+        if !took {
+            self.floor.lock().doubt(&id);
+        }
         let refused = match done {
             Ok(Ok(refused)) => refused,
             Ok(Err(error)) => {
@@ -174,12 +218,14 @@ impl Auctioneer {
             }
         };
         for key in refused.lrps {
+            self.floor.lock().back(&(key.process_guid.clone(), key.index));
             if !self.again_lrp(&key, &requests) {
                 let why = format!("insufficient resources (cell {id} handed the instance back)");
                 self.tell(Command::FailLrp(key, why)).await;
             }
         }
         for guid in refused.tasks {
+            self.floor.lock().task_back(&guid);
             if !self.again_task(&guid, &requests) {
                 let reason = format!("insufficient resources (cell {id} handed the task back)");
                 self.tell(Command::RejectTask { guid, by: None, reason }).await;

@@ -1,7 +1,9 @@
 //! The brain from afar: [`Bbs`] over the internal API. Connections are kept; a lost event stream is its reader's to
-//! open again.
+//! open again. Of several brains the one that leads is found, and found again.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use base::http::Secret;
@@ -24,17 +26,59 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// A line of an event stream longer than this is no event.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
+/// How long the brain that leads is looked for.
+const LOOK_FOR: Duration = Duration::from_secs(20);
+/// How long an answer may take before the others are asked whether one of them leads by now, and how often again.
+const DOUBT: Duration = Duration::from_millis(300);
+/// Between two rounds of all brains.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
-    base_url: String,
+    urls: Arc<[String]>,
+    /// The place in `urls` of the brain that led last.
+    leader: Arc<AtomicUsize>,
     http: reqwest::Client,
 }
 
+/// Whether the same request may be sent again when nobody knows what became of the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
+    Yes,
+    No,
+}
+
+/// How one try at one brain went.
+enum Tried {
+    Answered(reqwest::StatusCode, bytes::Bytes),
+    /// Surely nothing happened.
+    NotDone(BbsError),
+    /// Perhaps it acted.
+    Unknown(BbsError),
+}
+
 impl Client {
-    /// `base_url` is `http://HOST:PORT`.
+    /// The only brain there is; `base_url` is `http://HOST:PORT`. A call that gets no answer fails at once.
     pub fn new(base_url: impl Into<String>, secret: &Secret) -> Client {
-        let base_url = base_url.into().trim_end_matches('/').to_owned();
-        Client { base_url, http: base::http::client(Some(secret)) }
+        Client::among([base_url.into()], secret)
+    }
+
+    /// Brains that share a store. A call waits for one that leads, at most 20 s; what may be asked twice is asked
+    /// again when a brain is lost over it, all else then fails with [`ErrorKind::Unreachable`].
+    ///
+    /// # Panics
+    /// Without any address.
+    pub fn among<U: Into<String>>(urls: impl IntoIterator<Item = U>, secret: &Secret) -> Client {
+        let trim = |url: U| url.into().trim_end_matches('/').to_owned();
+        let urls: Arc<[String]> = urls.into_iter().map(trim).collect();
+        assert!(!urls.is_empty(), "a client needs an address");
+        Client { urls, leader: Arc::default(), http: base::http::client(Some(secret)) }
+    }
+
+    /// Something that may be asked twice.
+    async fn ask<T: DeserializeOwned>(&self, path: &str, body: impl Serialize + Send) -> Result<T> {
+        self.send(path, body, Repeat::Yes).await
     }
 
     async fn call<T: DeserializeOwned>(
@@ -42,16 +86,111 @@ impl Client {
         path: &str,
         body: impl Serialize + Send,
     ) -> Result<T> {
-        let post = self.http.post(format!("{}{path}", self.base_url)).json(&body).timeout(TIMEOUT);
-        let answer = post.send().await.map_err(unreachable)?;
-        let status = answer.status();
-        let bytes = answer.bytes().await.map_err(unreachable)?;
-        if status.is_success() {
-            return serde_json::from_slice(&bytes)
-                .map_err(|error| unknown(format!("the answer to {path}: {error}")));
-        }
-        Err(error_of(status, &bytes))
+        self.send(path, body, Repeat::No).await
     }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: impl Serialize + Send,
+        repeat: Repeat,
+    ) -> Result<T> {
+        let body = serde_json::to_vec(&body).map_err(|error| unknown(error.to_string()))?;
+        let body = bytes::Bytes::from(body);
+        let end = Instant::now() + LOOK_FOR;
+        for attempt in 1.. {
+            let at = self.leader.load(Ordering::Relaxed) % self.urls.len();
+            let error = match self.try_at(at, path, body.clone()).await {
+                Tried::Answered(status, bytes) if status.is_success() => {
+                    return serde_json::from_slice(&bytes)
+                        .map_err(|error| unknown(format!("the answer to {path}: {error}")));
+                }
+                Tried::Answered(status, bytes) => return Err(error_of(status, &bytes)),
+                Tried::Unknown(error) if repeat == Repeat::No => {
+                    self.give_up(at);
+                    return Err(error);
+                }
+                Tried::NotDone(error) | Tried::Unknown(error) => error,
+            };
+            if self.urls.len() == 1 || Instant::now() > end {
+                return Err(error);
+            }
+            self.give_up(at);
+            if attempt % self.urls.len() == 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        unreachable!("the loop ends by itself")
+    }
+
+    /// The next brain is tried next, unless somebody found a better one.
+    fn give_up(&self, at: usize) {
+        let next = (at + 1) % self.urls.len();
+        // Lost against somebody who knows more.
+        let _ = self.leader.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    async fn try_at(&self, at: usize, path: &str, body: bytes::Bytes) -> Tried {
+        let post = self
+            .http
+            .post(format!("{}{path}", self.urls[at]))
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .timeout(TIMEOUT);
+        let answer = async {
+            let answer = post.send().await?;
+            Ok((answer.status(), answer.bytes().await?))
+        };
+        let answer: reqwest::Result<_> = tokio::select! {
+            answer = answer => answer,
+            () = self.another_leads(at) => {
+                return Tried::Unknown(BbsError::new(ErrorKind::Unreachable, "another brain took over meanwhile"));
+            }
+        };
+        match answer {
+            Ok((status, bytes)) if is_elsewhere(status, &bytes) => {
+                Tried::NotDone(error_of(status, &bytes))
+            }
+            Ok((status, bytes)) => Tried::Answered(status, bytes),
+            Err(error) if error.is_connect() => Tried::NotDone(unreachable(error)),
+            Err(error) => Tried::Unknown(unreachable(error)),
+        }
+    }
+
+    /// Completes when a brain other than this one leads; never while there is none.
+    async fn another_leads(&self, at: usize) {
+        if self.urls.len() == 1 {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(DOUBT).await;
+            for other in (0..self.urls.len()).filter(|other| *other != at) {
+                let get = self.http.get(format!("{}{LEADING}", self.urls[other])).timeout(DOUBT);
+                if get.send().await.is_ok_and(|answer| answer.status().is_success()) {
+                    self.leader.store(other, Ordering::Relaxed);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn events_at(&self, at: usize) -> Result<reqwest::Response> {
+        let get = self.http.get(format!("{}{EVENTS}", self.urls[at])).send();
+        let answer = tokio::time::timeout(HEARTBEAT * 3, get).await;
+        let answer =
+            answer.map_err(|_| unknown("no answer in time".to_owned()))?.map_err(unreachable)?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        Err(error_of(status, &answer.bytes().await.map_err(unreachable)?))
+    }
+}
+
+/// Whether a brain says that it does not lead.
+fn is_elsewhere(status: http::StatusCode, body: &[u8]) -> bool {
+    status == http::StatusCode::SERVICE_UNAVAILABLE
+        && error_of(status, body) == BbsError::new(ErrorKind::Unreachable, NOT_LEADING)
 }
 
 fn unreachable(error: reqwest::Error) -> BbsError {
@@ -72,11 +211,11 @@ fn error_of(status: http::StatusCode, body: &[u8]) -> BbsError {
 #[async_trait]
 impl Bbs for Client {
     async fn upsert_domain(&self, domain: &Domain, ttl: Option<Duration>) -> Result<()> {
-        self.call(UPSERT_DOMAIN, UpsertDomain { domain, ttl_ms: ttl.map(wire::millis) }).await
+        self.ask(UPSERT_DOMAIN, UpsertDomain { domain, ttl_ms: ttl.map(wire::millis) }).await
     }
 
     async fn domains(&self) -> Result<Vec<Domain>> {
-        self.call(DOMAINS, Nothing {}).await
+        self.ask(DOMAINS, Nothing {}).await
     }
 
     async fn desire_lrp(&self, lrp: DesiredLrp) -> Result<()> {
@@ -92,19 +231,19 @@ impl Bbs for Client {
     }
 
     async fn desired_lrp(&self, guid: &ProcessGuid) -> Result<DesiredLrp> {
-        self.call(DESIRED_LRP, Guid { guid }).await
+        self.ask(DESIRED_LRP, Guid { guid }).await
     }
 
     async fn desired_lrps(&self, domain: Option<&Domain>) -> Result<Vec<DesiredLrp>> {
-        self.call(DESIRED_LRPS, InDomain { domain }).await
+        self.ask(DESIRED_LRPS, InDomain { domain }).await
     }
 
     async fn scheduling_infos(&self, domain: Option<&Domain>) -> Result<Vec<SchedulingInfo>> {
-        self.call(SCHEDULING_INFOS, InDomain { domain }).await
+        self.ask(SCHEDULING_INFOS, InDomain { domain }).await
     }
 
     async fn actual_lrps(&self, filter: &ActualLrpFilter) -> Result<Vec<ActualLrp>> {
-        self.call(ACTUAL_LRPS, filter).await
+        self.ask(ACTUAL_LRPS, filter).await
     }
 
     async fn retire(&self, key: &LrpKey) -> Result<()> {
@@ -112,7 +251,7 @@ impl Bbs for Client {
     }
 
     async fn claim(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
-        self.call(CLAIM, OfInstance { key, instance }).await
+        self.ask(CLAIM, OfInstance { key, instance }).await
     }
 
     async fn start(
@@ -122,7 +261,7 @@ impl Bbs for Client {
         net: &NetInfo,
         routable: bool,
     ) -> Result<()> {
-        self.call(START, Start { key, instance, net, routable }).await
+        self.ask(START, Start { key, instance, net, routable }).await
     }
 
     async fn crash(&self, key: &LrpKey, instance: &InstanceKey, reason: &str) -> Result<()> {
@@ -139,7 +278,7 @@ impl Bbs for Client {
         instance: &InstanceKey,
         evacuation: Evacuation,
     ) -> Result<Keep> {
-        self.call(EVACUATE, Evacuate { key, instance, evacuation }).await
+        self.ask(EVACUATE, Evacuate { key, instance, evacuation }).await
     }
 
     async fn desire_task(
@@ -152,11 +291,11 @@ impl Bbs for Client {
     }
 
     async fn task(&self, guid: &TaskGuid) -> Result<Task> {
-        self.call(TASK, Guid { guid }).await
+        self.ask(TASK, Guid { guid }).await
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>> {
-        self.call(TASKS, filter).await
+        self.ask(TASKS, filter).await
     }
 
     async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool> {
@@ -190,28 +329,32 @@ impl Bbs for Client {
     }
 
     async fn announce(&self, presence: &CellPresence, ttl: Duration) -> Result<()> {
-        self.call(ANNOUNCE, Announce { presence, ttl_ms: wire::millis(ttl) }).await
+        self.ask(ANNOUNCE, Announce { presence, ttl_ms: wire::millis(ttl) }).await
     }
 
     async fn retract(&self, cell: &CellId) -> Result<()> {
-        self.call(RETRACT, Guid { guid: cell }).await
+        self.ask(RETRACT, Guid { guid: cell }).await
     }
 
     async fn cells(&self) -> Result<Vec<CellPresence>> {
-        self.call(CELLS, Nothing {}).await
+        self.ask(CELLS, Nothing {}).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
-        let get = self.http.get(format!("{}{EVENTS}", self.base_url)).send();
-        let answer = tokio::time::timeout(TIMEOUT, get).await;
-        let answer =
-            answer.map_err(|_| unknown("no answer in time".to_owned()))?.map_err(unreachable)?;
-        if !answer.status().is_success() {
-            let status = answer.status();
-            return Err(error_of(status, &answer.bytes().await.map_err(unreachable)?));
+        let mut last = None;
+        for _ in 0..self.urls.len() {
+            let at = self.leader.load(Ordering::Relaxed) % self.urls.len();
+            match self.events_at(at).await {
+                Ok(answer) => {
+                    let body = answer.bytes_stream().boxed();
+                    let events = futures::stream::unfold((body, BytesMut::new()), next_event);
+                    return Ok(events.boxed());
+                }
+                Err(error) => last = Some(error),
+            }
+            self.give_up(at);
         }
-        let body = answer.bytes_stream().boxed();
-        Ok(futures::stream::unfold((body, BytesMut::new()), next_event).boxed())
+        Err(last.expect("there is an address"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What can be set. The defaults are Diego's.
+//! What can be set. The defaults are Diego's, or better ones.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct Config {
     pub event_buffer: usize,
     /// Receptor clients show these; `None` lets everyone in.
     pub receptor: Option<Credentials>,
+    /// Whether pages of other origins may use the Receptor API.
+    pub receptor_cors: bool,
 }
 
 impl Config {
@@ -24,10 +26,13 @@ impl Config {
         Config {
             secret,
             timings: Timings::default(),
-            weights: auction::Weights::default(),
+            // Diego's weight of a starting container outdoes every difference in size, and a mass of starts fills cells
+            // by number instead of by room.
+            weights: auction::Weights { starting: 0.001, ..auction::Weights::default() },
             prefer: Prefer::Instance,
             event_buffer: 16_384,
             receptor: None,
+            receptor_cors: false,
         }
     }
 }
@@ -77,6 +82,15 @@ pub struct Timings {
     pub cell_timeout: Duration,
     /// Once any cell has answered, an auction waits this long for the others.
     pub cell_patience: Duration,
+    /// Brains that share a store: one that was not heard of for so long loses it.
+    pub lease_ttl: Duration,
+    /// How often the active brain is heard of at least.
+    pub lease_renew: Duration,
+    /// How often a brain that stands by looks.
+    pub lease_look: Duration,
+    /// A cell that was missing for so long has lost its tasks. Longer than its instances are waited for: a task is not
+    /// begun a second time.
+    pub task_lost: Duration,
     /// After a restart of the brain the cells it knew count as present for this long. Not less than the TTL with which
     /// cells announce themselves.
     pub cell_grace: Duration,
@@ -101,7 +115,11 @@ impl Default for Timings {
             callback_tries: 3,
             cell_timeout: seconds(10),
             cell_patience: seconds(1),
-            cell_grace: seconds(15),
+            lease_ttl: Duration::from_millis(1500),
+            lease_renew: Duration::from_millis(300),
+            lease_look: Duration::from_millis(150),
+            task_lost: seconds(15),
+            cell_grace: seconds(5),
             stop_again: seconds(30),
             retirement_kept: seconds(24 * 3600),
         }

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use crate::config::Prefer;
+use crate::lease::Lease;
 use crate::routes::{self, Entries};
 use crate::state::{Slot, State};
 
@@ -19,6 +20,7 @@ pub(crate) struct Emitter {
     prefer: Prefer,
     pending: Mutex<Pending>,
     poke: Poke,
+    lease: Arc<Lease>,
     stop: CancellationToken,
 }
 
@@ -44,10 +46,11 @@ impl Emitter {
         state: Arc<RwLock<State>>,
         routers: Arc<dyn Routers>,
         prefer: Prefer,
+        lease: Arc<Lease>,
         stop: CancellationToken,
     ) -> Emitter {
         let pending = Mutex::new(Pending { snapshot: true, ..Pending::default() });
-        Emitter { state, routers, prefer, pending, poke: Poke::default(), stop }
+        Emitter { state, routers, prefer, pending, poke: Poke::default(), lease, stop }
     }
 
     /// These indices, and all indices of these processes, may have changed.
@@ -99,6 +102,8 @@ impl Emitter {
     pub async fn run(&self) {
         let mut table = Table::new();
         loop {
+            // Routers believe whoever told them last.
+            self.lease.held(&self.stop).await;
             let pending = std::mem::take(&mut *self.pending.lock());
             if let Some(update) = self.update(&mut table, &pending) {
                 tokio::select! {

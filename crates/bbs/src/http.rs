@@ -56,6 +56,7 @@ impl BbsServer {
             .route(RETRACT, post(retract))
             .route(CELLS, post(cells))
             .route(EVENTS, get(events))
+            .route(LEADING, get(leading))
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self.clone());
         base::http::guarded(open, &self.config().secret)
@@ -79,7 +80,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-fn refuse(error: &BbsError) -> Response {
+pub(crate) fn refuse(error: &BbsError) -> Response {
     (wire::status(error.kind), axum::Json(error)).into_response()
 }
 
@@ -219,6 +220,10 @@ async fn retract(State(bbs): Brain, Json(body): Json<Guid<CellId>>) -> Response 
 
 async fn cells(State(bbs): Brain) -> Response {
     answer(bbs.cells().await)
+}
+
+async fn leading(State(bbs): Brain) -> Response {
+    answer(bbs.leads())
 }
 
 /// One event a line; an empty line says only that the stream is alive.

@@ -8,6 +8,7 @@
 mod aftermath;
 mod alarm;
 mod auctioneer;
+pub mod bench;
 mod callbacks;
 mod cells;
 mod client;
@@ -18,9 +19,11 @@ mod decide;
 mod emitter;
 mod http;
 mod hub;
+mod lease;
 mod receptor;
 mod retirer;
 mod routes;
+mod seat;
 mod server;
 mod state;
 mod store;
@@ -29,4 +32,5 @@ mod writer;
 
 pub use client::Client;
 pub use config::{Config, Credentials, Prefer, Timings};
+pub use seat::Seat;
 pub use server::BbsServer;

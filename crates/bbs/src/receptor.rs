@@ -2,6 +2,7 @@
 
 mod auth;
 mod cells;
+mod cors;
 mod error;
 mod events;
 mod lrps;
@@ -38,6 +39,8 @@ impl BbsServer {
             .route("/v1/version", get(cells::version));
         let guarded = auth::guarded(guarded, self.config().receptor.clone());
         let open = Router::new().route("/v1/sync/{arch}/{artifact}", get(cells::no_artifact));
-        guarded.merge(open).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(self.clone())
+        let all = guarded.merge(open);
+        let all = if self.config().receptor_cors { cors::allowed(all) } else { all };
+        all.layer(DefaultBodyLimit::max(MAX_BODY)).with_state(self.clone())
     }
 }

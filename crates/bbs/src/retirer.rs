@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::cells::Cells;
 use crate::config::Timings;
 use crate::emitter::Emitter;
+use crate::lease::Lease;
 use crate::state::{Retirement, State};
 
 /// Stops that one cell is asked for at once: a cell that does not answer holds up only its own.
@@ -26,6 +27,7 @@ pub(crate) struct Retirer {
     cells: Arc<Cells>,
     emitter: Arc<Emitter>,
     timings: Timings,
+    lease: Arc<Lease>,
     stop: CancellationToken,
     tasks: TaskTracker,
     active: Mutex<BTreeSet<InstanceGuid>>,
@@ -38,11 +40,12 @@ impl Retirer {
         cells: Arc<Cells>,
         emitter: Arc<Emitter>,
         timings: Timings,
+        lease: Arc<Lease>,
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Retirer {
         let (active, turns) = (Mutex::default(), Mutex::default());
-        Retirer { state, cells, emitter, timings, stop, tasks, active, turns }
+        Retirer { state, cells, emitter, timings, lease, stop, tasks, active, turns }
     }
 
     /// Begins, unless it is under way.
@@ -66,6 +69,7 @@ impl Retirer {
         for _ in 0..TRIES {
             let Some((retirement, cell)) = self.pending(guid) else { return };
             let turns = self.turns(&retirement.instance.cell_id);
+            self.lease.held(&self.stop).await;
             let turn = turns.acquire().await.expect("the semaphore is never closed");
             let stop = cell.stop_lrp(&retirement.key.process_guid, guid);
             match tokio::time::timeout(self.timings.cell_timeout, stop).await {

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aftermath::Aftermath;
 use crate::alarm::Alarm;
-use crate::auctioneer::Auctioneer;
+use crate::auctioneer::{Auctioneer, Floor};
 use crate::callbacks::Callbacks;
 use crate::cells::Cells;
 use crate::config::Config;
@@ -31,9 +31,11 @@ use crate::converger::Converger;
 use crate::decide::{Answer, Command};
 use crate::emitter::Emitter;
 use crate::hub::Hub;
+use crate::lease::Lease;
 use crate::retirer::Retirer;
 use crate::state::State;
 use crate::store::Store;
+use crate::wire::NOT_LEADING;
 use crate::writer::{self, Job, Writer};
 
 /// Cheap to clone; all clones are the same brain.
@@ -51,6 +53,7 @@ struct Inner {
     emitter: Arc<Emitter>,
     alarm: Arc<Alarm>,
     settled: watch::Receiver<u64>,
+    lease: Arc<Lease>,
     stop: CancellationToken,
 }
 
@@ -66,24 +69,65 @@ impl BbsServer {
         stop: CancellationToken,
         tasks: &TaskTracker,
     ) -> anyhow::Result<BbsServer> {
-        let (stop, timings) = (stop.child_token(), config.timings.clone());
         let store = Store::open(db).await?;
+        BbsServer::begin(store, config, clock, dial, routers, stop, tasks).await
+    }
+
+    /// As [`BbsServer::open`], for brains that share a store: waits until no other one leads, and leads only as long as
+    /// it is heard of in the store. What waits is dropped to end it.
+    pub async fn stand_by(
+        db: Db,
+        config: Config,
+        clock: Clock,
+        dial: Arc<dyn Dial>,
+        routers: Arc<dyn Routers>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<BbsServer> {
+        let store = Store::stand_by(db, &config.timings).await;
+        BbsServer::begin(store, config, clock, dial, routers, stop, tasks).await
+    }
+
+    async fn begin(
+        store: Store,
+        config: Config,
+        clock: Clock,
+        dial: Arc<dyn Dial>,
+        routers: Arc<dyn Routers>,
+        stop: CancellationToken,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<BbsServer> {
+        let (stop, timings) = (stop.child_token(), config.timings.clone());
+        let (lease, store) = (store.lease().clone(), Arc::new(store));
+        if lease.ttl().is_some() {
+            // From the start: loading a large state takes longer than a lease.
+            tasks.spawn(writer::keep_lease(store.clone(), timings.clone(), stop.clone()));
+        }
         let loaded = store.load(clock.now() + timings.cell_grace).await?;
         let state = Arc::new(RwLock::new(loaded));
         let (jobs, queue) = mpsc::channel(writer::QUEUE);
         let hub = Arc::new(Hub::new(config.event_buffer));
-        let emitter = Arc::new(Emitter::new(state.clone(), routers, config.prefer, stop.clone()));
+        let emitter = Arc::new(Emitter::new(
+            state.clone(),
+            routers,
+            config.prefer,
+            lease.clone(),
+            stop.clone(),
+        ));
         let cells = Arc::new(Cells::new(dial, state.clone()));
         let alarm = Arc::new(Alarm::default());
         let auctioneer = Arc::new(Auctioneer {
             state: state.clone(),
             cells: cells.clone(),
-            weights: config.weights,
             timings: timings.clone(),
             jobs: jobs.clone(),
+            lease: lease.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),
             requests: Default::default(),
+            moves: Default::default(),
+            floor: parking_lot::Mutex::new(Floor::new(&config.weights)),
+            asking: tokio::sync::Semaphore::new(1),
             poke: Default::default(),
         });
         let retirer = Retirer::new(
@@ -91,6 +135,7 @@ impl BbsServer {
             cells.clone(),
             emitter.clone(),
             timings.clone(),
+            lease.clone(),
             stop.clone(),
             tasks.clone(),
         );
@@ -146,7 +191,7 @@ impl BbsServer {
             end.cancelled().await;
             close.close();
         });
-        let inner = Inner { config, clock, state, jobs, hub, emitter, alarm, settled, stop };
+        let inner = Inner { config, clock, state, jobs, hub, emitter, alarm, settled, lease, stop };
         Ok(BbsServer { inner: Arc::new(inner) })
     }
 
@@ -170,6 +215,14 @@ impl BbsServer {
         self.inner.stop.cancelled().await;
     }
 
+    /// How many instances run, evacuating and suspect ones aside.
+    ///
+    /// # Errors
+    /// When the brain is stopping.
+    pub async fn running(&self) -> Result<usize> {
+        self.read(State::running).await
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.inner.config
     }
@@ -186,14 +239,28 @@ impl BbsServer {
                 return Err(gone());
             }
             if self.inner.state.read().progress.undone == progress.undone {
-                return Ok(seen);
+                // Asked last: while the lease was held, nobody else had changed what was seen.
+                return self.leads().map(|()| seen);
             }
+        }
+    }
+
+    /// Whether this brain speaks for the store.
+    pub(crate) fn leads(&self) -> Result<()> {
+        if self.inner.lease.holds() && !self.inner.stop.is_cancelled() {
+            Ok(())
+        } else {
+            Err(not_leading())
         }
     }
 
     async fn ask(&self, command: Command) -> Result<Answer> {
         let (reply, answer) = oneshot::channel();
-        self.inner.jobs.send(Job { command, reply: Some(reply) }).await.map_err(|_| gone())?;
+        self.inner
+            .jobs
+            .send(Job { command, reply: Some(reply) })
+            .await
+            .map_err(|_| not_leading())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -209,6 +276,10 @@ impl BbsServer {
         }
         result
     }
+}
+
+fn not_leading() -> BbsError {
+    BbsError::new(ErrorKind::Unreachable, NOT_LEADING)
 }
 
 fn gone() -> BbsError {
@@ -400,6 +471,7 @@ impl Bbs for BbsServer {
 
     async fn announce(&self, presence: &CellPresence, ttl: Duration) -> Result<()> {
         let now = self.inner.clock.now();
+        self.leads()?;
         // The usual heartbeat changes nothing but a time, which is not stored.
         if self.inner.state.write().renew(presence, now, now + ttl) {
             return Ok(());
@@ -420,9 +492,7 @@ impl Bbs for BbsServer {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
-        if self.inner.stop.is_cancelled() {
-            return Err(gone());
-        }
+        self.leads()?;
         Ok(self.inner.hub.subscribe())
     }
 }

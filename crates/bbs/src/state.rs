@@ -8,6 +8,7 @@ use std::sync::Arc;
 use base::Timestamp;
 use diego::actual_lrp;
 use diego::bbs::{ActualLrpFilter, TaskFilter};
+use diego::cell::Resources;
 use diego::{
     ActualLrp, CellId, CellPresence, DesiredLrp, Domain, InstanceGuid, InstanceKey, LrpKey,
     Presence, ProcessGuid, Task, TaskGuid,
@@ -34,6 +35,8 @@ pub(crate) struct State {
     unsettled: BTreeSet<Slot>,
     /// Processes whose instances are not as many as desired.
     misfits: BTreeSet<ProcessGuid>,
+    /// Ordinary records that are RUNNING.
+    running: usize,
     /// How far the writer is: what is known may be ahead of what is stored by one batch.
     pub progress: Progress,
 }
@@ -82,6 +85,9 @@ pub(crate) struct Retirement {
     pub key: LrpKey,
     pub instance: InstanceKey,
     pub since: Timestamp,
+    /// What its end sets free; the LRP may be forgotten by then.
+    #[serde(default)]
+    pub resources: Option<Resources>,
 }
 
 impl Group {
@@ -143,6 +149,10 @@ impl Process {
 }
 
 impl State {
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
     pub fn process(&self, guid: &ProcessGuid) -> Option<&Process> {
         self.processes.get(guid)
     }
@@ -316,5 +326,6 @@ impl State {
         assert_eq!(anew.by_domain, self.by_domain);
         assert_eq!(anew.unsettled, self.unsettled);
         assert_eq!(anew.misfits, self.misfits);
+        assert_eq!(anew.running, self.running);
     }
 }

@@ -2,21 +2,25 @@
 //! the brain that opened it last.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use base::Timestamp;
+use base::{Backoff, Timestamp};
 use diego::{ActualLrp, CellPresence, DesiredLrp, Domain, Presence, Task};
 use futures::TryStreamExt as _;
 use serde::de::DeserializeOwned;
-use sql::{Db, Migration};
+use sql::{Db, Engine, Migration};
 use sqlx::{AssertSqlSafe, Row as _};
 use tracing::{error, warn};
 
+use crate::config::Timings;
+use crate::lease::{Count, Lease, Watch};
 use crate::state::{ActualKey, Fresh, Key, Present, Retirement, State, Write};
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    name: "0001_records",
-    sql: "CREATE TABLE bbs_desired_lrps (name TEXT PRIMARY KEY, record TEXT NOT NULL);
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "0001_records",
+        sql: "CREATE TABLE bbs_desired_lrps (name TEXT PRIMARY KEY, record TEXT NOT NULL);
           CREATE TABLE bbs_actual_lrps (name TEXT PRIMARY KEY, record TEXT NOT NULL);
           CREATE TABLE bbs_tasks (name TEXT PRIMARY KEY, record TEXT NOT NULL);
           CREATE TABLE bbs_domains (name TEXT PRIMARY KEY, record TEXT NOT NULL);
@@ -24,7 +28,13 @@ const MIGRATIONS: &[Migration] = &[Migration {
           CREATE TABLE bbs_retirements (name TEXT PRIMARY KEY, record TEXT NOT NULL);
           CREATE TABLE bbs_fence (id BIGINT PRIMARY KEY, number BIGINT NOT NULL);
           INSERT INTO bbs_fence (id, number) VALUES (1, 0);",
-}];
+    },
+    Migration {
+        name: "0002_lease",
+        sql: "ALTER TABLE bbs_fence ADD COLUMN beat BIGINT NOT NULL DEFAULT 0;
+              ALTER TABLE bbs_fence ADD COLUMN released BIGINT NOT NULL DEFAULT 1;",
+    },
+];
 
 /// Rows in one statement; the text of each size is prepared once.
 const SIZES: [usize; 3] = [128, 16, 1];
@@ -33,6 +43,7 @@ pub(crate) struct Store {
     db: Db,
     /// Counts the brains that opened this store; a write by any but the last is refused.
     fence: i64,
+    lease: Arc<Lease>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,18 +55,107 @@ pub(crate) enum StoreError {
 }
 
 impl Store {
-    /// Takes the store over from whoever had it.
+    /// Takes the store over from whoever had it; nobody else is expected to want it.
     pub async fn open(db: Db) -> anyhow::Result<Store> {
         db.migrate("bbs", MIGRATIONS).await?;
         let mut tx = db.begin().await?;
-        sqlx::query("UPDATE bbs_fence SET number = number + 1 WHERE id = 1")
+        sqlx::query("UPDATE bbs_fence SET number = number + 1, released = 0 WHERE id = 1")
             .execute(&mut *tx)
             .await?;
         let fence = sqlx::query_scalar("SELECT number FROM bbs_fence WHERE id = 1")
             .fetch_one(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(Store { db, fence })
+        Ok(Store { db, fence, lease: Arc::new(Lease::sole()) })
+    }
+
+    /// Waits until no other brain holds the store, then takes it. A store that does not answer is waited for too.
+    pub async fn stand_by(db: Db, timings: &Timings) -> Store {
+        let mut backoff = Backoff::new(timings.lease_look, Duration::from_secs(1));
+        while let Err(error) = db.migrate("bbs", MIGRATIONS).await {
+            warn!(error = %format!("{error:#}"), "the store does not answer");
+            tokio::time::sleep(backoff.step()).await;
+        }
+        let mut watch = Watch::new(timings.lease_ttl);
+        loop {
+            match Store::look(&db, &mut watch, timings.lease_ttl).await {
+                Ok(Some((fence, lease))) => return Store { db, fence, lease: Arc::new(lease) },
+                Ok(None) => {}
+                Err(error) => warn!(%error, "the store does not answer"),
+            }
+            tokio::time::sleep(timings.lease_look).await;
+        }
+    }
+
+    async fn look(db: &Db, watch: &mut Watch, ttl: Duration) -> sqlx::Result<Option<(i64, Lease)>> {
+        let mut connection = db.read().await?;
+        let row = sqlx::query("SELECT number, beat, released FROM bbs_fence WHERE id = 1")
+            .fetch_one(&mut *connection)
+            .await?;
+        drop(connection);
+        let released: i64 = row.try_get(2)?;
+        let count =
+            Count { fence: row.try_get(0)?, beat: row.try_get(1)?, released: released != 0 };
+        if !watch.is_free(count, Instant::now()) {
+            return Ok(None);
+        }
+        let sent = Instant::now();
+        let mut tx = db.begin().await?;
+        // Nobody counted on or came first since it was read.
+        let take = "UPDATE bbs_fence SET number = number + 1, beat = beat + 1, released = 0 \
+                    WHERE id = 1 AND number = $1 AND beat = $2";
+        let taken = sqlx::query(take).bind(count.fence).bind(count.beat).execute(&mut *tx).await?;
+        tx.commit().await?;
+        let won = taken.rows_affected() == 1;
+        Ok(won.then(|| (count.fence + 1, Lease::since(sent, ttl))))
+    }
+
+    pub fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    /// Counts on, so that those who stand by see that this brain lives.
+    ///
+    /// # Errors
+    /// [`StoreError::Superseded`] when another brain holds the store.
+    pub async fn renew(&self) -> Result<(), StoreError> {
+        let sent = Instant::now();
+        let mut tx = self.db.begin().await?;
+        self.fence(&mut tx, Durable::No).await?;
+        tx.commit().await?;
+        self.lease.extend(sent);
+        Ok(())
+    }
+
+    /// Lets the next brain in at once.
+    pub async fn release(&self) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        self.fence(&mut tx, Durable::Yes).await?;
+        sqlx::query("UPDATE bbs_fence SET released = 1 WHERE id = 1").execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Makes sure that nobody else took the store, until the transaction ends. Whoever is frozen in the middle of one
+    /// must not hold the others up: PostgreSQL ends it.
+    async fn fence(&self, tx: &mut sql::Tx, durable: Durable) -> Result<(), StoreError> {
+        let fence = self.fence;
+        let update =
+            format!("UPDATE bbs_fence SET beat = beat + 1 WHERE id = 1 AND number = {fence}");
+        let text = match (self.db.engine(), self.lease.ttl()) {
+            (Engine::Postgres, Some(ttl)) => {
+                let idle = ttl.as_millis();
+                // The count is worth nothing after a crash of the store: nobody waits for a disk.
+                let lazy = match durable {
+                    Durable::Yes => "",
+                    Durable::No => "SET LOCAL synchronous_commit = off; ",
+                };
+                format!("SET LOCAL idle_in_transaction_session_timeout = {idle}; {lazy}{update}")
+            }
+            _ => update,
+        };
+        let done = sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut **tx).await?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Superseded) }
     }
 
     /// Everything there is. Cells count as present until `cells_until`.
@@ -137,13 +237,9 @@ impl Store {
 
     /// All rows or none. A row without text is deleted. Each name occurs once.
     pub async fn commit(&self, rows: &[(Key, Option<String>)]) -> Result<(), StoreError> {
+        let sent = Instant::now();
         let mut tx = self.db.begin().await?;
-        let fence =
-            sqlx::query("UPDATE bbs_fence SET number = number WHERE id = 1 AND number = $1")
-                .bind(self.fence);
-        if fence.execute(&mut *tx).await?.rows_affected() != 1 {
-            return Err(StoreError::Superseded);
-        }
+        self.fence(&mut tx, Durable::Yes).await?;
         for table in TABLES {
             let of_table = || rows.iter().filter(|(key, _)| key.table() == table);
             let kept: Vec<_> =
@@ -169,8 +265,15 @@ impl Store {
             }
         }
         tx.commit().await?;
+        self.lease.extend(sent);
         Ok(())
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durable {
+    Yes,
+    No,
 }
 
 const TABLES: [&str; 6] = [
@@ -265,9 +368,38 @@ mod tests {
             let new = Store::open(db.clone()).await.unwrap();
             let late = old.commit(&[(domain("d9"), None)]).await.unwrap_err();
             assert!(matches!(late, StoreError::Superseded), "{late}");
+            assert!(matches!(old.renew().await.unwrap_err(), StoreError::Superseded));
             new.commit(&[(domain("d9"), None)]).await.unwrap();
             let state = new.load(Timestamp::ZERO).await.unwrap();
             assert_eq!(state.domains().count(), 297, "what could not be read is gone for good");
+        }
+    }
+    #[tokio::test]
+    async fn a_lease_is_taken_when_its_holder_falls_silent_or_lets_go() {
+        for db in sql::testing::databases().await {
+            let quick = Timings {
+                lease_ttl: Duration::from_millis(200),
+                lease_look: Duration::from_millis(10),
+                ..Timings::default()
+            };
+            let first = Store::stand_by(db.clone(), &quick).await;
+            let second = tokio::spawn({
+                let (db, quick) = (db.clone(), quick.clone());
+                async move { Store::stand_by(db, &quick).await }
+            });
+            for _ in 0..20 {
+                first.renew().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(first.lease().holds() || !second.is_finished(), "one of the two at most");
+            let second = second.await.unwrap();
+            assert!(!first.lease().holds());
+            let late = first.commit(&[]).await.unwrap_err();
+            assert!(matches!(late, StoreError::Superseded), "{late}");
+            let long = Timings { lease_ttl: Duration::from_secs(600), ..quick };
+            let third = tokio::spawn(async move { Store::stand_by(db, &long).await });
+            second.release().await.unwrap();
+            third.await.unwrap().commit(&[]).await.unwrap();
         }
     }
 }

@@ -35,8 +35,14 @@ pub(crate) const RETRACT: &str = "/v1/cells/retract";
 pub(crate) const CELLS: &str = "/v1/cells/list";
 pub(crate) const EVENTS: &str = "/v1/events";
 
+/// Answers 200 where a brain leads.
+pub(crate) const LEADING: &str = "/v1/leading";
+
+/// The text of the error (of kind `Unreachable`) that says: nothing was done, ask another brain.
+pub(crate) const NOT_LEADING: &str = "this brain does not lead";
+
 /// An event stream says at least this often that it is alive, by an empty line.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The largest request; a desired LRP is far smaller.
 pub(crate) const MAX_BODY: usize = 8 * 1024 * 1024;

@@ -12,13 +12,14 @@ use diego::BbsError;
 use diego::bbs::{ErrorKind, Result};
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::aftermath::Aftermath;
 use crate::config::Timings;
 use crate::decide::{Answer, Command};
 use crate::state::{Key, State};
 use crate::store::{Store, StoreError};
+use crate::wire::NOT_LEADING;
 use batch::Batch;
 
 /// Jobs that wait for the writer; whoever comes then waits to queue.
@@ -36,7 +37,7 @@ pub(crate) struct Job {
 
 pub(crate) struct Writer {
     pub state: Arc<RwLock<State>>,
-    pub store: Store,
+    pub store: Arc<Store>,
     pub clock: Clock,
     pub timings: Arc<Timings>,
     pub aftermath: Arc<Aftermath>,
@@ -47,6 +48,25 @@ pub(crate) struct Writer {
     pub owed: BTreeSet<Key>,
 }
 
+/// Keeps the lease while the brain lives. A store that does not answer costs the lease, and it comes back with it
+/// unless another brain was faster.
+pub(crate) async fn keep_lease(store: Arc<Store>, timings: Timings, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(timings.lease_renew) => {}
+        }
+        match store.renew().await {
+            Ok(()) => {}
+            Err(StoreError::Superseded) => {
+                error!("another brain has taken over the store; this one stops");
+                return stop.cancel();
+            }
+            Err(error) => warn!(%error, "the lease was not renewed"),
+        }
+    }
+}
+
 impl Writer {
     /// Runs until `stop`; what was queued before is still done.
     pub async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -55,13 +75,19 @@ impl Writer {
         loop {
             tokio::select! {
                 biased;
-                count = queue.recv_many(&mut jobs, BATCH) => if count == 0 { return },
+                count = queue.recv_many(&mut jobs, BATCH) => if count == 0 { break },
                 () = stop.cancelled(), if !queue.is_closed() => {
                     queue.close();
                     continue;
                 }
             }
             self.batch(jobs.drain(..)).await;
+        }
+        if self.store.lease().ttl().is_some()
+            && let Err(error) = self.store.release().await
+        {
+            // The next brain waits a little longer.
+            warn!(%error, "the store was not let go");
         }
     }
 
@@ -125,10 +151,13 @@ impl Writer {
         self.owed.extend(batch.keys);
         for (reply, _) in batch.replies {
             // Whoever asked may have gone.
-            let _ = reply.send(Err(BbsError::new(
-                ErrorKind::Unknown,
-                format!("the change was not stored: {error}"),
-            )));
+            let _ = reply.send(Err(match error {
+                // Surely nothing happened, and another brain may be asked.
+                StoreError::Superseded => BbsError::new(ErrorKind::Unreachable, NOT_LEADING),
+                StoreError::Sql(error) => {
+                    BbsError::new(ErrorKind::Unknown, format!("the change was not stored: {error}"))
+                }
+            }));
         }
     }
 }

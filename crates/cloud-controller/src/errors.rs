@@ -196,33 +196,23 @@ impl ApiError {
 impl From<anyhow::Error> for ApiError {
     /// What nobody foresaw: told to the operator, not to the caller.
     fn from(cause: anyhow::Error) -> ApiError {
-        error!(error = %format!("{cause:#}"), "a request ended in an unforeseen error");
-        match full(&cause) {
-            Some(kind) => kind.with(NO_SPACE),
-            None => Kind::UnknownError.with("An unknown error occurred."),
+        if cause.chain().any(is_full) {
+            error!(error = %format!("{cause:#}"), "a request was refused, for the disk is full");
+            return Kind::ServiceUnavailable.with(
+                "The platform's disk is full, so nothing was changed. Its operator can see more with: cupola status",
+            );
         }
+        error!(error = %format!("{cause:#}"), "a request ended in an unforeseen error");
+        Kind::UnknownError.with("An unknown error occurred.")
     }
 }
 
-const NO_SPACE: &str = "The platform has no disk space left, and nothing was stored. Try again after an operator has \
-                        made room.";
-
-/// Whether a disk, or the user's share of it, is full: of blobs, or of the database.
-fn full(cause: &anyhow::Error) -> Option<Kind> {
-    cause.chain().find_map(|error| {
-        if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-            return full.then_some(Kind::BlobstoreError);
-        }
-        match error.downcast_ref::<sqlx::Error>()? {
-            sqlx::Error::Database(error) => {
-                // SQLITE_FULL, and PostgreSQL's disk_full.
-                let full = error.code().is_some_and(|code| code == "13" || code == "53100");
-                full.then_some(Kind::DatabaseError)
-            }
-            _ => None,
-        }
-    })
+/// Whether a cause says that there is no room on the platform's disk.
+fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let file = cause.downcast_ref::<std::io::Error>();
+    file.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+        || cause.downcast_ref::<sqlx::Error>().is_some_and(sql::is_full)
 }
 
 impl From<sqlx::Error> for ApiError {
@@ -240,4 +230,19 @@ impl IntoResponse for ApiError {
 /// Turns a unique key's refusal into `otherwise`, and leaves every other error as it is.
 pub fn when_taken(cause: sqlx::Error, otherwise: ApiError) -> ApiError {
     if sql::is_taken(&cause) { otherwise } else { cause.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_and_other_causes_are_not() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let told = ApiError::from(anyhow::Error::new(full).context("writing a blob"));
+        assert!(told.is(Kind::ServiceUnavailable) && told.to_string().contains("disk is full"));
+        let other = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let told = ApiError::from(anyhow::Error::new(other).context("reading a blob"));
+        assert!(told.is(Kind::UnknownError) && !told.to_string().contains("blob"));
+    }
 }

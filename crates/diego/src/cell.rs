@@ -1,5 +1,6 @@
 //! A cell as the brain sees it, and what the brain may ask of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +24,9 @@ pub struct CellPresence {
     pub placement_tags: Vec<String>,
     #[serde(default)]
     pub optional_placement_tags: Vec<String>,
+    /// Volume drivers it can mount with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_drivers: Vec<String>,
     /// Takes no new work.
     #[serde(default)]
     pub evacuating: bool,
@@ -52,6 +56,9 @@ pub struct CellState {
     pub tasks: Vec<TaskHeld>,
     /// Containers that are reserved or being made.
     pub starting: u32,
+    /// Digests of the image layers it holds unpacked; a start of them here costs no download.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +105,14 @@ pub struct Refused {
     pub tasks: Vec<TaskGuid>,
 }
 
+/// What of a running instance changes without a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LrpUpdate {
+    /// The desired LRP's, whole: whatever the cell adds of its own stays.
+    #[serde(default)]
+    pub metric_tags: BTreeMap<String, String>,
+}
+
 /// `rep::client` asks a real cell over HTTP; `sim` has one that runs nothing.
 #[async_trait]
 pub trait Cell: Send + Sync {
@@ -111,6 +126,15 @@ pub trait Cell: Send + Sync {
         &self,
         process_guid: &ProcessGuid,
         instance_guid: &InstanceGuid,
+    ) -> Result<(), BbsError>;
+
+    /// Gives a running instance new tags for its log lines and metrics; unknown ones are no error. The same again
+    /// changes nothing.
+    async fn update_lrp(
+        &self,
+        process_guid: &ProcessGuid,
+        instance_guid: &InstanceGuid,
+        update: &LrpUpdate,
     ) -> Result<(), BbsError>;
 
     /// Kills a task's container; unknown ones are no error.

@@ -30,7 +30,7 @@ pub struct DesiredLrp {
 pub type Routes = BTreeMap<String, Value>;
 
 /// What never changes about an LRP, and what a task shares with it: where it runs, with how much, and what.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunInfo {
     /// `preloaded:STACK`, or `docker://…`.
@@ -60,13 +60,45 @@ pub struct RunInfo {
     /// Unpacked once per cell, laid under the writable layer.
     pub image_layers: Vec<ImageLayer>,
     pub placement_tags: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volume_mounts: Vec<VolumeMount>,
     pub log_guid: String,
     pub log_source: String,
     /// Empty = no container metrics.
     pub metrics_guid: String,
-    /// Bytes per second; -1 = no limit.
+    /// Bytes per second; -1 = no limit, as for those who know nothing of it.
     pub log_rate_limit: i64,
     pub sidecars: Vec<Sidecar>,
+}
+
+impl Default for RunInfo {
+    fn default() -> RunInfo {
+        RunInfo {
+            rootfs: String::new(),
+            env: Vec::new(),
+            setup: None,
+            action: None,
+            monitor: None,
+            check_definition: None,
+            start_timeout_ms: 0,
+            memory_mb: 0,
+            disk_mb: 0,
+            max_pids: 0,
+            cpu_weight: 0,
+            privileged: false,
+            ports: Vec::new(),
+            egress_rules: Vec::new(),
+            cached_dependencies: Vec::new(),
+            volume_mounts: Vec::new(),
+            image_layers: Vec::new(),
+            placement_tags: Vec::new(),
+            log_guid: String::new(),
+            log_source: String::new(),
+            metrics_guid: String::new(),
+            log_rate_limit: -1,
+            sidecars: Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +121,25 @@ pub struct ImageLayer {
     /// `sha256` (hexadecimal value); the layer's identity on every cell.
     pub digest_algorithm: String,
     pub digest_value: String,
+}
+
+/// A volume of a service, laid into the container by the cell's driver of that name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    pub driver: String,
+    pub container_dir: String,
+    /// `r` or `rw`.
+    pub mode: String,
+    pub shared: SharedDevice,
+}
+
+/// Which volume, and what its driver is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SharedDevice {
+    pub volume_id: String,
+    pub mount_config: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use base::TaskTracker;
 
 use crate::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep};
-use crate::cell::{Dial, LrpHeld, LrpStart, Refused, Resources, TaskHeld};
+use crate::cell::{Dial, LrpHeld, LrpStart, LrpUpdate, Refused, Resources, TaskHeld};
 use crate::{
-    Bbs, BbsError, Cell, CellId, CellPresence, CellState, InstanceGuid, InstanceKey, LrpKey,
-    NetInfo, PortMapping, ProcessGuid, Task, TaskGuid, Work,
+    Bbs, BbsError, Cell, CellId, CellPresence, CellState, DesiredLrp, InstanceGuid, InstanceKey,
+    LrpKey, NetInfo, PortMapping, ProcessGuid, Task, TaskGuid, Work,
 };
 
 /// What the cell does with what it is given.
@@ -24,6 +24,8 @@ pub struct Script {
     pub reachable: bool,
     /// Whether work is handed back although it would fit.
     pub hands_back: bool,
+    /// Digests of the image layers that it says it holds.
+    pub layers: Vec<String>,
 }
 
 impl Default for Script {
@@ -33,6 +35,7 @@ impl Default for Script {
             tasks: OnTask::Succeed("done".to_owned()),
             reachable: true,
             hands_back: false,
+            layers: Vec::new(),
         }
     }
 }
@@ -66,6 +69,9 @@ struct Lrp {
     key: LrpKey,
     resources: Resources,
     running: bool,
+    /// What it tags its lines with; nobody's but the process's own until somebody asks.
+    desired: Arc<DesiredLrp>,
+    retagged: Option<BTreeMap<String, String>>,
 }
 
 struct Inner {
@@ -112,6 +118,7 @@ impl SimCell {
             stacks: vec!["preloaded:base".to_owned()],
             placement_tags: Vec::new(),
             optional_placement_tags: Vec::new(),
+            volume_drivers: Vec::new(),
             evacuating: false,
         }
     }
@@ -138,6 +145,13 @@ impl SimCell {
     /// What it holds, whether running or not.
     pub fn instances(&self) -> Vec<(LrpKey, InstanceGuid)> {
         self.lock().lrps.iter().map(|(guid, lrp)| (lrp.key.clone(), guid.clone())).collect()
+    }
+
+    /// What an instance's log lines are tagged with.
+    pub fn tags(&self, guid: &InstanceGuid) -> Option<BTreeMap<String, String>> {
+        let inner = self.lock();
+        let lrp = inner.lrps.get(guid)?;
+        Some(lrp.retagged.clone().unwrap_or_else(|| lrp.desired.metric_tags.clone()))
     }
 
     pub fn task_guids(&self) -> Vec<TaskGuid> {
@@ -339,7 +353,16 @@ impl Inner {
             return Err(key);
         }
         let guid = InstanceGuid::from(&base::new_guid()[..28]);
-        self.lrps.insert(guid.clone(), Lrp { key: key.clone(), resources, running: false });
+        self.lrps.insert(
+            guid.clone(),
+            Lrp {
+                key: key.clone(),
+                resources,
+                running: false,
+                desired: start.desired.clone(),
+                retagged: None,
+            },
+        );
         Ok((guid, key))
     }
 
@@ -380,6 +403,7 @@ impl Cell for SimCell {
             tasks: inner.tasks.iter().map(task).collect(),
             starting: u32::try_from(inner.lrps.values().filter(|lrp| !lrp.running).count())
                 .unwrap_or(u32::MAX),
+            layers: inner.script.layers.clone(),
         })
     }
 
@@ -421,6 +445,22 @@ impl Cell for SimCell {
                 let _ = bbs.remove(&lrp.key, &me.instance_key(&guid)).await;
             }
         });
+        Ok(())
+    }
+
+    async fn update_lrp(
+        &self,
+        _process_guid: &ProcessGuid,
+        guid: &InstanceGuid,
+        update: &LrpUpdate,
+    ) -> Result<(), BbsError> {
+        let mut inner = self.lock();
+        if !inner.script.reachable {
+            return Err(BbsError::new(ErrorKind::Unreachable, "the simulated cell is cut off"));
+        }
+        if let Some(lrp) = inner.lrps.get_mut(guid) {
+            lrp.retagged = Some(update.metric_tags.clone());
+        }
         Ok(())
     }
 

@@ -41,6 +41,12 @@ fn folder() -> PathBuf {
 
 /// An empty PostgreSQL database, or `None` when no server is given.
 pub async fn postgres() -> Option<Db> {
+    let url = postgres_url().await?;
+    Some(Db::open(&url).await.expect("the new database opens"))
+}
+
+/// The address of an empty PostgreSQL database for a process of its own, or `None` when no server is given.
+pub async fn postgres_url() -> Option<String> {
     static ALOUD: Once = Once::new();
     let Ok(server) = std::env::var(POSTGRES) else {
         ALOUD.call_once(|| {
@@ -56,5 +62,5 @@ pub async fn postgres() -> Option<Db> {
     drop(connection);
     admin.close().await;
     let (address, _) = server.rsplit_once('/').expect("the address names a database");
-    Some(Db::open(&format!("{address}/{name}")).await.expect("the new database opens"))
+    Some(format!("{address}/{name}"))
 }

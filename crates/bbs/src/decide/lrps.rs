@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base::Timestamp;
 use diego::actual_lrp::{self, State as LrpState};
 use diego::bbs::{ErrorKind, Result};
+use diego::cell::Resources;
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::{
     ActualLrp, BbsError, DesiredLrp, Event, InstanceKey, LrpKey, ModificationTag, NetInfo,
@@ -108,8 +109,10 @@ pub(super) fn start(
             ActualLrp::unclaimed(own_domain(state, key), now).apply(event, now)?,
         )),
     };
-    for twin in group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]).flatten() {
-        decision.writes.push(Write::drop_actual(twin));
+    if routable {
+        // What is not ready yet replaces nobody.
+        let twins = group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]);
+        decision.writes.extend(twins.flatten().map(|twin| Write::drop_actual(twin)));
     }
     Ok(decision)
 }
@@ -230,7 +233,10 @@ fn retire_record(decision: &mut Decision, state: &State, lrp: &ActualLrp, now: T
         return;
     };
     if state.retirement(&by.instance_guid).is_none() {
-        let retirement = Retirement { key: lrp.key.clone(), instance: by.clone(), since: now };
+        let resources =
+            state.desired(&lrp.key.process_guid).map(|desired| Resources::of(&desired.run));
+        let (key, instance) = (lrp.key.clone(), by.clone());
+        let retirement = Retirement { key, instance, since: now, resources };
         decision
             .writes
             .push(Write::Retirement(by.instance_guid.clone(), Some(Arc::new(retirement))));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use diego::actual_lrp::State as LrpState;
 use diego::{
     ActualLrp, CellId, DesiredLrp, Domain, Event, InstanceGuid, Presence, ProcessGuid, Task,
     TaskGuid,
@@ -190,11 +191,15 @@ impl State {
             group.records().filter_map(|lrp| lrp.instance()).map(|by| by.cell_id.clone()).collect()
         };
         let left = cells(group);
+        let runs = is_running(&lrp);
         let before = std::mem::replace(group.get_mut(key.presence), lrp);
         let (held, settled) = (cells(group), group.is_settled());
         let gone = group.records().next().is_none();
         if gone {
             process.groups.remove(&key.index);
+        }
+        if key.presence == Presence::Ordinary {
+            self.running = self.running + usize::from(runs) - usize::from(is_running(&before));
         }
         self.index_slot(guid, key.index, &left, &held, settled || gone);
         self.index_process(guid);
@@ -256,4 +261,8 @@ impl State {
             self.misfits.insert(guid.clone());
         }
     }
+}
+
+fn is_running(lrp: &Option<Arc<ActualLrp>>) -> bool {
+    lrp.as_ref().is_some_and(|lrp| matches!(lrp.state, LrpState::Running { .. }))
 }

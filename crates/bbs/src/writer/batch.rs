@@ -6,12 +6,14 @@ use std::sync::Arc;
 use base::Timestamp;
 use diego::actual_lrp::State as LrpState;
 use diego::bbs::Result;
+use diego::cell::Resources;
 use diego::crash::{self, Restart};
 use diego::task::State as TaskState;
-use diego::{CellId, Event, InstanceGuid, ProcessGuid, Task, TaskGuid};
+use diego::{ActualLrp, CellId, Event, InstanceGuid, Presence, ProcessGuid, Task, TaskGuid};
 use tokio::sync::oneshot;
 
 use super::Job;
+use crate::auctioneer::Move;
 use crate::config::Timings;
 use crate::decide::{Answer, Command, Decision, decide};
 use crate::state::{Key, Slot, State, Write};
@@ -39,6 +41,8 @@ pub(crate) struct Follow {
     /// Tasks that ended and have somebody to tell.
     pub completed: Vec<TaskGuid>,
     pub cells_gone: Vec<CellId>,
+    /// What goes on and off the cells.
+    pub moves: Vec<Move>,
     pub converge: bool,
     /// The earliest moment at which something is due.
     pub due: Option<Timestamp>,
@@ -69,6 +73,7 @@ impl Batch {
             let undo = state.write(write.clone());
             self.follow.events.extend(write.event(&undo));
             self.notice(&undo, &write);
+            moves(&mut self.follow.moves, state, &undo, &write);
             self.undo.push(undo);
         }
         self.follow.auction.extend(decision.auction);
@@ -123,6 +128,66 @@ impl Batch {
             _ => {}
         }
         follow.due = follow.due.into_iter().chain(due).min();
+    }
+}
+
+/// How much an instance takes of its cell; `None` when nobody knows any more.
+fn taken(state: &State, lrp: &ActualLrp) -> Option<Resources> {
+    let desired = state.desired(&lrp.key.process_guid).map(|desired| Resources::of(&desired.run));
+    desired.or_else(|| state.retirement(&lrp.instance()?.instance_guid)?.resources)
+}
+
+fn moves(moves: &mut Vec<Move>, state: &State, before: &Write, after: &Write) {
+    match (before, after) {
+        (Write::Actual(key, before), Write::Actual(_, after)) => {
+            let slot = || (key.process_guid.clone(), key.index);
+            let (old, new) = (before.as_deref(), after.as_deref());
+            let by = |lrp: Option<&ActualLrp>| lrp.and_then(ActualLrp::instance).cloned();
+            let runs = |lrp: &ActualLrp| matches!(lrp.state, LrpState::Running { .. });
+            let (left, entered) = (by(old), by(new));
+            if left == entered {
+                match (old, new) {
+                    (Some(old), Some(new)) if !runs(old) && runs(new) => {
+                        moves.extend(entered.map(|by| Move::Started(by.cell_id)));
+                    }
+                    (Some(_), None) if key.presence == Presence::Ordinary => {
+                        moves.push(Move::Dropped(slot()));
+                    }
+                    _ => {}
+                }
+                return;
+            }
+            if let (Some(lrp), Some(by)) = (old, left) {
+                let (resources, ran) = (taken(state, lrp), runs(lrp));
+                let process = key.process_guid.clone();
+                moves.push(Move::Left { process, cell: by.cell_id, resources, ran });
+            }
+            if let (Some(lrp), Some(by)) = (new, entered) {
+                let (resources, runs) = (taken(state, lrp), runs(lrp));
+                moves.push(Move::Entered { slot: slot(), cell: by.cell_id, resources, runs });
+            }
+        }
+        (Write::Task(guid, before), Write::Task(_, after)) => {
+            let by =
+                |task: &Option<Arc<Task>>| task.as_ref().and_then(|task| task.cell_id().cloned());
+            let Some(task) = after.as_ref().or(before.as_ref()) else { return };
+            let resources = Resources::of(&task.definition.run);
+            match (by(before), by(after)) {
+                (None, Some(cell)) => {
+                    moves.push(Move::TaskEntered { guid: guid.clone(), cell, resources });
+                }
+                (Some(cell), None) => moves.push(Move::TaskLeft { cell, resources }),
+                (None, None) => {
+                    let waits = |task: &Arc<Task>| matches!(task.state, TaskState::Pending);
+                    if !after.as_ref().is_some_and(waits) {
+                        moves.push(Move::TaskDropped(guid.clone()));
+                    }
+                }
+                (Some(_), Some(_)) => {}
+            }
+        }
+        (Write::Cell(id, Some(_)), Write::Cell(_, None)) => moves.push(Move::CellGone(id.clone())),
+        _ => {}
     }
 }
 

@@ -73,7 +73,7 @@ async fn what_does_not_fit_says_why_and_starts_when_a_cell_comes() {
             });
             error.unwrap_or_default()
         };
-        let want = "insufficient resources: memory (1 of 1 cell lacks memory: needed 600 MB, most free 400 MB)";
+        let want = "insufficient resources: memory: 1 of 1 cell lacks memory: needed 600 MB, most free 400 MB";
         eventually(want, error, |error| error == want).await;
         rig.clock.advance(Duration::from_secs(1));
         rig.add_cell("cell-1", "z1").await;

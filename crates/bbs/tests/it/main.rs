@@ -3,6 +3,7 @@
 mod cells;
 mod evacuation;
 mod http;
+mod lease;
 mod lrps;
 mod random;
 mod receptor;

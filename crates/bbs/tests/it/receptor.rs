@@ -223,3 +223,37 @@ async fn only_those_who_know_the_password() {
         traded.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
     assert_eq!(status(receptor.http.get(&cells).header("cookie", cookie)).await, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_of_other_origins_may_ask_where_that_is_allowed() {
+    let mut rig = Rig::new(sql::testing::sqlite().await, 0).await;
+    rig.config.receptor =
+        Some(Credentials { user: "user".to_owned(), password: Secret::new("pass") });
+    rig.config.receptor_cors = true;
+    let rig = rig.reopen().await;
+    let receptor = Receptor::new(&rig).await;
+    let cells = format!("{}/v1/cells", receptor.url);
+    let before = receptor
+        .http
+        .request(Method::OPTIONS, &cells)
+        .header("origin", "http://page.example")
+        .header("access-control-request-method", "GET")
+        .header("access-control-request-headers", "authorization");
+    let before = before.send().await.unwrap();
+    assert_eq!(before.status().as_u16(), 200);
+    assert_eq!(before.headers()["access-control-allow-methods"], "GET");
+    assert_eq!(before.headers()["access-control-allow-headers"], "authorization");
+    let refused =
+        receptor.http.get(&cells).header("origin", "http://page.example").send().await.unwrap();
+    assert_eq!(refused.status().as_u16(), 401);
+    assert_eq!(refused.headers()["access-control-allow-origin"], "http://page.example");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_knows_no_limit_of_log_lines_has_none() {
+    use diego::Bbs as _;
+    let rig = Rig::new(sql::testing::sqlite().await, 0).await;
+    let receptor = Receptor::new(&rig).await;
+    receptor.check(Method::POST, "/v1/desired_lrps", lrp("web", 1), (201, "")).await;
+    assert_eq!(rig.bbs.desired_lrp(&"web".into()).await.unwrap().run.log_rate_limit, -1);
+}

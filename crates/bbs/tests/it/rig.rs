@@ -12,7 +12,7 @@ use bbs::{BbsServer, Client, Config};
 use diego::action::{Action, RunAction};
 use diego::actual_lrp::State;
 use diego::bbs::ActualLrpFilter;
-use diego::cell::{Dial, Refused, Resources};
+use diego::cell::{Dial, LrpUpdate, Refused, Resources};
 use diego::desired_lrp::RunInfo;
 use diego::routing::{CF_ROUTER, Endpoint, Routers, TableUpdate};
 use diego::sim::{SimCell, SimDial};
@@ -126,6 +126,15 @@ impl Cell for WatchedCell {
     async fn stop_lrp(&self, process: &ProcessGuid, guid: &InstanceGuid) -> Result<(), BbsError> {
         assert!(!self.routers.has(guid), "{guid} is told to stop while a router leads to it");
         self.cell.stop_lrp(process, guid).await
+    }
+
+    async fn update_lrp(
+        &self,
+        process: &ProcessGuid,
+        guid: &InstanceGuid,
+        update: &LrpUpdate,
+    ) -> Result<(), BbsError> {
+        self.cell.update_lrp(process, guid, update).await
     }
 
     async fn cancel_task(&self, guid: &TaskGuid) -> Result<(), BbsError> {
@@ -293,7 +302,7 @@ impl Drop for Rig {
     }
 }
 
-/// Asks again and again until the answer is right, for at most ten seconds.
+/// Asks again and again until the answer is right, for at most half a minute.
 #[track_caller]
 pub fn eventually<T, F>(
     what: impl std::fmt::Debug,
@@ -306,7 +315,7 @@ where
 {
     let caller = std::panic::Location::caller();
     async move {
-        let end = tokio::time::Instant::now() + Duration::from_secs(10);
+        let end = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
             let answer = ask().await;
             if right(&answer) {

@@ -166,7 +166,7 @@ async fn a_task_without_room_fails_after_four_rounds() {
             assert_eq!(show(&rig, "t").await, "PENDING");
             rig.advance(Duration::from_secs(31), &[]).await;
         }
-        let want = "COMPLETED (insufficient resources: memory (1 of 1 cell lacks memory: needed 5000 MB, most free 1000 MB))";
+        let want = "COMPLETED (insufficient resources: memory: 1 of 1 cell lacks memory: needed 5000 MB, most free 1000 MB)";
         shows(&rig, "t", want).await;
         rig.advance(Duration::from_secs(121), &[]).await;
         shows(&rig, "t", "the task t does not exist").await;

@@ -174,6 +174,7 @@ pub fn task(recipe: &StagingRecipe, config: &Config) -> TaskDefinition {
         result_file: "/tmp/result.json".to_owned(),
         completion_callback_url: address(config, &format!("{own}/completed")),
         annotation: json!({ "lifecycle": build.lifecycle }).to_string(),
+        ..TaskDefinition::default()
     }
 }
 

@@ -184,7 +184,7 @@ async fn a_full_disk_is_told_and_leaves_nothing_half_written() {
         let path = format!("/v3/packages/{package}/upload");
         let bits = zip_of(&[("big", &noise(3 << 20))]);
         let full = harness.admin().upload(&path, "bits", &bits, &[]).await;
-        expect_test::expect!["500 CF-BlobstoreError: The platform has no disk space left, and nothing was stored. Try again after an operator has made room."]
+        expect_test::expect!["503 CF-ServiceUnavailable: The platform's disk is full, so nothing was changed. Its operator can see more with: cupola status"]
             .assert_eq(&full.error());
         assert_eq!(state(&harness, &package).await, "AWAITING_UPLOAD");
         assert_eq!((files_in(&store.join("incoming")), files_in(&uploads)), (0, 0));
@@ -289,7 +289,7 @@ async fn a_full_store_is_told_and_nothing_is_half_done() {
         }
     }
     let (at, error) = refused.expect("a full disk is noticed");
-    expect_test::expect!["500 CF-DatabaseError: The platform has no disk space left, and nothing was stored. Try again after an operator has made room."]
+    expect_test::expect!["503 CF-ServiceUnavailable: The platform's disk is full, so nothing was changed. Its operator can see more with: cupola status"]
         .assert_eq(&error);
     std::fs::remove_file(&filler).unwrap();
     let apps = harness.admin().get("/v3/apps").await;
