@@ -20,6 +20,7 @@ pub mod manifests;
 pub mod organization_quotas;
 pub mod organizations;
 pub mod packages;
+pub mod places;
 pub mod process_stats;
 pub mod processes;
 pub mod quotas;

@@ -11,7 +11,6 @@ pub struct Organization {
     pub name: String,
     pub suspended: bool,
     pub quota_guid: String,
-    pub default_isolation_segment_guid: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -26,7 +25,6 @@ impl Stored for Organization {
             name: row.text("name")?,
             suspended: row.flag("suspended")?,
             quota_guid: row.text("quota_guid")?,
-            default_isolation_segment_guid: row.maybe_text("default_isolation_segment_guid")?,
             created_at: row.moment("created_at")?,
             updated_at: row.moment("updated_at")?,
         })

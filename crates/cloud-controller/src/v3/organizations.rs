@@ -9,17 +9,18 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::common;
 use super::resource::{self, Resource};
+use super::{common, places};
 use crate::Cc;
 use crate::actions::delete_org;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_MANAGER, ORG_USER};
 use crate::db::metadata::{Metadata, MetadataPatch};
 use crate::db::organizations::{self, Organization};
+use crate::db::quotas::Level;
 use crate::db::{self, domains, feature_flags, isolation_segments, roles};
 use crate::errors::{ApiError, ApiResult, when_taken};
-use crate::message::{Body, to_one_body};
+use crate::message::Body;
 use crate::query::{Filter, List, Params};
 use crate::respond;
 use crate::urls::Urls;
@@ -29,13 +30,8 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/organizations", get(list).post(create))
         .route("/v3/organizations/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/organizations/{guid}/domains/default", get(default_domain))
-        .route("/v3/organizations/{guid}/usage_summary", get(usage_summary))
-        .route("/v3/organizations/{guid}/users", get(users))
-        .route(
-            "/v3/organizations/{guid}/relationships/default_isolation_segment",
-            get(isolation_segment).patch(set_isolation_segment),
-        )
         .route("/v3/isolation_segments/{guid}/organizations", get(of_isolation_segment))
+        .merge(places::routes(Level::Organization))
 }
 
 const KIND: &str = "organization";
@@ -183,93 +179,6 @@ async fn default_domain(
         .filter(|domain| domain.is_shared() || super::domains::sees_private(&caller, &rights));
     let domain = domain.ok_or_else(|| ApiError::not_found("Domain"))?;
     Ok(respond::ok(super::domains::document(&mut connection, &caller, &urls, &domain.guid).await?))
-}
-
-async fn usage_summary(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_org(&mut connection, &caller, &guid).await?.see("Organization")?;
-    let usage = db::usage::of_org(&mut connection, &guid).await?;
-    let mut summary = usage.to_json();
-    summary["domains"] = usage.domains.into();
-    Ok(respond::ok(json!({
-        "usage_summary": summary,
-        "links": {
-            "self": urls.link(&format!("organizations/{guid}/usage_summary")),
-            "organization": urls.link(&format!("organizations/{guid}")),
-        },
-    })))
-}
-
-async fn users(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    params: Params,
-) -> ApiResult<Response> {
-    access::in_org(&mut *cc.db.read().await?, &caller, &guid).await?.see("Organization")?;
-    super::users::members(
-        &cc,
-        &urls,
-        params,
-        "SELECT user_guid FROM roles WHERE org_guid = {}",
-        &guid,
-    )
-    .await
-}
-
-async fn isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_org(&mut connection, &caller, &guid).await?.see("Organization")?;
-    let org = expect(&mut connection, &guid).await?;
-    Ok(respond::ok(segment_document(&urls, &guid, org.default_isolation_segment_guid.as_deref())))
-}
-
-async fn set_isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let segment = to_one_body(&body)?;
-    let mut tx = cc.db.begin().await?;
-    access::in_org(&mut tx, &caller, &guid).await?.change("Organization", &[ORG_MANAGER])?;
-    if let Some(segment) = &segment
-        && !isolation_segments::is_entitled(&mut tx, segment, &guid).await?
-    {
-        return Err(ApiError::unprocessable(format!(
-            "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the organization."
-        )));
-    }
-    let set = vec![
-        ("default_isolation_segment_guid", (&segment).into()),
-        ("updated_at", cc.now().into()),
-    ];
-    db::update(&mut tx, "organizations", &guid, set).await?;
-    tx.commit().await?;
-    Ok(respond::ok(segment_document(&urls, &guid, segment.as_deref())))
-}
-
-fn segment_document(urls: &Urls, guid: &str, segment: Option<&str>) -> Value {
-    let owner = format!("organizations/{guid}");
-    common::to_one_document(
-        urls,
-        &owner,
-        "default_isolation_segment",
-        "isolation_segments",
-        segment,
-    )
 }
 
 struct Message {

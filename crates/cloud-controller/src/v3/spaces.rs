@@ -9,18 +9,19 @@ use axum::routing::{get, patch};
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::common;
 use super::resource::{self, Resource};
+use super::{common, places};
 use crate::Cc;
 use crate::actions::delete_org;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_MANAGER, SPACE_MANAGER};
 use crate::db::metadata::{Metadata, MetadataPatch};
 use crate::db::organizations::Organization;
+use crate::db::quotas::Level;
 use crate::db::spaces::{self, Space};
-use crate::db::{self, isolation_segments};
+use crate::db::{self};
 use crate::errors::{ApiError, ApiResult, when_taken};
-use crate::message::{Body, Fields, to_one_body};
+use crate::message::{Body, Fields};
 use crate::query::{Filter, List, Params};
 use crate::respond;
 use crate::urls::Urls;
@@ -31,12 +32,7 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/spaces/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/spaces/{guid}/features", get(features))
         .route("/v3/spaces/{guid}/features/{name}", get(feature).merge(patch(set_feature)))
-        .route("/v3/spaces/{guid}/usage_summary", get(usage_summary))
-        .route("/v3/spaces/{guid}/users", get(users))
-        .route(
-            "/v3/spaces/{guid}/relationships/isolation_segment",
-            get(isolation_segment).patch(set_isolation_segment),
-        )
+        .merge(places::routes(Level::Space))
 }
 
 const KIND: &str = "space";
@@ -239,84 +235,6 @@ fn known_feature(name: &str) -> ApiResult<()> {
 
 fn present_ssh(space: &Space) -> Value {
     json!({ "name": "ssh", "description": "Enable SSHing into apps in the space.", "enabled": space.allow_ssh })
-}
-
-async fn usage_summary(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
-    let usage = db::usage::of_space(&mut connection, &guid).await?;
-    Ok(respond::ok(json!({
-        "usage_summary": usage.to_json(),
-        "links": {
-            "self": urls.link(&format!("spaces/{guid}/usage_summary")),
-            "space": urls.link(&format!("spaces/{guid}")),
-        },
-    })))
-}
-
-async fn users(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    params: Params,
-) -> ApiResult<Response> {
-    access::in_space(&mut *cc.db.read().await?, &caller, &guid).await?.see("Space")?;
-    super::users::members(
-        &cc,
-        &urls,
-        params,
-        "SELECT user_guid FROM roles WHERE space_guid = {}",
-        &guid,
-    )
-    .await
-}
-
-async fn isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
-    let space = expect(&mut connection, &guid).await?;
-    Ok(respond::ok(segment_document(&urls, &guid, space.isolation_segment_guid.as_deref())))
-}
-
-async fn set_isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let segment = to_one_body(&body)?;
-    let mut tx = cc.db.begin().await?;
-    let rights = access::in_space(&mut tx, &caller, &guid).await?;
-    rights.change("Space", &[ORG_MANAGER])?;
-    if let Some(segment) = &segment
-        && !isolation_segments::is_entitled(&mut tx, segment, &rights.org_guid).await?
-    {
-        return Err(ApiError::unprocessable(format!(
-            "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the \
-             organization that this space belongs to."
-        )));
-    }
-    let set = vec![("isolation_segment_guid", (&segment).into()), ("updated_at", cc.now().into())];
-    db::update(&mut tx, "spaces", &guid, set).await?;
-    tx.commit().await?;
-    Ok(respond::ok(segment_document(&urls, &guid, segment.as_deref())))
-}
-
-fn segment_document(urls: &Urls, guid: &str, segment: Option<&str>) -> Value {
-    let owner = format!("spaces/{guid}");
-    common::to_one_document(urls, &owner, "isolation_segment", "isolation_segments", segment)
 }
 
 struct Message {

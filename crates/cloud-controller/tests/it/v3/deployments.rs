@@ -267,3 +267,42 @@ async fn what_ran_can_run_again() {
         harness.lrp(&new, 3).await;
     }
 }
+
+#[tokio::test]
+async fn a_deployment_may_change_the_size_and_nothing_else_is_a_strategy() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.serving_app(&space, 1).await;
+        let options = json!({ "memory_in_mb": 256, "disk_in_mb": 512, "web_instances": 2, "max_in_flight": 2,
+            "log_rate_limit_in_bytes_per_second": 4096 });
+        let (guid, new) = deploy(&admin, &app, json!({ "options": options })).await;
+        let lrp = harness.lrp(&new, 2).await;
+        let size = (lrp.run.memory_mb, lrp.run.disk_mb, lrp.run.log_rate_limit);
+        assert_eq!(size, (256, 512, 4096));
+        // What served serves on as it was.
+        assert_eq!(harness.lrp(&app, 1).await.run.memory_mb, 1024);
+        (0..2).for_each(|at| harness.bbs.set_actual(running(lrp.process_guid.as_str(), at)));
+        let ended = admin.get(&format!("/v3/deployments/{guid}")).await.expect(200);
+        assert_eq!((status(&ended).as_str(), &ended["options"]), ("FINALIZED DEPLOYED", &options));
+        harness.alone(&new).await;
+
+        let mut told = String::new();
+        for wrong in [
+            json!({ "strategy": "recreate" }),
+            json!({ "options": { "max_in_flight": 0 } }),
+            json!({ "options": { "canary": { "steps": [{ "instance_weight": 10 }] } } }),
+            json!({ "strategy": "canary", "options": { "canary": { "steps": [{ "instance_weight": 50 }, { "instance_weight": 10 }] } } }),
+        ] {
+            let mut body = json!({ "relationships": { "app": { "data": { "guid": app } } } });
+            body.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+            told += &format!("{}\n", admin.post("/v3/deployments", body).await.error());
+        }
+        expect![[r#"
+            422 CF-UnprocessableEntity: Strategy 'recreate' is not a supported deployment strategy
+            422 CF-UnprocessableEntity: Options Max in flight must be greater than 0
+            422 CF-UnprocessableEntity: Options canary are only valid for Canary deployments
+            422 CF-UnprocessableEntity: Options canary.steps.instance_weight must be sorted in ascending order
+        "#]].assert_eq(&told);
+    }
+}
