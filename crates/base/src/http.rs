@@ -1,13 +1,14 @@
 //! Plain HTTP between components: one client, one way to serve, one shared secret.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use axum::serve::Listener;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// What components show each other; made at first start and kept in the data directory.
@@ -46,12 +47,17 @@ pub fn client(secret: Option<&Secret>) -> reqwest::Client {
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .default_headers(headers)
         .connect_timeout(Duration::from_secs(5))
-        .no_proxy()
-        .build()
-        .expect("the settings are constant and valid")
+        .no_proxy();
+    let builder = match (crate::tls::authority(), secret) {
+        (None, _) => builder,
+        // The secret is shown to the platform's own machines alone.
+        (Some(authority), Some(_)) => builder.tls_certs_only([authority]),
+        (Some(authority), None) => builder.tls_certs_merge([authority]),
+    };
+    builder.build().expect("the settings are constant and valid")
 }
 
 /// Answers 401 to every request that does not show `secret` as a bearer token.
@@ -78,11 +84,10 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 }
 
 /// Serves until `stop`, then lets the requests under way finish for at most a second.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
+pub async fn serve<L>(listener: L, router: Router, stop: CancellationToken) -> std::io::Result<()>
+where
+    L: Listener<Addr: Debug>,
+{
     let grace = stop.clone();
     let late = async move {
         grace.cancelled().await;

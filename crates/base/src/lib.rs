@@ -6,6 +6,7 @@ mod guid;
 pub mod http;
 mod reconcile;
 mod shutdown;
+pub mod tls;
 
 #[doc(hidden)]
 pub use serde;

@@ -211,6 +211,18 @@ impl Bits {
     }
 }
 
+/// Zips all there is below a directory, whatever its name.
+pub fn zip_directory(path: &Path) -> Result<NamedTempFile> {
+    let about = |error: io::Error| Error::Failed(format!("{}: {error}", path.display()));
+    let root = path.canonicalize().map_err(about)?;
+    let mut entries = Vec::new();
+    walk(&root, &root, &Gitignore::empty(), &mut entries).map_err(about)?;
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let bits = Bits { root, is_archive: false, entries };
+    bits.pack(&[], &BTreeSet::new())?
+        .ok_or_else(|| Error::Failed(format!("{} is empty", path.display())))
+}
+
 /// The resources the server has, as an upload names them.
 pub fn known_resources(asked: &[Resource], known: &BTreeSet<String>) -> Value {
     json!(asked.iter().filter(|file| known.contains(&file.checksum.value)).collect::<Vec<_>>())
@@ -433,6 +445,14 @@ mod tests {
             100640 plain text
             120777 start bin/run"#]]
         .assert_eq(&listing(&zip));
+    }
+
+    #[test]
+    fn a_directory_is_zipped_whole() {
+        let dir = app(&[("manifest.yml", "m"), (".cfignore", "bin"), ("bin/detect", "d")]);
+        let listed = listing(&zip_directory(dir.path()).unwrap());
+        let names: Vec<&str> = listed.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert_eq!(names, [".cfignore", "bin/", "bin/detect", "manifest.yml"]);
     }
 
     #[test]

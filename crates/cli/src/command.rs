@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::client::{Client, Settings};
+use crate::client::{Client, Settings, Trace};
 use crate::commands::COMMANDS;
 use crate::config::{Config, Place, SpacePlace, User};
 use crate::error::{Error, Result, failed};
@@ -22,7 +22,13 @@ pub struct Spec {
     pub about: &'static str,
     /// Lines as they follow `USAGE:`; `{cf}` stands for the program.
     pub usage: &'static str,
+    /// Advice that follows the usage.
+    pub tip: &'static str,
     pub examples: &'static str,
+    /// What `RESOURCE` may be, a name a line.
+    pub resources: &'static str,
+    /// What `ROLE` may be, one a line.
+    pub roles: &'static str,
     pub environment: &'static [(&'static str, &'static str)],
     pub see_also: &'static [&'static str],
     pub needs: Needs,
@@ -35,7 +41,10 @@ impl Spec {
         alias: "",
         about: "",
         usage: "",
+        tip: "",
         examples: "",
+        resources: "",
+        roles: "",
         environment: &[],
         see_also: &[],
         needs: Needs::Nothing,
@@ -82,7 +91,7 @@ fn start<'a, C: Command + 'static>(cx: &'a mut Context<'_>, matches: ArgMatches)
 pub struct Context<'io> {
     pub ui: Ui<'io>,
     pub client: Client,
-    pub verbose: bool,
+    pub trace: Trace,
 }
 
 impl Context<'_> {
@@ -95,7 +104,7 @@ impl Context<'_> {
     pub fn reconnect(&mut self) -> Result<()> {
         let (config, notices) = (self.client.config.clone(), self.ui.notices.clone());
         let clock = self.ui.io.clock.clone();
-        self.client = Client::new(Settings { config, notices, clock, verbose: self.verbose })?;
+        self.client = Client::new(Settings { config, notices, clock, trace: self.trace.clone() })?;
         Ok(())
     }
 
@@ -118,6 +127,11 @@ impl Context<'_> {
             || failed("The access token cannot be read. Please log back in to re-authenticate."),
             Ok,
         )
+    }
+
+    /// The user's name, coloured, for the end of a sentence.
+    pub fn me(&self) -> Result<String> {
+        Ok(self.ui.name(self.user()?.name))
     }
 
     /// `org O / space S as U`, coloured, for the sentence a command begins with.
@@ -182,13 +196,15 @@ pub async fn dispatch(args: Vec<OsString>, io: &mut Io) -> i32 {
         return 1;
     }
     let Request { name, args, verbose } = read(args);
-    let verbose = verbose || ui.env("CF_TRACE").is_some_and(|text| text == "true" || text == "1");
+    let mut trace = Trace::default();
+    trace.add(ui.env("CF_TRACE").unwrap_or(&config.trace), &ui.io.dir);
+    trace.screen |= verbose;
     let before = config.clone();
     let settings = Settings {
         config: Arc::new(Mutex::new(config)),
         notices: ui.notices.clone(),
         clock: ui.io.clock.clone(),
-        verbose,
+        trace: trace.clone(),
     };
     let client = match Client::new(settings) {
         Ok(client) => client,
@@ -197,7 +213,7 @@ pub async fn dispatch(args: Vec<OsString>, io: &mut Io) -> i32 {
             return 1;
         }
     };
-    let mut cx = Context { ui, client, verbose };
+    let mut cx = Context { ui, client, trace };
     let code = match find(&name) {
         Some(entry) => run(entry, args, &mut cx).await,
         None => {
@@ -321,9 +337,12 @@ fn usage_message(error: &clap::Error) -> String {
         }
         ErrorKind::UnknownArgument => format!("unexpected argument \"{first}\""),
         ErrorKind::MissingRequiredArgument => {
+            if let Some(name) = arguments.iter().find(|name| name.starts_with('-')) {
+                return format!("the required flag `{}' was not specified", flag(name));
+            }
             let names: Vec<String> = arguments
                 .iter()
-                .map(|name| format!("`{}`", name.trim_matches(['<', '>'])))
+                .map(|name| format!("`{}`", name.trim_end_matches("...").trim_matches(['<', '>'])))
                 .collect();
             match names.as_slice() {
                 [one] => format!("the required argument {one} was not provided"),
@@ -341,14 +360,26 @@ fn usage_message(error: &clap::Error) -> String {
             format!("expected argument for flag `{}'", flag(first))
         }
         ErrorKind::InvalidValue => {
-            let allowed = about(ContextKind::ValidValue).join(", ");
             let value = about(ContextKind::InvalidValue).join(" ");
-            format!("invalid argument for flag `{}': {value} (allowed: {allowed})", flag(first))
+            let allowed = about(ContextKind::ValidValue);
+            let allowed = match allowed.as_slice() {
+                [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+                all => all.join(", "),
+            };
+            let option = flag(first);
+            format!("Invalid value `{value}' for option `{option}'. Allowed values are: {allowed}")
         }
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error)
-                .map_or_else(|| "it cannot be read".to_owned(), ToString::to_string);
-            format!("invalid argument for flag `{}': {why}", flag(first))
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            match why.filter(|why| {
+                why.starts_with(|c: char| c.is_uppercase()) || why.starts_with("invalid integer")
+            }) {
+                // Said in the right words by the flag's own reader.
+                Some(sentence) => sentence,
+                None => {
+                    format!("invalid argument for flag `{}' (expected int > 0)", flag(first))
+                }
+            }
         }
         _ => error
             .to_string()
@@ -406,11 +437,20 @@ mod tests {
         );
         check("app a b", expect![[r#"unexpected argument "b""#]]);
         check("push --bogus", expect!["unknown flag `bogus'"]);
+        check("rollback a", expect!["the required flag `--version' was not specified"]);
+        check(
+            "set-health-check a x",
+            expect![[r#"HEALTH_CHECK_TYPE must be "port", "process", or "http""#]],
+        );
+        check(
+            "scale a -i x",
+            expect!["invalid argument for flag `--instances' (expected int > 0)"],
+        );
         check("push a -f", expect!["expected argument for flag `--manifest'"]);
         check(
             "scale a -m 3",
             expect![
-                "invalid argument for flag `-m': Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
+                "Byte quantity must be an integer with a unit of measurement like M, MB, G, or GB"
             ],
         );
     }

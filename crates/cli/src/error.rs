@@ -37,11 +37,27 @@ pub enum Error {
         "Start app timeout\n\nTIP: Application must be listening on the right port. Instead of hard coding the port, use the $PORT environment variable.\n\nUse '{cf} logs {app} --recent' for more information"
     )]
     StartTimeout { cf: String, app: String },
+    /// A job of the server ended badly.
+    #[error("Job ({guid}) failed: {detail}")]
+    Job { guid: String, detail: String },
     #[error("EOF")]
     EndOfInput,
 }
 
 impl Error {
+    /// Flags that exclude each other were given.
+    pub fn together(flags: &[&str]) -> Error {
+        Error::Usage(format!(
+            "The following arguments cannot be used together: {}",
+            flags.join(", ")
+        ))
+    }
+
+    /// A flag was given without the one it needs.
+    pub fn apart(flag: &str, needs: &str) -> Error {
+        Error::Usage(format!("'{flag}' and '{needs}' must be used together."))
+    }
+
     pub fn exit_code(&self) -> i32 {
         if let Error::CurlStatus(_) = self { 22 } else { 1 }
     }

@@ -6,7 +6,7 @@ use crate::ui::{Ui, say};
 
 /// What most people need most of the time: rows of columns, as they stand in `cf help`.
 const COMMON: &[(&str, &[&[&str]])] = &[
-    ("Before getting started:", &[&["login", "logout", "target"], &["api", "auth", "help"]]),
+    ("Before getting started:", &[&["config", "login", "target"], &["help", "logout", ""]]),
     (
         "Application lifecycle:",
         &[
@@ -15,23 +15,24 @@ const COMMON: &[(&str, &[&[&str]])] = &[
             &["start", "tasks", "create-app-manifest"],
             &["stop", "app", "delete"],
             &["restart", "env", "apply-manifest"],
-            &["restage", "scale", "rename"],
+            &["restage", "scale", "revisions"],
         ],
     ),
     (
         "Services integration:",
         &[
             &["marketplace", "create-user-provided-service"],
-            &["services", "bind-service"],
-            &["create-service", "unbind-service"],
-            &["service", "delete-service"],
+            &["services", "update-user-provided-service"],
+            &["service", "bind-route-service"],
+            &["bind-service", "unbind-route-service"],
+            &["unbind-service", "delete-service"],
         ],
     ),
     (
         "Route and domain management:",
         &[
             &["routes", "delete-route", "create-private-domain"],
-            &["domains", "map-route", "create-shared-domain"],
+            &["domains", "map-route", ""],
             &["create-route", "unmap-route", ""],
         ],
     ),
@@ -40,118 +41,164 @@ const COMMON: &[(&str, &[&[&str]])] = &[
         &[
             &["spaces", "create-space", "set-space-role"],
             &["space-users", "delete-space", "unset-space-role"],
+            &["apply-manifest", "", ""],
         ],
     ),
-    (
-        "Org management:",
-        &[
-            &["orgs", "set-org-role"],
-            &["org-users", "unset-org-role"],
-            &["create-org", "delete-org"],
-        ],
-    ),
+    ("Org management:", &[&["orgs", "set-org-role"], &["org-users", "unset-org-role"]]),
 ];
 
-/// All commands by subject, in the order they are listed.
-const ALL: &[(&str, &[&str])] = &[
+/// All commands by subject, in the order and the batches they are listed in.
+const ALL: &[(&str, &[&[&str]])] = &[
     (
         "GETTING STARTED:",
-        &["help", "version", "login", "logout", "passwd", "target", "api", "auth"],
+        &[&["help", "version", "login", "logout", "passwd", "target"], &["api", "auth"]],
     ),
     (
         "APPS:",
         &[
-            "apps",
-            "app",
-            "create-app",
-            "push",
-            "scale",
-            "delete",
-            "rename",
-            "cancel-deployment",
-            "continue-deployment",
-            "start",
-            "stop",
-            "restart",
-            "restage",
-            "restart-app-instance",
-            "run-task",
-            "task",
-            "tasks",
-            "terminate-task",
-            "packages",
-            "droplets",
-            "events",
-            "logs",
-            "env",
-            "set-env",
-            "unset-env",
-            "stacks",
-            "stack",
-            "create-app-manifest",
-            "enable-ssh",
-            "disable-ssh",
-            "ssh-enabled",
+            &["apps", "app", "create-app"],
+            &["push", "scale", "delete", "rename"],
+            &["cancel-deployment", "continue-deployment"],
+            &["start", "stop", "restart", "stage-package", "restage", "restart-app-instance"],
+            &["run-task", "task", "tasks", "terminate-task"],
+            &["packages", "create-package"],
+            &["revision", "revisions", "rollback"],
+            &["droplets", "set-droplet", "download-droplet"],
+            &["events", "logs"],
+            &["env", "set-env", "unset-env"],
+            &["stacks", "stack", "update-stack"],
+            &["copy-source", "create-app-manifest"],
+            &["get-health-check", "set-health-check", "get-readiness-health-check"],
+            &["enable-ssh", "disable-ssh", "ssh-enabled"],
         ],
     ),
     (
         "SERVICES:",
         &[
-            "marketplace",
-            "services",
-            "service",
-            "create-service",
-            "delete-service",
-            "bind-service",
-            "unbind-service",
-            "create-user-provided-service",
+            &["marketplace", "services", "service"],
+            &["delete-service", "rename-service"],
+            &["bind-service", "unbind-service"],
+            &["bind-route-service", "unbind-route-service"],
+            &["create-user-provided-service", "update-user-provided-service"],
         ],
     ),
-    ("ORGS:", &["orgs", "org", "create-org", "delete-org", "rename-org"]),
+    ("ORGS:", &[&["orgs", "org"], &["create-org", "delete-org", "rename-org"]]),
     (
         "SPACES:",
-        &["spaces", "space", "create-space", "delete-space", "rename-space", "apply-manifest"],
+        &[
+            &["spaces", "space"],
+            &["create-space", "delete-space", "rename-space", "apply-manifest"],
+            &["allow-space-ssh", "disallow-space-ssh", "space-ssh-allowed"],
+        ],
     ),
     (
         "DOMAINS:",
         &[
-            "domains",
-            "create-private-domain",
-            "delete-private-domain",
-            "create-shared-domain",
-            "delete-shared-domain",
+            &["domains"],
+            &["create-private-domain", "delete-private-domain"],
+            &["create-shared-domain", "delete-shared-domain"],
+            &["router-groups"],
         ],
     ),
     (
         "ROUTES:",
         &[
-            "routes",
-            "create-route",
-            "map-route",
-            "unmap-route",
-            "delete-route",
-            "delete-orphaned-routes",
+            &["routes", "route"],
+            &[
+                "create-route",
+                "update-route",
+                "check-route",
+                "map-route",
+                "unmap-route",
+                "delete-route",
+            ],
+            &["delete-orphaned-routes"],
+            &["update-destination"],
+            &["share-route", "unshare-route"],
+            &["move-route"],
         ],
     ),
-    ("BUILDPACKS:", &["buildpacks"]),
+    (
+        "BUILDPACKS:",
+        &[&["buildpacks", "create-buildpack", "update-buildpack"], &["delete-buildpack"]],
+    ),
     (
         "USER ADMIN:",
         &[
-            "create-user",
-            "delete-user",
-            "org-users",
-            "set-org-role",
-            "unset-org-role",
-            "space-users",
-            "set-space-role",
-            "unset-space-role",
+            &["create-user", "delete-user"],
+            &["org-users", "set-org-role", "unset-org-role"],
+            &["space-users", "set-space-role", "unset-space-role"],
         ],
     ),
     (
-        "FEATURE FLAGS:",
-        &["feature-flags", "feature-flag", "enable-feature-flag", "disable-feature-flag"],
+        "ORG ADMIN:",
+        &[
+            &["org-quotas", "org-quota", "set-org-quota"],
+            &["create-org-quota", "delete-org-quota", "update-org-quota"],
+            &["share-private-domain", "unshare-private-domain"],
+        ],
     ),
-    ("ADVANCED:", &["curl", "config", "oauth-token"]),
+    (
+        "SPACE ADMIN:",
+        &[
+            &["space-quotas", "space-quota"],
+            &["create-space-quota", "update-space-quota", "delete-space-quota"],
+            &["set-space-quota", "unset-space-quota"],
+        ],
+    ),
+    (
+        "SECURITY GROUP:",
+        &[
+            &[
+                "security-group",
+                "security-groups",
+                "create-security-group",
+                "update-security-group",
+                "delete-security-group",
+                "bind-security-group",
+                "unbind-security-group",
+            ],
+            &[
+                "bind-staging-security-group",
+                "staging-security-groups",
+                "unbind-staging-security-group",
+            ],
+            &[
+                "bind-running-security-group",
+                "running-security-groups",
+                "unbind-running-security-group",
+            ],
+        ],
+    ),
+    (
+        "ENVIRONMENT VARIABLE GROUPS:",
+        &[&[
+            "running-environment-variable-group",
+            "staging-environment-variable-group",
+            "set-staging-environment-variable-group",
+            "set-running-environment-variable-group",
+        ]],
+    ),
+    (
+        "ISOLATION SEGMENTS:",
+        &[&[
+            "isolation-segments",
+            "create-isolation-segment",
+            "delete-isolation-segment",
+            "enable-org-isolation",
+            "disable-org-isolation",
+            "set-org-default-isolation-segment",
+            "reset-org-default-isolation-segment",
+            "set-space-isolation-segment",
+            "reset-space-isolation-segment",
+        ]],
+    ),
+    (
+        "FEATURE FLAGS:",
+        &[&["feature-flags", "feature-flag", "enable-feature-flag", "disable-feature-flag"]],
+    ),
+    ("METADATA:", &[&["labels", "set-label", "unset-label"]]),
+    ("ADVANCED:", &[&["curl", "config", "oauth-token"]]),
 ];
 
 /// The first page.
@@ -182,32 +229,36 @@ pub fn all(cx: &mut Context) {
     say!(cx.ui, "NAME:\n   {cf} - A command line tool to interact with Cloud Foundry\n");
     say!(cx.ui, "USAGE:\n   {cf} [global options] command [arguments...] [command options]\n");
     say!(cx.ui, "VERSION:\n   {}", version());
-    for (title, names) in ALL {
-        let rows: Vec<Vec<String>> = names
-            .iter()
-            .filter_map(|name| find(name))
-            .map(|entry| vec![entry.spec.name.to_owned(), entry.spec.about.to_owned()])
-            .collect();
-        if rows.is_empty() {
-            continue;
-        }
+    for (title, batches) in ALL {
         say!(cx.ui, "\n{title}");
-        for row in rows {
-            say!(cx.ui, "   {:<42} {}", row[0], row[1]);
+        for (index, batch) in batches.iter().enumerate() {
+            if index > 0 {
+                say!(cx.ui);
+            }
+            for spec in batch.iter().filter_map(|name| find(name)).map(|entry| entry.spec) {
+                say!(cx.ui, "   {:<38} {}", spec.name, spec.about);
+            }
         }
     }
     say!(cx.ui, "\nENVIRONMENT VARIABLES:");
     for (name, about) in [
         ("CF_COLOR=false", "Do not colorize output"),
-        ("CF_HOME=path/to/dir/", "Where the configuration is kept, in .cf/"),
+        ("CF_HOME=path/to/dir/", "Override path to default config directory"),
         ("CF_STAGING_TIMEOUT=15", "Max wait time for staging, in minutes"),
         ("CF_STARTUP_TIMEOUT=5", "Max wait time for app instance startup, in minutes"),
         ("CF_TRACE=true", "Print API request diagnostics to stderr"),
-        ("https_proxy=proxy.example.com:8080", "Enable HTTP proxying for API requests"),
+        ("CF_TRACE=path/to/trace.log", "Append API request diagnostics to a log file"),
+        (
+            "all_proxy=proxy.example.com:8080",
+            "Specify a proxy server to enable proxying for all requests",
+        ),
+        ("https_proxy=proxy.example.com:8080", "Enable proxying for HTTP requests"),
     ] {
-        say!(cx.ui, "   {name:<42} {about}");
+        say!(cx.ui, "   {name:<34} {about}");
     }
-    global_options(&mut cx.ui);
+    say!(cx.ui, "\nGLOBAL OPTIONS:");
+    say!(cx.ui, "   {:<34} Show help", "--help, -h");
+    say!(cx.ui, "   {:<34} Print API request diagnostics to stderr", "-v");
 }
 
 fn global_options(ui: &mut Ui) {
@@ -226,8 +277,15 @@ fn describe(entry: &Entry, cf: &str) -> String {
     let spec = entry.spec;
     let usage = indent(&spec.usage.replace("{cf}", cf));
     let mut text = format!("NAME:\n   {} - {}\n\nUSAGE:\n{usage}", spec.name, spec.about);
-    if !spec.examples.is_empty() {
-        text += &format!("\nEXAMPLES:\n{}", indent(&spec.examples.replace("{cf}", cf)));
+    for (title, said) in [
+        ("ROLES", spec.roles),
+        ("TIP", spec.tip),
+        ("EXAMPLES", spec.examples),
+        ("RESOURCES", spec.resources),
+    ] {
+        if !said.is_empty() {
+            text += &format!("\n{title}:\n{}", indent(&said.replace("{cf}", cf)));
+        }
     }
     if !spec.alias.is_empty() {
         text += &format!("\nALIAS:\n   {}\n", spec.alias);
@@ -258,28 +316,26 @@ fn indent(text: &str) -> String {
         .collect()
 }
 
-/// Flags with what they do, sorted as `cf` sorts them: by long name, else by the letter.
+/// Flags with what they do, in the order in which the command names them.
 fn options(entry: &Entry) -> Vec<(String, String)> {
-    let parser = parser(entry);
-    let mut options: Vec<(String, String, String)> = parser
-        .get_arguments()
-        .filter(|arg| !arg.is_positional() && !arg.is_hide_set())
+    let flags = parser(entry);
+    let flags = flags.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set());
+    flags
         .map(|arg| {
-            let about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let mut about = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            if let Some(default) = arg.get_default_values().first() {
+                about += &format!(" (Default: {})", default.to_string_lossy());
+            }
             match (arg.get_long(), arg.get_short()) {
-                (Some(long), Some(short)) => {
-                    (long.to_owned(), format!("--{long}, -{short}"), about)
-                }
-                (Some(long), None) => (long.to_owned(), format!("--{long}"), about),
+                (Some(long), Some(short)) => (format!("--{long}, -{short}"), about),
+                (Some(long), None) => (format!("--{long}"), about),
                 (None, short) => {
-                    let short = short.map(String::from).unwrap_or_default();
-                    (short.clone(), format!("-{short}"), about)
+                    (format!("-{}", short.map(String::from).unwrap_or_default()), about)
                 }
             }
         })
-        .collect();
-    options.sort();
-    options.into_iter().map(|(_, flag, about)| (flag, about)).collect()
+        .filter(|(flag, _)| flag != "-")
+        .collect()
 }
 
 fn with_alias(name: &str) -> String {
@@ -297,7 +353,7 @@ pub fn version() -> String {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
+    use expect_test::{expect, expect_file};
 
     use super::*;
     use crate::commands::COMMANDS;
@@ -325,21 +381,47 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_listed_and_complete() {
+    fn the_reference_is_what_the_help_says() {
+        let mut page = "# cf: the commands\n\nWhat `cf help COMMAND` says of each command, in the order of `cf help -a`.\nThis page is written by a test of the `cli` crate: `UPDATE_EXPECT=1 cargo test -p cli`.\n".to_owned();
+        for (title, batches) in ALL {
+            page += &format!("\n## {}\n", title.trim_end_matches(':').to_lowercase());
+            for name in batches.iter().copied().flatten() {
+                let entry = find(name).expect("the help lists commands only");
+                page += &format!("\n```text\n{}\n```\n", describe(entry, "cf").trim_end());
+            }
+        }
+        expect_file!["../../../docs/cf.md"].assert_eq(&page);
+    }
+
+    /// Names in a page of help.
+    fn listed(page: &[(&str, &'static [&'static [&'static str]])]) -> Vec<&'static str> {
+        let names = page.iter().flat_map(|(_, rows)| rows.iter().copied().flatten().copied());
+        names.filter(|name| !name.is_empty()).collect()
+    }
+
+    #[test]
+    fn help_and_registry_hold_the_same_commands() {
+        let known: Vec<&str> = COMMANDS.iter().map(|entry| entry.spec.name).collect();
+        for name in listed(ALL).into_iter().chain(listed(COMMON)) {
+            assert!(known.contains(&name), "{name} is in the help, but no command");
+        }
+        for name in &known {
+            let count = listed(ALL).iter().filter(|listed| *listed == name).count();
+            assert_eq!(count, 1, "{name} is in {count} groups of the help");
+        }
+    }
+
+    #[test]
+    fn every_command_says_enough() {
         for entry in COMMANDS {
             let spec = entry.spec;
-            assert!(
-                ALL.iter().any(|(_, names)| names.contains(&spec.name)),
-                "{} is in no group",
-                spec.name
-            );
-            assert!(
-                !spec.about.is_empty() && spec.usage.contains("{cf} "),
-                "{} says too little",
-                spec.name
-            );
+            let is_called = spec.usage.contains(&format!("{{cf}} {}", spec.name));
+            assert!(is_called && !spec.about.is_empty(), "{} says too little", spec.name);
             for option in options(entry) {
                 assert!(!option.1.is_empty(), "{} {} is not described", spec.name, option.0);
+            }
+            for name in spec.see_also {
+                assert!(find(name).is_some(), "{} points to {name}, no command", spec.name);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::V3Error;
@@ -62,6 +62,7 @@ pub struct Process {
     pub command: Option<String>,
     pub memory_in_mb: u64,
     pub health_check: HealthCheck,
+    pub readiness_health_check: HealthCheck,
     pub relationships: BTreeMap<String, Related>,
     pub process_instances: Vec<Instance>,
 }
@@ -79,6 +80,7 @@ pub struct HealthCheck {
 pub struct HealthCheckData {
     pub endpoint: Option<String>,
     pub invocation_timeout: Option<u64>,
+    pub interval: Option<u64>,
 }
 
 /// One instance, from stats or embedded in a process.
@@ -286,4 +288,136 @@ pub struct Job {
 #[serde(default)]
 pub struct JobWarning {
     pub detail: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Stack {
+    pub guid: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub state: Option<String>,
+    pub state_reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SecurityGroup {
+    pub guid: String,
+    pub name: String,
+    pub rules: Vec<Rule>,
+    pub globally_enabled: Globally,
+    pub relationships: SecurityGroupSpaces,
+}
+
+/// One rule, shown with its keys in this order.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Rule {
+    pub protocol: String,
+    pub destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<bool>,
+}
+
+/// For which phases a security group holds everywhere.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Globally {
+    pub running: bool,
+    pub staging: bool,
+}
+
+/// The spaces a security group is bound to, by phase.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SecurityGroupSpaces {
+    pub running_spaces: RelatedMany,
+    pub staging_spaces: RelatedMany,
+}
+
+/// A to-many relationship.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RelatedMany {
+    pub data: Vec<Guid>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Guid {
+    pub guid: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Revision {
+    pub guid: String,
+    pub version: u64,
+    pub description: String,
+    pub deployable: bool,
+    pub droplet: Guid,
+    pub created_at: String,
+    pub metadata: Metadata,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceInstance {
+    pub guid: String,
+    pub name: String,
+    /// `managed` or `user-provided`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub tags: Vec<String>,
+    pub syslog_drain_url: Option<String>,
+    pub route_service_url: Option<String>,
+    pub dashboard_url: Option<String>,
+    pub upgrade_available: Option<bool>,
+    pub last_operation: Option<LastOperation>,
+    pub relationships: BTreeMap<String, Related>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LastOperation {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub state: String,
+    pub description: Option<String>,
+    pub created_at: String,
+    pub updated_at: String,
+}
+
+/// A service bound to an app, or to a route.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Binding {
+    pub guid: String,
+    pub name: Option<String>,
+    pub created_at: String,
+    pub last_operation: Option<LastOperation>,
+    pub relationships: BTreeMap<String, Related>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Feature {
+    pub name: String,
+    pub enabled: bool,
 }

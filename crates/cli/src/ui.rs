@@ -160,7 +160,12 @@ impl<'io> Ui<'io> {
     /// Asks yes or no; no is the default.
     pub fn confirm(&mut self, question: &str) -> Result<bool> {
         loop {
-            match self.ask(&format!("{question} [yN]: "))?.to_lowercase().as_str() {
+            let answer = self.ask(&format!("{question} [yN]: "))?.to_lowercase();
+            // What is piped in does not show by itself.
+            if !self.io.terminal.stdin {
+                say!(self, "{answer}");
+            }
+            match answer.as_str() {
                 "y" | "yes" => return Ok(true),
                 "" | "n" | "no" => return Ok(false),
                 _ => say!(self, "invalid input (not y, n, yes, or no)"),

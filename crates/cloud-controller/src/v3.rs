@@ -23,6 +23,7 @@ pub mod packages;
 pub mod process_stats;
 pub mod processes;
 pub mod quotas;
+pub mod resource;
 pub mod resource_matches;
 pub mod revisions;
 pub mod roles;

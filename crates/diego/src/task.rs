@@ -2,6 +2,8 @@
 
 mod machine;
 
+use std::collections::BTreeMap;
+
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,9 @@ pub struct TaskDefinition {
     /// Told of the end by POST; user information in it is sent as basic authentication. Empty = nobody.
     pub completion_callback_url: String,
     pub annotation: String,
+    /// Tags of the task's log lines and metrics.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metric_tags: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

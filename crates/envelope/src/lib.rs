@@ -1,6 +1,7 @@
 //! Loggregator's envelope (v2): one log line, counter, gauge, timer or event, its JSON form, and where it is sent.
 
 mod json;
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use base::{Clock, Timestamp};
@@ -60,9 +61,17 @@ struct Kept {
     used_at: Timestamp,
     #[serde(skip)]
     holders: Arc<()>,
+    /// When the server was last asked for it, in this life of the program.
+    #[serde(skip)]
+    asked_at: Option<Instant>,
 }
 
 impl Kept {
+    /// It is known to have this checksum.
+    fn keeps(&self, checksum: &Checksum) -> bool {
+        self.checked.contains(&checksum.name()) || checksum.is_sha256(&self.sha256)
+    }
+
     fn is_held(&self) -> bool {
         Arc::strong_count(&self.holders) > 1
     }
@@ -104,21 +113,32 @@ impl Cache {
         }
         // A key may hold secrets, as URLs do; what is written down does not tell it.
         let key = &hex(&Sha256::digest(key));
+        let wanted_at = Instant::now();
         let _turn = self.flights.turn(key).await;
         let held = self.held(key);
+        // Who had to wait for a turn is answered as well by whoever asked meanwhile.
+        if let Some((kept, archive)) = &held
+            && kept.asked_at.is_some_and(|asked_at| asked_at >= wanted_at)
+            && checksum.is_none_or(|checksum| kept.keeps(checksum))
+        {
+            return Ok(archive.clone());
+        }
         if let (Some((kept, archive)), Some(checksum)) = (&held, checksum)
-            && (kept.checked.contains(&checksum.name()) || checksum.is_sha256(&kept.sha256))
+            && kept.keeps(checksum)
         {
             return Ok(archive.clone());
         }
         let version = held.as_ref().map(|(kept, _)| kept.version.clone()).unwrap_or_default();
         let temp = self.temp()?;
         let _slot = self.slots.acquire().await.context("waiting for a download slot")?;
+        let asked_at = Some(Instant::now());
         match (self.fetcher.fetch(url, &version, &temp).await?, held) {
             (Fetched::Unchanged, Some((kept, archive))) => {
                 if let Some(checksum) = checksum {
                     verify(checksum, &archive.sha256, &archive.path).await?;
-                    self.keep(Kept { checked: vec![checksum.name()], ..kept })?;
+                    self.keep(Kept { checked: vec![checksum.name()], asked_at, ..kept })?;
+                } else if let Some(kept) = self.kept.lock().get_mut(key) {
+                    kept.asked_at = asked_at;
                 }
                 Ok(archive)
             }
@@ -143,6 +163,7 @@ impl Cache {
                     checked,
                     used_at,
                     holders,
+                    asked_at,
                 })?;
                 Ok(Archive { path, size, sha256, _hold: hold })
             }
@@ -250,6 +271,7 @@ mod tests {
             checked: vec![],
             used_at: Timestamp::from_secs(used),
             holders: Arc::default(),
+            asked_at: None,
         };
         (key.to_owned(), kept)
     }

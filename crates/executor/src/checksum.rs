@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use md5::Md5;
 use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 /// A promised digest, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,7 @@ enum Algorithm {
     Md5,
     Sha1,
     Sha256,
+    Sha512,
 }
 
 impl Checksum {
@@ -30,6 +31,7 @@ impl Checksum {
             "md5" => (Algorithm::Md5, 32),
             "sha1" => (Algorithm::Sha1, 40),
             "sha256" => (Algorithm::Sha256, 64),
+            "sha512" => (Algorithm::Sha512, 128),
             other => bail!("checksum algorithm {other:?} is not known"),
         };
         ensure!(
@@ -45,6 +47,7 @@ impl Checksum {
             Algorithm::Md5 => "md5",
             Algorithm::Sha1 => "sha1",
             Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
         };
         format!("{algorithm}-{}", self.value)
     }
@@ -65,6 +68,7 @@ impl Checksum {
             Algorithm::Md5 => hex(&md5_of(file)?),
             Algorithm::Sha1 => digest::<Sha1>(file)?,
             Algorithm::Sha256 => digest::<Sha256>(file)?,
+            Algorithm::Sha512 => digest::<Sha512>(file)?,
         };
         ensure!(found == self.value, "checksum is {found}, not {}", self.value);
         Ok(())

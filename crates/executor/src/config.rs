@@ -30,6 +30,9 @@ pub struct Config {
     pub downloads_at_once: usize,
     pub uploads_at_once: usize,
     pub checks_at_once: usize,
+    /// Lines that one container may log in a second, whatever their length; 0 = no limit.
+    pub log_lines_per_second: u64,
+    pub crashed: KeepCrashed,
     pub timings: Timings,
 }
 
@@ -50,7 +53,38 @@ impl Default for Config {
             downloads_at_once: 5,
             uploads_at_once: 5,
             checks_at_once: 64,
+            log_lines_per_second: 0,
+            crashed: KeepCrashed::default(),
             timings: Timings::default(),
+        }
+    }
+}
+
+/// How much of crashed containers is kept, and for how long. Whichever bound is reached first, the oldest go.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeepCrashed {
+    /// In milliseconds; 0 = none is kept.
+    #[serde(deserialize_with = "millis")]
+    pub time: Duration,
+    /// 0 = none is kept.
+    pub containers: usize,
+    /// So many of one process, so that who crashes often leaves room for others.
+    pub of_one_group: usize,
+    /// What their writable layers may take together.
+    pub mb: u64,
+    /// They give way when the disk has less than this left.
+    pub free_disk_mb: u64,
+}
+
+impl Default for KeepCrashed {
+    fn default() -> KeepCrashed {
+        KeepCrashed {
+            time: Duration::from_secs(3600),
+            containers: 20,
+            of_one_group: 2,
+            mb: 2048,
+            free_disk_mb: 1024,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The containers of a cell: what may be asked of them from the outside.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,7 +16,9 @@ use tracing::warn;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::container::{Container, ContainerRequest, Event, Outcome, OwnerTags, State};
+use crate::crashed::Crashed;
 use crate::fetch::Fetcher;
+use crate::gate::Gate;
 use crate::images::Images;
 use crate::journal::Journal;
 use crate::logger::Logger;
@@ -38,6 +40,8 @@ pub enum ExecutorError {
     Exists(Handle),
     #[error("insufficient resources")]
     Full,
+    #[error("no file {0} in the container")]
+    NoFile(String),
     /// What was asked does not go with the container's state.
     #[error("container {0} is beyond that")]
     InvalidTransition(Handle),
@@ -56,6 +60,8 @@ pub struct Executor {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) creates: Semaphore,
+    pub(crate) gate: OnceLock<Arc<dyn Gate>>,
+    pub(crate) crashed: Mutex<HashMap<Handle, Crashed>>,
     deletes: Semaphore,
     sink: Arc<dyn Sink>,
     members: Mutex<HashMap<Handle, Arc<Member>>>,
@@ -96,6 +102,8 @@ impl Executor {
             )),
             creates: Semaphore::new(config.creates_at_once.max(1)),
             deletes: Semaphore::new(config.deletes_at_once.max(1)),
+            gate: OnceLock::new(),
+            crashed: Mutex::default(),
             garden,
             sink,
             config,
@@ -106,6 +114,13 @@ impl Executor {
             tasks: TaskTracker::new(),
             detached: CancellationToken::new(),
         }))
+    }
+
+    /// Has `gate` asked before any recipe begins. To be called once, before [`Executor::recover`].
+    pub fn guard(&self, gate: Arc<dyn Gate>) {
+        if self.gate.set(gate).is_err() {
+            warn!("the executor has a guard already");
+        }
     }
 
     /// The guid of every container whose state changes, or that goes, from now on. Who falls behind hears of it and must list anew.
@@ -126,9 +141,9 @@ impl Executor {
         *self.total.lock()
     }
 
-    /// What is left of it.
+    /// What is left of it. A completed container has nothing but its files.
     pub fn remaining(&self) -> Resources {
-        remaining(self.total(), self.members.lock().values().map(|member| member.resources))
+        remaining(self.total(), self.members.lock().values().map(|member| member.taken()))
     }
 
     /// Counts a container in; nothing is made yet.
@@ -138,7 +153,7 @@ impl Executor {
             return Err(ExecutorError::Exists(guid.clone()));
         }
         if !fits(
-            remaining(*self.total.lock(), members.values().map(|member| member.resources)),
+            remaining(*self.total.lock(), members.values().map(|member| member.taken())),
             resources,
         ) {
             return Err(ExecutorError::Full);
@@ -240,10 +255,14 @@ impl Executor {
             );
             traces.log.say(Stream::Stdout, text);
         }
+        self.forget(guid);
+        Ok(())
+    }
+
+    pub(crate) fn forget(&self, guid: &Handle) {
         self.members.lock().remove(guid);
         // Nobody may be listening.
         let _ = self.events.send(guid.clone());
-        Ok(())
     }
 
     /// A small file of a container, also of a completed one.
@@ -323,7 +342,8 @@ impl Executor {
     }
 
     pub(crate) fn logger(&self, request: &ContainerRequest) -> Logger {
-        Logger::new(self.sink.clone(), self.clock.clone(), &request.log)
+        let lines = self.config.log_lines_per_second;
+        Logger::new(self.sink.clone(), self.clock.clone(), &request.log, lines)
     }
 
     pub(crate) fn recipes(&self) -> std::path::PathBuf {

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::{join_all, select_all};
 use garden::Stream;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::failure::Failure;
 use crate::logger::Logger;
@@ -80,7 +80,8 @@ impl Question<'_> {
         };
         let began = Instant::now();
         if let Question::Monitor(..) = self {
-            sleep(first).await;
+            // A monitor is a process too: not before there is something to ask.
+            let _ = timeout(first, scene.started.cancelled()).await;
         }
         while let Err(text) = self.ask(scene).await {
             attempts.count.fetch_add(1, Ordering::Relaxed);

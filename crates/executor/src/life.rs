@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use diego::{NetInfo, PortMapping};
-use garden::{ContainerInfo, ContainerSpec, Limits, Stream};
+use garden::{ContainerInfo, ContainerSpec, GardenError, Limits, Stream};
 use tracing::{info, warn};
 
 use crate::container::{ContainerRequest, Event, Outcome};
 use crate::executor::Executor;
+use crate::gate::is_untouched;
 use crate::member::{Member, Traces};
 use crate::meter::{Quotas, measure};
 use crate::progress::Entry;
@@ -57,8 +58,19 @@ impl Executor {
                 Err(outcome) => return outcome,
             },
         };
-        let scene = self.scene(request, traces, &container);
         let progress = traces.journal.progress();
+        if is_untouched(&container, &progress) {
+            let asking = member.container();
+            let verdict = tokio::select! {
+                biased;
+                () = member.stop.cancelled() => return stopped_early(),
+                verdict = self.admitted(&asking) => verdict,
+            };
+            if let Err(reason) = verdict {
+                return Outcome::failed(reason);
+            }
+        }
+        let scene = self.scene(request, traces, &container);
         let before = Before { healthy: progress.healthy, routable: progress.routable };
         let say = |said| self.hear(member, traces, &scene, said);
         let quotas = self.quotas(request);
@@ -101,7 +113,13 @@ impl Executor {
                 .acquire()
                 .await
                 .map_err(|closed| Outcome::never_ran(closed.to_string()))?;
-            self.garden.create(spec).await
+            match self.garden.create(spec.clone()).await {
+                // What is only kept for somebody to look at must not keep others from running.
+                Err(GardenError::Exhausted(_)) if self.give_way().await => {
+                    self.garden.create(spec).await
+                }
+                created => created,
+            }
         };
         let container = created.map_err(|error| {
             let error = format!("{:#}", anyhow::Error::new(error));
@@ -234,6 +252,7 @@ fn spec(
         egress: request.egress.clone(),
         properties: [(OWNER.to_owned(), cell_id.to_owned())].into(),
         privileged: request.privileged,
+        grace_time: None,
     }
 }
 

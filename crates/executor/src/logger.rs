@@ -12,7 +12,7 @@ use garden::Stream;
 use parking_lot::Mutex;
 
 use crate::container::LogConfig;
-use crate::rate::{Rate, Verdict};
+use crate::rate::{Excess, Rate, Verdict};
 
 /// The source type of lines for which nobody chose one.
 const DEFAULT_SOURCE: &str = "LOG";
@@ -44,9 +44,15 @@ struct TagSets {
 }
 
 impl Logger {
-    pub fn new(sink: Arc<dyn Sink>, clock: Clock, config: &LogConfig) -> Logger {
+    /// `lines_per_second` is the cell's own limit; 0 = none.
+    pub fn new(
+        sink: Arc<dyn Sink>,
+        clock: Clock,
+        config: &LogConfig,
+        lines_per_second: u64,
+    ) -> Logger {
         let source = if config.source.is_empty() { DEFAULT_SOURCE } else { &config.source };
-        let rate = Mutex::new(Rate::new(config.bytes_per_second, clock.now()));
+        let rate = Mutex::new(Rate::new(config.bytes_per_second, lines_per_second, clock.now()));
         let shared = Shared {
             sink,
             clock,
@@ -87,7 +93,7 @@ impl Logger {
                     self.emit(stream, line, &tags, nth);
                 }
                 Verdict::Drop => {}
-                Verdict::DropAndTell => self.tell_excess(&tags, nth),
+                Verdict::DropAndTell(excess) => self.tell_excess(&tags, nth, excess),
             }
         }
     }
@@ -110,9 +116,15 @@ impl Logger {
         });
     }
 
-    fn tell_excess(&self, tags: &Arc<Tags>, nth: u64) {
-        let limit = self.shared.rate.lock().limit();
-        let line = format!("app instance exceeded log rate limit ({limit} bytes/sec)");
+    fn tell_excess(&self, tags: &Arc<Tags>, nth: u64, excess: Excess) {
+        let line = match excess {
+            Excess::Bytes(limit) => {
+                format!("app instance exceeded log rate limit ({limit} bytes/sec)")
+            }
+            Excess::Lines(limit) => format!(
+                "app instance exceeded log rate limit ({limit} log-lines/sec) set by platform operator"
+            ),
+        };
         self.emit(Stream::Stderr, Bytes::from(line), tags, nth);
         let total = EXCEEDED.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.sink.emit(Envelope {

@@ -89,6 +89,16 @@ impl Member {
         }
     }
 
+    /// What it takes of the cell: when all is over, only the disk.
+    pub fn taken(&self) -> Resources {
+        match self.inner.lock().state {
+            State::Completed(_) => {
+                Resources { disk_mb: self.resources.disk_mb, ..Resources::default() }
+            }
+            _ => self.resources,
+        }
+    }
+
     /// Moves the state on and tells whoever listens. `false` when there was nothing to move.
     pub fn advance(&self, event: Event, now: Timestamp) -> bool {
         {

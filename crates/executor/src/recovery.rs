@@ -53,6 +53,8 @@ impl Executor {
                 warn!(error = %format!("{error:#}"), "a container could not be taken up");
             }
         }
+        self.take_up_crashed(|guid| containers.contains_key(guid))?;
+        containers.retain(|guid, _| !self.crashed.lock().contains_key(guid));
         for stranger in containers.keys() {
             warn!(container.guid = %stranger, "destroying a container without a recipe");
             if let Err(error) = self.garden.destroy(stranger).await {
@@ -136,8 +138,10 @@ impl Executor {
         }
         let in_use = || {
             let journals = self.members().into_iter().filter_map(|member| member.traces());
-            journals.flat_map(|traces| traces.journal.progress().layers).collect()
+            let running = journals.flat_map(|traces| traces.journal.progress().layers);
+            running.chain(self.crashed_layers()).collect()
         };
+        self.trim_crashed().await;
         if let Err(error) = self.supplies.evict(in_use).await {
             warn!(error = %format!("{error:#}"), "layers could not be looked through");
         }
@@ -157,7 +161,9 @@ impl Executor {
             warn!(container.guid = %member.guid, "a container has gone missing");
             member.lost.cancel();
         }
-        for guid in containers.keys().filter(|guid| self.member(guid).is_none()) {
+        let is_known =
+            |guid: &Handle| self.crashed.lock().contains_key(guid) || self.member(guid).is_some();
+        for guid in containers.keys().filter(|guid| !is_known(guid)) {
             warn!(container.guid = %guid, "destroying a container that nobody knows");
             if let Err(error) = self.garden.destroy(guid).await {
                 warn!(container.guid = %guid, %error, "left for the next round");

@@ -1,15 +1,17 @@
 //! What a container is made from: its root file system and the read-only layers over it. Each archive is downloaded and
 //! unpacked once per cell, however many containers want it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::Context;
 use diego::desired_lrp::{CachedDependency, ImageLayer};
 use futures::future::try_join_all;
 use garden::Rootfs;
+use parking_lot::Mutex;
 use tokio::sync::{RwLock, RwLockReadGuard};
 use tracing::debug;
 
@@ -29,6 +31,8 @@ pub(crate) struct Supplies {
     /// A layer came since the last look at how much they take.
     grown: AtomicBool,
     most_bytes: u64,
+    /// Root file systems as they were found last, and when somebody began to look.
+    found: Mutex<HashMap<String, (Instant, Rootfs)>>,
 }
 
 /// Layers that stay while this is held.
@@ -41,11 +45,24 @@ impl Supplies {
     pub fn new(images: Images, transfers: Arc<Transfers>, most_bytes: u64) -> Supplies {
         let (flights, evicting, grown) =
             (Flights::default(), RwLock::new(()), AtomicBool::new(true));
-        Supplies { images, transfers, flights, evicting, grown, most_bytes }
+        let found = Mutex::default();
+        Supplies { images, transfers, flights, evicting, grown, most_bytes, found }
     }
 
+    /// Looked for anew each time, for the host may have changed, and made when it is not there: but whoever waits
+    /// while another looks takes what that one finds.
     pub async fn rootfs(&self, name: &str) -> anyhow::Result<Rootfs> {
-        self.images.rootfs(name).await
+        let wanted_at = Instant::now();
+        let _turn = self.flights.turn(&format!("rootfs {name}")).await;
+        if let Some((began, rootfs)) = self.found.lock().get(name)
+            && *began >= wanted_at
+        {
+            return Ok(rootfs.clone());
+        }
+        let began = Instant::now();
+        let rootfs = self.images.rootfs(name).await?;
+        self.found.lock().insert(name.to_owned(), (began, rootfs.clone()));
+        Ok(rootfs)
     }
 
     /// Dependencies below, image layers above, each in the order it was named.
@@ -85,16 +102,20 @@ impl Supplies {
     async fn layer(&self, wanted: &ImageLayer) -> anyhow::Result<PathBuf> {
         let name = title(&wanted.name, &wanted.digest_value);
         let checksum = Checksum::parse(&wanted.digest_algorithm, &wanted.digest_value)?;
-        let digest = checksum.as_ref().and_then(Checksum::sha256);
-        let digest = digest.with_context(|| format!("layer {name} needs a sha256 digest"))?;
+        let checksum = checksum.with_context(|| format!("layer {name} needs a digest"))?;
         let to = if wanted.destination_path.is_empty() { "/" } else { &wanted.destination_path };
-        let _turn = self.flights.turn(&format!("{digest} {to}")).await;
-        if let Some(layer) = self.images.held(digest, to) {
+        let _turn = self.flights.turn(&format!("{} {to}", checksum.name())).await;
+        if let Some(layer) = self.held(&checksum, to) {
             return Ok(layer);
         }
-        let archive = self.transfers.cache.fetch(&wanted.url, "", checksum.as_ref()).await;
+        // Layers are known here by their sha256; what is known by another digest has to be at hand to be known.
+        let key = if checksum.sha256().is_some() { String::new() } else { checksum.name() };
+        let archive = self.transfers.cache.fetch(&wanted.url, &key, Some(&checksum)).await;
         let archive = archive.with_context(|| format!("downloading {name}"))?;
-        self.unpack(&archive, to).await
+        match self.images.held(&archive.sha256, to) {
+            Some(layer) => Ok(layer),
+            None => self.unpack(&archive, to).await,
+        }
     }
 
     async fn unpack(&self, archive: &Archive, to: &str) -> anyhow::Result<PathBuf> {

@@ -1,8 +1,18 @@
-//! `cupola bench …`: measures this very program from outside, as its users meet it, and leaves nothing behind.
+//! `cupola bench …`: measures this very program from outside, as its users meet it, and some of its parts alone; it
+//! leaves nothing behind.
 
+mod api;
+mod cell_loss;
+mod engines;
 mod first_app;
+mod hosts;
+mod idle;
 mod platform;
 mod push;
+mod start;
+mod trivial;
+
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
@@ -14,26 +24,81 @@ pub struct BenchArgs {
     /// Print only the last line: one flat JSON object
     #[arg(long, global = true)]
     json: bool,
-    /// How often each thing is done; medians are reported
-    #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
 }
 
 #[derive(Subcommand)]
 enum What {
     /// Empty data directory → start → push of a source app → HTTP 200
-    FirstApp,
+    FirstApp(Rounds<5>),
     /// Push an app again with one file changed, until the new version answers
-    Push,
+    Push(Rounds<5>),
+    /// An instance wanted → its first HTTP 200 through the router; then 200 instances at once
+    Start(Rounds<200>),
+    /// Cells in network namespaces of their own: one drained, one killed, one cut off
+    CellLoss {
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(4..=100))]
+        cells: u8,
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        instances: u32,
+    },
+    /// Containers alone: make and start one, 200 at once, many at once; memory of one more. Needs root
+    Containers {
+        /// How often one is made and started
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        rounds: u16,
+        /// The larger crowd
+        #[arg(long, default_value_t = 700, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        crowd: u16,
+    },
+    /// The brain with a durable store and simulated cells: place many instances, one more, lose a tenth of the cells
+    Placement {
+        #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+        cells: u32,
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+        instances: u32,
+        /// An empty database in place of an SQLite file: postgres://USER:PASSWORD@HOST/NAME
+        #[arg(long, value_name = "URL")]
+        postgres: Option<String>,
+    },
+    /// Memory and CPU time while nothing happens, with 0 and with 50 instances
+    Idle {
+        /// How long to leave it alone before, and to watch it then
+        #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+    },
+}
+
+#[derive(Args)]
+struct Rounds<const DEFAULT: u32> {
+    /// How often each thing is done; medians are reported
+    #[arg(long, default_value_t = DEFAULT, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
 }
 
 pub fn main(args: BenchArgs) -> anyhow::Result<()> {
     let report = Report { quiet: args.json };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = match args.what {
+        // What is measured runs in here.
+        What::Containers { .. } | What::Placement { .. } => {
+            tokio::runtime::Builder::new_multi_thread()
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build()?;
     let figures = runtime.block_on(async {
         match args.what {
-            What::FirstApp => first_app::run(args.rounds, &report).await,
-            What::Push => push::run(args.rounds, &report).await,
+            What::FirstApp(Rounds { rounds }) => first_app::run(rounds, &report).await,
+            What::Push(Rounds { rounds }) => push::run(rounds, &report).await,
+            What::Start(Rounds { rounds }) => start::run(rounds, &report).await,
+            What::CellLoss { cells, instances } => cell_loss::run(cells, instances, &report).await,
+            What::Containers { rounds, crowd } => {
+                engines::containers(rounds.into(), crowd.into(), &report).await
+            }
+            What::Placement { cells, instances, postgres } => {
+                let cells = usize::try_from(cells)?;
+                engines::placement(cells, instances, postgres.as_deref(), &report).await
+            }
+            What::Idle { seconds } => idle::run(Duration::from_secs(seconds), &report).await,
         }
     })?;
     println!("{}", Value::Object(figures));
@@ -66,9 +131,17 @@ fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
-/// Milliseconds are as fine as these figures are true.
-fn rounded(seconds: f64) -> Value {
-    Value::from((seconds * 1000.0).round() / 1000.0)
+/// The smallest figure that at least `percent` of all do not exceed (nearest rank).
+fn percentile(figures: &[f64], percent: usize) -> f64 {
+    let mut figures = figures.to_vec();
+    figures.sort_by(f64::total_cmp);
+    let rank = (figures.len() * percent).div_ceil(100).max(1);
+    figures.get(rank - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// Three digits behind the point are as fine as these figures are true.
+fn rounded(figure: f64) -> Value {
+    Value::from((figure * 1000.0).round() / 1000.0)
 }
 
 #[cfg(test)]
@@ -80,5 +153,14 @@ mod tests {
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
         assert!(median(vec![]).is_nan());
+    }
+
+    #[test]
+    fn percentiles() {
+        let figures: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert!((percentile(&figures, 50) - 100.0).abs() < 1e-9);
+        assert!((percentile(&figures, 99) - 198.0).abs() < 1e-9);
+        assert!((percentile(&[7.0], 99) - 7.0).abs() < 1e-9);
+        assert!(percentile(&[], 50).is_nan());
     }
 }

@@ -1,33 +1,38 @@
 //! `cupola up`: every role in one process. What is started here, and in which order, is the whole wiring.
 
-mod cell;
-
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use base::http::Secret;
+use base::tls::TlsListener;
 use base::{CancellationToken, Clock, Signal, TaskTracker, shutdown_signal};
 use bytes::Bytes;
 use cloud_controller::CloudController;
 use cloud_controller::auth::Identity;
 use cloud_controller::config::{StackConfig, SystemBuildpack};
+use envelope::Sink;
 use loggregator::Loggregator;
 use router::Router;
-use router::tls::Identity as Certificate;
+use router::tls::{Identity as Certificate, ServerConfig};
 use sql::Db;
 use tokio::net::TcpListener;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 use uaa::Uaa;
 
-use crate::data_dir::{DataDir, Running};
+use crate::cell::{Cell, CellSettings, Deps, End, Site};
+use crate::cluster::{Admission, Authority, Home, JoinToken, receiver};
+use crate::data_dir::{self, DataDir, Running};
 use crate::door::Door;
 use crate::glue::{FromLogs, LogAccess};
+use crate::operator::{self, Insight};
 use crate::settings::{Settings, UpArgs};
-use cell::Cell;
 
+const RECEPTOR_PORT: u16 = 8887;
+/// The cell that is always there.
+const CELL: &str = "cell-0";
 const LIFECYCLE: &[u8] = include_bytes!(env!("CUPOLA_LIFECYCLE_BUNDLE"));
 /// The platform's own names below its domain.
 const NAMES: [&str; 7] = ["api", "uaa", "login", "log-cache", "doppler", "log-stream", "ssh"];
@@ -35,11 +40,7 @@ const NAMES: [&str; 7] = ["api", "uaa", "login", "log-cache", "doppler", "log-st
 pub fn main(args: UpArgs) -> anyhow::Result<()> {
     let settings = args.resolve()?;
     let filter = EnvFilter::try_new(&settings.log).context("log: no such level or filter")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    crate::start_logging(filter);
     base::http::install_crypto();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(up(settings));
@@ -51,10 +52,16 @@ pub fn main(args: UpArgs) -> anyhow::Result<()> {
 async fn up(settings: Settings) -> anyhow::Result<()> {
     let data = DataDir::open(&settings.data)?;
     let door = Door::open(&settings).await?;
+    // A certificate that does not fit is told before any container is touched.
+    let tls =
+        certificate(&data, &settings)?.server_config().context("tls_certificate and tls_key")?;
     let platform = Platform::start(&settings, &data, &door).await?;
     let (http, https) = door.urls(&format!("api.{}", settings.domain))?;
-    let running = running(&settings, &door, &http, &https)?;
-    let serving = platform.open(door, &data, &settings).await?;
+    let running = Running {
+        internal: platform.internal_url.clone(),
+        ..running(&settings, &door, &http, &https, &platform.receptor)?
+    };
+    let serving = platform.open(door, tls);
     data.announce(&running)?;
     println!("api    {http}");
     println!("       {https}   (its certificate is made by the platform: --skip-ssl-validation)");
@@ -69,7 +76,13 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
     platform.stop(signal).await
 }
 
-fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow::Result<Running> {
+fn running(
+    settings: &Settings,
+    door: &Door,
+    http: &str,
+    https: &str,
+    receptor: &str,
+) -> anyhow::Result<Running> {
     let at = |ip: IpAddr| if ip.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { ip };
     let address = |listener: &TcpListener| {
         listener.local_addr().map(|addr| std::net::SocketAddr::new(at(addr.ip()), addr.port()))
@@ -79,12 +92,16 @@ fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow:
     let api = if settings.domain == "localhost" { direct.clone() } else { http.to_owned() };
     Ok(Running {
         pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: Clock::system().now(),
+        internal: String::new(),
         api,
         http: direct,
         https: https.to_owned(),
         domain: settings.domain.clone(),
         app: door.urls(&format!("APP.{}", settings.domain))?.0,
         admin_user: settings.admin_user.clone(),
+        receptor: receptor.to_owned(),
     })
 }
 
@@ -94,6 +111,10 @@ struct Platform {
     tasks: TaskTracker,
     router: Router,
     cell: Cell,
+    /// Where components on this machine find each other.
+    internal_url: String,
+    /// Where the Receptor API answers.
+    receptor: String,
 }
 
 impl Platform {
@@ -101,11 +122,14 @@ impl Platform {
         let (clock, stop, tasks) = (Clock::system(), CancellationToken::new(), TaskTracker::new());
         let secret = data.secret()?;
         let internal = internal_listener(data).await?;
-        let internal_url = format!("http://{}", internal.local_addr()?);
+        let inside_url = format!("http://{}", internal.local_addr()?);
+        let cluster = Cluster::open(settings, data).await?;
+        // What cells are told to fetch must be found from everywhere.
+        let internal_url = cluster.as_ref().map_or(inside_url.clone(), Cluster::url);
         let logs =
             Loggregator::open(loggregator::Config::new(data.folder("logs")?), clock.clone())?;
         let uaa = open_uaa(settings, data, &clock).await?;
-        let bbs: Arc<dyn diego::Bbs> = Arc::new(bbs::Client::new(&internal_url, &secret));
+        let bbs: Arc<dyn diego::Bbs> = Arc::new(bbs::Client::new(&inside_url, &secret));
         let identity: Arc<dyn Identity> = Arc::new(uaa.clone());
 
         let cc = CloudController::open(
@@ -139,9 +163,15 @@ impl Platform {
         };
         let router = Router::new(config, front, Arc::new(logs.clone()), clock.clone());
 
+        // Containers elsewhere are reached by their cell's address alone.
+        let prefer = if cluster.is_some() { bbs::Prefer::Host } else { bbs::Prefer::Instance };
+        let credentials = bbs::Credentials {
+            user: data_dir::RECEPTOR_USER.to_owned(),
+            password: data.receptor_password()?,
+        };
         let brain = bbs::BbsServer::open(
             Db::open_file(&data.file("bbs.db")).await?,
-            bbs::Config::new(secret.clone()),
+            bbs::Config { prefer, receptor: Some(credentials), ..bbs::Config::new(secret.clone()) },
             clock.clone(),
             Arc::new(rep::Dialer::new(&secret)),
             Arc::new(router.clone()),
@@ -149,38 +179,61 @@ impl Platform {
             &tasks,
         )
         .await?;
-        let inside = brain.router().merge(cc.internal());
-        let until = stop.clone();
+        let listener = receptor_listener(settings.receptor_listen).await?;
+        let receptor = format!("http://{}", listener.local_addr()?);
+        let (face, until) = (brain.receptor(), stop.clone());
         tasks.spawn(async move {
-            if let Err(error) = base::http::serve(internal, inside, until).await {
+            if let Err(error) = base::http::serve(listener, face, until).await {
+                error!(%error, "the Receptor API ended");
+            }
+        });
+        let inside = brain.router().merge(cc.internal());
+        let insight =
+            Insight { router: router.clone(), logs: logs.clone(), containers: Arc::default() };
+        let containers = insight.containers.clone();
+        // What only the operator of this machine asks is not for other machines.
+        let (router_inside, until) = (inside.clone().merge(insight.router(&secret)), stop.clone());
+        tasks.spawn(async move {
+            if let Err(error) = base::http::serve(internal, router_inside, until).await {
                 error!(%error, "the internal API ended");
             }
         });
-
-        let cell = Cell::start(settings, data, &secret, bbs, Arc::new(logs), &clock, door).await?;
-        Ok(Platform { stop, tasks, router, cell })
+        let ports = vec![door.http.local_addr()?.port(), door.https.local_addr()?.port()];
+        let sink: Arc<dyn Sink> = Arc::new(logs);
+        let site = match cluster {
+            None => Site::Inside { domain: settings.domain.clone(), ports },
+            Some(cluster) => {
+                let home =
+                    Home { domain: settings.domain.clone(), address: cluster.address(), ports };
+                let identity = cluster.authority.issue(home.address.into())?;
+                let site =
+                    Site::Outside { address: home.address, port: 0, identity, home: home.clone() };
+                let inside = inside.merge(receiver(sink.clone(), &secret));
+                cluster.serve(inside, home, &secret, &stop, &tasks)?;
+                site
+            }
+        };
+        let deps = Deps { bbs, sink, secret, clock };
+        let cell = Cell::start(&cell_settings(settings), &site, data, deps).await?;
+        let _ = containers.set(cell.about());
+        Ok(Platform { stop, tasks, router, cell, internal_url: inside_url, receptor })
     }
 
     /// Lets clients in. The token shuts the door again.
-    async fn open(
-        &self,
-        door: Door,
-        data: &DataDir,
-        settings: &Settings,
-    ) -> anyhow::Result<CancellationToken> {
-        let certificate = certificate(data, settings)?.server_config()?;
+    fn open(&self, door: Door, tls: Arc<ServerConfig>) -> CancellationToken {
         let serving = self.stop.child_token();
         let (http, https) = (self.router.clone(), self.router.clone());
         let (until, also) = (serving.clone(), serving.clone());
         self.tasks.spawn(async move { http.serve_http(door.http, until).await });
-        self.tasks.spawn(async move { https.serve_https(door.https, certificate, also).await });
-        Ok(serving)
+        self.tasks.spawn(async move { https.serve_https(door.https, tls, also).await });
+        serving
     }
 
     /// Ctrl-C takes the containers along; SIGTERM leaves them for the next start.
     async fn stop(self, signal: Signal) -> anyhow::Result<()> {
         info!(?signal, "stopping");
-        let result = self.cell.stop(signal == Signal::Interrupt).await;
+        let end = if signal == Signal::Interrupt { End::Remove } else { End::Leave };
+        let result = self.cell.stop(end).await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -188,10 +241,103 @@ impl Platform {
     }
 }
 
+/// Without a wish it is the usual place, or any other where a second platform has that.
+async fn receptor_listener(wish: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
+    if let Some(address) = wish {
+        return TcpListener::bind(address)
+            .await
+            .with_context(|| format!("receptor_listen: listening on {address}"));
+    }
+    let local = Ipv4Addr::LOCALHOST;
+    if let Ok(listener) = TcpListener::bind((local, RECEPTOR_PORT)).await {
+        return Ok(listener);
+    }
+    TcpListener::bind((local, 0)).await.context("listening for clients of the Receptor")
+}
+
+/// Where cells on other machines come in.
+struct Cluster {
+    listener: TcpListener,
+    local: SocketAddrV4,
+    authority: Authority,
+    join_key: Secret,
+}
+
+impl Cluster {
+    /// `None` when no other cells are wanted.
+    async fn open(settings: &Settings, data: &DataDir) -> anyhow::Result<Option<Cluster>> {
+        let Some(wish) = settings.cells_listen else {
+            data.forget(data_dir::JOIN_TOKEN)?;
+            return Ok(None);
+        };
+        let authority = Authority::of(data)?;
+        base::tls::trust(&authority.certificate)?;
+        let listener = TcpListener::bind(wish).await.with_context(|| {
+            format!("cells_listen: listening on {wish}, which must be an address of this machine")
+        })?;
+        let local = SocketAddrV4::new(*wish.ip(), listener.local_addr()?.port());
+        let join_key = data.join_key()?;
+        let token = JoinToken {
+            url: format!("https://{local}"),
+            authority: authority.certificate.clone(),
+            key: join_key.expose().to_owned(),
+        };
+        data.keep(data_dir::JOIN_TOKEN, &token.to_string())?;
+        Ok(Some(Cluster { listener, local, authority, join_key }))
+    }
+
+    fn url(&self) -> String {
+        format!("https://{}", self.local)
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        *self.local.ip()
+    }
+
+    /// Lets cells in, and serves `inside` to those that are.
+    fn serve(
+        self,
+        inside: axum::Router,
+        home: Home,
+        secret: &Secret,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<()> {
+        let own = self.authority.issue(home.address.into())?.server_config()?;
+        let admission = Admission {
+            authority: self.authority,
+            key: self.join_key,
+            secret: secret.clone(),
+            home,
+        };
+        let listener = TlsListener::new(self.listener, own)?;
+        let (router, until) = (inside.merge(admission.router()), stop.clone());
+        tasks.spawn(async move {
+            if let Err(error) = base::http::serve(listener, router, until).await {
+                error!(%error, "the API for cells ended");
+            }
+        });
+        Ok(())
+    }
+}
+
+fn cell_settings(settings: &Settings) -> CellSettings {
+    CellSettings {
+        cell_id: CELL.to_owned(),
+        zone: String::new(),
+        placement_tags: Vec::new(),
+        backend: settings.backend,
+        stacks: settings.stacks.clone(),
+        memory_mb: settings.memory_mb,
+        disk_mb: settings.disk_mb,
+        container_network: settings.container_network.clone(),
+    }
+}
+
 /// Components and cells find the control plane at the same place after a restart, so the port is chosen once.
 async fn internal_listener(data: &DataDir) -> anyhow::Result<TcpListener> {
     let local = Ipv4Addr::LOCALHOST;
-    let path = data.file("internal-port");
+    let path = data.file(data_dir::INTERNAL_PORT);
     let known =
         std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok());
     if let Some(port) = known {
@@ -216,6 +362,7 @@ async fn open_uaa(settings: &Settings, data: &DataDir, clock: &Clock) -> anyhow:
     let issuer = format!("http://uaa.{}", settings.domain);
     let mut config = uaa::Config::new(issuer, data.encryption_key()?.to_vec(), password);
     config.admin_user = settings.admin_user.clone();
+    config.clients.push(operator::client(data)?);
     let db = Db::open_file(&data.file("uaa.db")).await?;
     Uaa::open(db, config, clock.clone()).await.context("starting the UAA")
 }
@@ -233,6 +380,7 @@ fn cloud_controller_config(
     config.internal_url = internal_url.to_owned();
     config.app_domains = vec![settings.domain.clone()];
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
+    config.temp_dir = Some(data.folder("uploads")?);
     let stack = |name: &String| StackConfig {
         name: name.clone(),
         description: "This machine's /usr, read-only".to_owned(),

@@ -8,16 +8,21 @@ use base::{Backoff, CancellationToken, Poke, TaskTracker};
 use diego::cell::{LrpHeld, Resources, TaskHeld};
 use diego::{Bbs, CellPresence, CellState, InstanceKey};
 use executor::{Executor, State};
+use futures::future::join_all;
 use garden::Handle;
 use parking_lot::Mutex;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
+use crate::book::Book;
 use crate::config::Config;
+use crate::crashed;
+use crate::gate::Guard;
 use crate::lanes::Lanes;
 use crate::owner::Owner;
-use crate::work::{Pending, Seen};
+use crate::presence::Lease;
+use crate::work::Pending;
 
 /// How long a brain may take to hear that a cell goes.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -45,27 +50,67 @@ pub struct Rep {
     /// Work that is reserved and not begun.
     pub(crate) pending: Mutex<HashMap<Handle, Pending>>,
     /// What the brain is known to know of a container.
-    pub(crate) seen: Mutex<HashMap<Handle, Seen>>,
+    pub(crate) book: Book,
     pub(crate) mode: watch::Sender<Mode>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
-    announce: Poke,
+    pub(crate) announce: Poke,
+    pub(crate) lease: Lease,
+    /// In which term of the lease the run of a task was granted.
+    pub(crate) grants: Mutex<HashMap<Handle, u64>>,
+    /// The cell is there, again or for the first time.
+    pub(crate) returned: Poke,
+    /// Announcements end.
+    pub(crate) farewell: CancellationToken,
+    /// Turns of those who read files of crashed instances.
+    pub(crate) readers: Arc<Semaphore>,
+    /// The way to the brain that only announcements take.
+    pub(crate) heart: Option<Arc<dyn Bbs>>,
 }
 
 impl Rep {
+    /// Announcements go the same way as everything else.
     pub fn new(config: Config, bbs: Arc<dyn Bbs>, executor: Arc<Executor>) -> Arc<Rep> {
-        Arc::new(Rep {
+        Rep::build(config, bbs, None, executor)
+    }
+
+    /// Announcements are made by a thread of their own and go by `heart`, whose connections nobody else uses: nothing
+    /// this program does keeps the brain from hearing that the cell lives.
+    pub fn with_heart(
+        config: Config,
+        bbs: Arc<dyn Bbs>,
+        heart: Arc<dyn Bbs>,
+        executor: Arc<Executor>,
+    ) -> Arc<Rep> {
+        Rep::build(config, bbs, Some(heart), executor)
+    }
+
+    fn build(
+        config: Config,
+        bbs: Arc<dyn Bbs>,
+        heart: Option<Arc<dyn Bbs>>,
+        executor: Arc<Executor>,
+    ) -> Arc<Rep> {
+        let rep = Arc::new(Rep {
             config,
             bbs,
+            heart,
             executor,
+            lease: Lease::default(),
+            grants: Mutex::default(),
+            returned: Poke::default(),
+            farewell: CancellationToken::new(),
+            readers: Arc::new(Semaphore::new(crashed::READERS)),
             lanes: Lanes::default(),
             pending: Mutex::default(),
-            seen: Mutex::default(),
+            book: Book::default(),
             mode: watch::channel(Mode::Starting).0,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             announce: Poke::default(),
-        })
+        });
+        rep.executor.guard(Arc::new(Guard(Arc::downgrade(&rep))));
+        rep
     }
 
     /// Takes up what an earlier life left, announces the cell and looks after it until `stop`. Containers run on: for
@@ -130,36 +175,22 @@ impl Rep {
         }
     }
 
-    async fn keep_announced(self: Arc<Self>, stop: CancellationToken) {
-        let timings = self.config.timings.clone();
-        let mut backoff = Backoff::new(timings.first_retry, timings.announce);
-        loop {
-            let wait = match self.bbs.announce(&self.presence(), timings.presence_ttl).await {
-                Ok(()) => {
-                    backoff.reset();
-                    timings.announce
-                }
-                Err(error) => {
-                    warn!(cell.id = %self.config.cell_id, %error, "the brain did not hear that this cell lives");
-                    backoff.step()
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.announce.poked() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
     async fn keep_compared(self: Arc<Self>, stop: CancellationToken) {
         let timings = self.config.timings.clone();
         let mut backoff = Backoff::new(timings.first_retry, timings.reconcile);
+        // After a time without a lease the brain's records go on changing for a moment.
+        let mut soon = Backoff::new(timings.first_retry.min(timings.reconcile), timings.reconcile);
         loop {
-            let wait = match self.compare().await {
+            let compared = tokio::select! {
+                compared = self.compare() => compared,
+                // Whatever was asked before is answered by nobody.
+                () = self.lease.next_term() => continue,
+                () = stop.cancelled() => return,
+            };
+            let wait = match compared {
                 Ok(()) => {
                     backoff.reset();
-                    timings.reconcile
+                    soon.step()
                 }
                 Err(error) => {
                     warn!(cell.id = %self.config.cell_id, error = %format!("{error:#}"), "left for the next comparison");
@@ -168,6 +199,7 @@ impl Rep {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.returned.poked() => soon.reset(),
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -192,11 +224,24 @@ impl Rep {
             self.executor.stop(&container.guid);
             self.poke(&container.guid);
         }
-        self.until_empty().await;
+        self.executor.clear_crashed().await;
+        if tokio::time::timeout(self.config.timings.closing, self.until_empty()).await.is_err() {
+            self.clear_by_force().await;
+        }
+        // Whoever has said goodbye says nothing more.
+        self.farewell.cancel();
         let retract = self.bbs.retract(&self.config.cell_id);
         if !matches!(tokio::time::timeout(GOODBYE, retract).await, Ok(Ok(()))) {
             warn!(cell.id = %self.config.cell_id, "the brain did not hear that this cell goes");
         }
+    }
+
+    /// Without the brain, which does not answer, or against a container that resists.
+    async fn clear_by_force(&self) {
+        let left = self.executor.list();
+        warn!(cell.id = %self.config.cell_id, left = left.len(), "removing containers without telling the brain");
+        let gone = left.iter().map(|container| self.executor.delete(&container.guid));
+        let _ = tokio::time::timeout(self.config.timings.closing, join_all(gone)).await;
     }
 
     pub(crate) async fn until_empty(&self) {
@@ -239,7 +284,9 @@ impl Rep {
             return None;
         }
         let (mut lrps, mut tasks, mut starting) = (vec![], vec![], 0);
-        for container in self.executor.list() {
+        // What is completed is about to go, and keeps nobody from coming.
+        let here = self.executor.list().into_iter();
+        for container in here.filter(|one| !matches!(one.state, State::Completed(_))) {
             starting += u32::from(matches!(
                 container.state,
                 State::Reserved | State::Initializing | State::Created
@@ -256,7 +303,14 @@ impl Rep {
             }
         }
         let available = advertised(self.executor.remaining());
-        Some(CellState { presence: self.presence(), available, lrps, tasks, starting, layers: Vec::new() })
+        Some(CellState {
+            presence: self.presence(),
+            available,
+            lrps,
+            tasks,
+            starting,
+            layers: Vec::new(),
+        })
     }
 }
 

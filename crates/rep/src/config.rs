@@ -40,8 +40,10 @@ impl Config {
 
 #[derive(Clone, Debug)]
 pub struct Timings {
-    /// The cell counts as lost when it has not announced itself for so long.
+    /// The cell counts as lost when it has not announced itself for so long. Diego's is 15 s; whoever is routed to a
+    /// lost cell waits for it, so it is short, and announcements are made by a thread that does nothing else.
     pub presence_ttl: Duration,
+    /// Diego's is 5 s.
     pub announce: Duration,
     /// Everything is compared with the brain's records at least so often; events come first.
     pub reconcile: Duration,
@@ -49,6 +51,8 @@ pub struct Timings {
     pub evacuating: Duration,
     /// Instances that found no other place by then are stopped.
     pub evacuation: Duration,
+    /// How long stopped containers may take to go, the brain being told of each; then they are removed all the same.
+    pub closing: Duration,
     /// Between two tries while the brain does not answer.
     pub first_retry: Duration,
     pub last_retry: Duration,
@@ -58,11 +62,12 @@ impl Default for Timings {
     fn default() -> Timings {
         let secs = Duration::from_secs;
         Timings {
-            presence_ttl: secs(15),
-            announce: secs(5),
+            presence_ttl: Duration::from_millis(1500),
+            announce: Duration::from_millis(400),
             reconcile: secs(30),
             evacuating: secs(10),
             evacuation: secs(600),
+            closing: secs(20),
             first_retry: Duration::from_millis(50),
             last_retry: secs(5),
         }

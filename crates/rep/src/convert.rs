@@ -78,7 +78,9 @@ pub(crate) fn instance_tags(
 }
 
 pub(crate) fn task_request(task: &Task, owner: &Owner) -> anyhow::Result<ContainerRequest> {
-    request(&task.definition.run, owner, task.task_guid.as_str())
+    let request = request(&task.definition.run, owner, task.task_guid.as_str())?;
+    let log = LogConfig { tags: task.definition.metric_tags.clone(), ..request.log };
+    Ok(ContainerRequest { log, ..request })
 }
 
 fn request(run: &RunInfo, owner: &Owner, guid: &str) -> anyhow::Result<ContainerRequest> {

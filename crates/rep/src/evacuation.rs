@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use base::CancellationToken;
+use base::{Backoff, CancellationToken};
 use diego::{Event, LrpKey};
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
-use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::cell::{Mode, Rep};
@@ -34,39 +32,44 @@ impl Rep {
     /// While evacuating, looks at every container again when the brain's records of it change, and now and then.
     pub(crate) async fn watch_evacuation(self: Arc<Self>, stop: CancellationToken) {
         let mut mode = self.mode.subscribe();
+        let evacuation = async {
+            if mode.wait_for(|mode| *mode == Mode::Evacuating).await.is_ok() {
+                // The first look waits for nothing.
+                tokio::join!(self.look_by_the_clock(), self.look_at_events());
+            }
+        };
         tokio::select! {
-            () = stop.cancelled() => return,
-            changed = mode.wait_for(|mode| *mode == Mode::Evacuating) => {
-                if changed.is_err() {
-                    return;
-                }
-            }
-        }
-        let mut events = self.events().await;
-        loop {
-            self.poke_all();
-            let again = Instant::now() + self.config.timings.evacuating;
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sleep_until(again) => break,
-                    event = events.next() => match event {
-                        Some(event) => self.look_again(&event),
-                        None => events = futures::stream::pending().boxed(),
-                    },
-                }
-            }
+            () = stop.cancelled() => {}
+            () = evacuation => {}
         }
     }
 
-    /// Without events there is still the clock.
-    async fn events(&self) -> BoxStream<'static, Event> {
-        match self.bbs.events().await {
-            Ok(events) => events,
-            Err(error) => {
-                warn!(cell.id = %self.config.cell_id, %error, "evacuation goes by the clock");
-                futures::stream::pending().boxed()
+    async fn look_by_the_clock(self: &Arc<Self>) {
+        loop {
+            self.poke_all();
+            tokio::time::sleep(self.config.timings.evacuating).await;
+        }
+    }
+
+    /// A stream that ends is opened again; without any there is still the clock.
+    async fn look_at_events(self: &Arc<Self>) {
+        let timings = &self.config.timings;
+        let mut backoff = Backoff::new(timings.first_retry, timings.last_retry);
+        loop {
+            match self.bbs.events().await {
+                Ok(mut events) => {
+                    backoff.reset();
+                    // What changed before the stream began is not in it.
+                    self.poke_all();
+                    while let Some(event) = events.next().await {
+                        self.look_again(&event);
+                    }
+                }
+                Err(error) => {
+                    warn!(cell.id = %self.config.cell_id, %error, "evacuation goes by the clock for now");
+                }
             }
+            tokio::time::sleep(backoff.step()).await;
         }
     }
 

@@ -2,19 +2,24 @@
 //! them, hands its instances over when it has to go. Knows LRPs and tasks; how a container runs is the executor's
 //! business, what an app is nobody's here.
 
+mod book;
 mod cell;
 mod client;
 mod config;
 mod convert;
+mod crashed;
 mod evacuation;
+mod gate;
 mod lanes;
 mod lrp;
 mod owner;
+mod presence;
 mod reconcile;
 mod server;
 mod task;
 mod work;
 
 pub use cell::Rep;
-pub use client::{Client, Dialer};
+pub use client::{Client, Dialer, Pieces};
 pub use config::{Config, Timings};
+pub use crashed::{CrashedInstance, FileEntry, FileKind, Listing};

@@ -31,6 +31,8 @@ pub(crate) enum Call {
     /// End the process; the rest follows from its end.
     Stop,
     Delete,
+    /// As `Delete`, but the files stay for a while.
+    Keep,
 }
 
 /// A container without a record of its own kind of knowledge is judged by the brain: the call is made, and a refusal
@@ -67,12 +69,11 @@ pub(crate) fn lrp_step(container: &State, log_source: &str, view: &View) -> Vec<
             State::Completed(outcome),
             View::Unknown | View::Claimed { mine: true } | View::Running(Some(_)),
         ) => {
-            let call = if outcome.stopped {
-                Call::Remove
+            if outcome.stopped {
+                vec![Call::Remove, Delete]
             } else {
-                Call::Crash(crash_reason(outcome, log_source))
-            };
-            vec![call, Delete]
+                vec![Call::Crash(crash_reason(outcome, log_source)), Call::Keep]
+            }
         }
         (State::Completed(_), _) => vec![Delete],
     }
@@ -156,6 +157,7 @@ mod tests {
             Call::Remove => "remove",
             Call::Stop => "stop",
             Call::Delete => "delete",
+            Call::Keep => "keep",
         }
     }
 
@@ -196,9 +198,9 @@ mod tests {
             [
                 only_delete,
                 only_delete,
-                "crash delete",
+                "crash keep",
                 only_delete,
-                "crash delete",
+                "crash keep",
                 only_delete,
                 only_delete,
             ],
@@ -247,7 +249,7 @@ mod tests {
         assert_eq!(ask(State::Reserved), "run claim");
         assert_eq!(ask(State::Created), "claim");
         assert_eq!(ask(running()), "start");
-        assert_eq!(ask(crashed()), "crash delete");
+        assert_eq!(ask(crashed()), "crash keep");
         assert_eq!(ask(stopped()), "remove delete");
         assert_eq!(refused(&Call::Claim), Some(Call::Delete));
         assert_eq!(refused(&Call::Start(net(1), true)), Some(Call::Stop));
@@ -258,7 +260,7 @@ mod tests {
     fn ending_well_is_a_crash_too() {
         let well = State::Completed(Outcome::default());
         let calls = lrp_step(&well, "APP/PROC/WEB", &View::Unknown);
-        assert_eq!(calls, [Call::Crash("APP/PROC/WEB: Exited with status 0".into()), Call::Delete]);
+        assert_eq!(calls, [Call::Crash("APP/PROC/WEB: Exited with status 0".into()), Call::Keep]);
     }
 
     #[test]

@@ -56,6 +56,14 @@ pub(crate) fn task_view(record: Option<&Task>, cell: &CellId) -> task::View {
     }
 }
 
+/// An instance here, before anything was asked.
+struct Held {
+    instance: InstanceGuid,
+    key: LrpKey,
+    /// Of the book's page.
+    version: u64,
+}
+
 impl Rep {
     /// Looks at everything the brain says of this cell and everything the cell holds. Happens now and then by itself.
     pub async fn compare(self: &Arc<Self>) -> anyhow::Result<()> {
@@ -68,6 +76,8 @@ impl Rep {
     }
 
     async fn compare_lrps(self: &Arc<Self>) -> anyhow::Result<()> {
+        // Before the records are read: what comes later is none of theirs.
+        let held = self.instances();
         let filter = ActualLrpFilter {
             cell_id: Some(self.config.cell_id.clone()),
             ..ActualLrpFilter::default()
@@ -77,12 +87,11 @@ impl Rep {
         for record in &records {
             self.settle_missing(record).await;
         }
-        let held: HashMap<InstanceGuid, LrpKey> = self.instances();
         let known: HashSet<LrpKey> = records.iter().map(|record| record.key.clone()).collect();
         let elsewhere: HashSet<ProcessGuid> = held
-            .values()
-            .filter(|key| !known.contains(key))
-            .map(|key| key.process_guid.clone())
+            .iter()
+            .filter(|one| !known.contains(&one.key))
+            .map(|one| one.key.process_guid.clone())
             .collect();
         let elsewhere: Vec<ProcessGuid> = elsewhere.into_iter().collect();
         for guids in elsewhere.chunks(CHUNK) {
@@ -92,19 +101,22 @@ impl Rep {
             };
             records.extend(self.bbs.actual_lrps(&filter).await?);
         }
-        for (instance, key) in &held {
+        for Held { instance, key, version } in &held {
             let view = lrp_view(judge(&records, key, instance), &self.config.cell_id, instance);
-            self.note(&handle(instance), Seen::Lrp(view));
+            self.note(&handle(instance), *version, Seen::Lrp(view));
         }
         Ok(())
     }
 
-    fn instances(&self) -> HashMap<InstanceGuid, LrpKey> {
+    fn instances(&self) -> Vec<Held> {
         let owners =
             self.executor.list().into_iter().filter_map(|container| Owner::of(&container.owner));
         owners
             .filter_map(|owner| match owner {
-                Owner::Lrp { key, instance_guid, .. } => Some((instance_guid, key)),
+                Owner::Lrp { key, instance_guid: instance, .. } => {
+                    let version = self.book.version(&handle(&instance));
+                    Some(Held { instance, key, version })
+                }
                 Owner::Task { .. } => None,
             })
             .collect()
@@ -137,6 +149,16 @@ impl Rep {
     }
 
     async fn compare_tasks(self: &Arc<Self>) -> anyhow::Result<()> {
+        let containers = self.executor.list().into_iter();
+        let held: Vec<(garden::Handle, TaskGuid, u64)> = containers
+            .filter_map(|container| match Owner::of(&container.owner) {
+                Some(Owner::Task { guid, .. }) => {
+                    let version = self.book.version(&container.guid);
+                    Some((container.guid, guid, version))
+                }
+                _ => None,
+            })
+            .collect();
         let filter =
             TaskFilter { cell_id: Some(self.config.cell_id.clone()), ..TaskFilter::default() };
         let records = self.bbs.tasks(&filter).await?;
@@ -155,8 +177,7 @@ impl Rep {
         }
         let here: HashMap<&TaskGuid, &Task> =
             records.iter().map(|record| (&record.task_guid, record)).collect();
-        for container in self.executor.list() {
-            let Some(Owner::Task { guid, .. }) = Owner::of(&container.owner) else { continue };
+        for (handle, guid, version) in held {
             let view = match here.get(&guid) {
                 Some(record) => task_view(Some(record), &self.config.cell_id),
                 None => match self.bbs.task(&guid).await {
@@ -165,13 +186,14 @@ impl Rep {
                     Err(error) => return Err(error.into()),
                 },
             };
-            self.note(&container.guid, Seen::Task(view));
+            self.note(&handle, version, Seen::Task(view));
         }
         Ok(())
     }
 
     /// Has the container's lane look at it with what was found out, unless there is nothing to do.
-    fn note(self: &Arc<Self>, guid: &garden::Handle, seen: Seen) {
+    /// Nor does it look when the brain was told something meanwhile: the lane knows better then.
+    fn note(self: &Arc<Self>, guid: &garden::Handle, version: u64, seen: Seen) {
         let Some(container) = self.executor.get(guid) else { return };
         let log_source = "";
         let idle = match &seen {
@@ -179,8 +201,7 @@ impl Rep {
             Seen::Task(view) => task::task_step(&container.state, *view).is_empty(),
             Seen::Evacuating => true,
         };
-        if !idle {
-            self.seen.lock().insert(guid.clone(), seen);
+        if !idle && self.book.read(guid, version, seen) {
             self.poke(guid);
         }
     }

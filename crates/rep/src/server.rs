@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::cell::Rep;
 use crate::convert::instance_tags;
+use crate::crashed;
 use crate::owner::{Owner, handle};
 
 /// Room for the work of a whole cell.
@@ -48,6 +49,7 @@ impl Rep {
             .route("/v1/lrps/{process_guid}/instances/{instance_guid}/stop", post(stop))
             .route("/v1/tasks/{task_guid}/cancel", post(cancel))
             .route("/evacuate", post(evacuate))
+            .merge(crashed::routes())
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .with_state(self.clone());
         base::http::guarded(guarded, &self.config.secret)

@@ -119,6 +119,8 @@ impl Rep {
             let step = tokio::select! {
                 () = self.stop.cancelled() => return,
                 step = self.step(&guid) => step,
+                // Connections of before the cell was cut off are dead, and whoever waits for an answer waits in vain.
+                () = self.lease.next_term() => continue,
             };
             match step {
                 Ok(()) => {
@@ -149,8 +151,7 @@ impl Rep {
 
     async fn step(self: &Arc<Self>, guid: &Handle) -> Step {
         let Some(container) = self.executor.get(guid) else {
-            self.pending.lock().remove(guid);
-            self.seen.lock().remove(guid);
+            self.forget(guid);
             return Ok(());
         };
         let evacuating =
@@ -169,15 +170,17 @@ impl Rep {
 
     async fn step_lrp(self: &Arc<Self>, container: &Container, owner: &Owner) -> Step {
         let Owner::Lrp { log_source, .. } = owner else { return Ok(()) };
-        let view = match self.seen.lock().get(&container.guid) {
-            Some(Seen::Lrp(view)) => view.clone(),
+        let view = match (&container.state, self.book.seen(&container.guid)) {
+            // An end is told once, and the brain may have learned more since it was asked: let it decide.
+            (State::Completed(_), _) => lrp::View::Unknown,
+            (_, Some(Seen::Lrp(view))) => view,
             _ => lrp::View::Unknown,
         };
         for call in lrp::lrp_step(&container.state, log_source, &view) {
             match self.call_lrp(container, owner, &call).await {
                 Err(Hitch::Brain(error)) if !lrp::is_passing(error.kind) => {
                     info!(container.guid = %container.guid, ?call, %error, "the brain decided otherwise");
-                    self.seen.lock().remove(&container.guid);
+                    self.book.take(&container.guid);
                     if let Some(consequence) = lrp::refused(&call) {
                         return self.call_lrp(container, owner, &consequence).await;
                     }
@@ -198,7 +201,8 @@ impl Rep {
             return Ok(());
         };
         let guid = &container.guid;
-        let now_knows = |view| drop(self.seen.lock().insert(guid.clone(), Seen::Lrp(view)));
+        let now_knows = |view| drop(self.book.told(guid, Seen::Lrp(view)));
+        self.book.telling(guid);
         match call {
             lrp::Call::Run => return self.begin(guid).await,
             lrp::Call::Claim => {
@@ -218,6 +222,11 @@ impl Rep {
             lrp::Call::Remove => self.bbs.remove(key, &instance).await.map_err(Hitch::Brain)?,
             lrp::Call::Stop => self.executor.stop(guid),
             lrp::Call::Delete => return self.delete(guid).await,
+            lrp::Call::Keep => {
+                let group = key.process_guid.as_str();
+                self.executor.keep(guid, group).await.map_err(Hitch::Container)?;
+                self.forget(guid);
+            }
         }
         Ok(())
     }
@@ -228,7 +237,7 @@ impl Rep {
         task: &diego::TaskGuid,
         result_file: &str,
     ) -> Step {
-        let view = match self.seen.lock().remove(&container.guid) {
+        let view = match self.book.take(&container.guid) {
             Some(Seen::Task(view)) => view,
             _ => task::View::Unknown,
         };
@@ -257,7 +266,12 @@ impl Rep {
         match call {
             // Granted now or before: what is only reserved has never run.
             task::Call::Start => {
-                self.bbs.start_task(task, cell).await.map(drop).map_err(Hitch::Brain)
+                let term = self.lease.term();
+                self.bbs.start_task(task, cell).await.map_err(Hitch::Brain)?;
+                if let Some(term) = term {
+                    self.grants.lock().insert(guid.clone(), term);
+                }
+                Ok(())
             }
             task::Call::Run => self.begin(guid).await,
             task::Call::Reject(why) => self
@@ -322,9 +336,14 @@ impl Rep {
 
     pub(crate) async fn delete(&self, guid: &Handle) -> Step {
         self.executor.delete(guid).await.map_err(Hitch::Container)?;
-        self.pending.lock().remove(guid);
-        self.seen.lock().remove(guid);
+        self.forget(guid);
         Ok(())
+    }
+
+    fn forget(&self, guid: &Handle) {
+        self.pending.lock().remove(guid);
+        self.grants.lock().remove(guid);
+        self.book.forget(guid);
     }
 
     /// The brain decides whether the container stays for now.
@@ -336,7 +355,7 @@ impl Rep {
         let guid = &container.guid;
         let evacuation = lrp::evacuation_step(&container.state, log_source);
         let running = matches!(evacuation, Evacuation::Running { .. });
-        let before = self.seen.lock().insert(guid.clone(), Seen::Evacuating);
+        let before = self.book.told(guid, Seen::Evacuating);
         if running && !matches!(before, Some(Seen::Evacuating)) {
             self.executor.log(guid, &format!("requesting replacement for instance {guid}"));
         }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use rustls::ServerConfig;
 
 /// A certificate chain and its key, both as PEM.
 #[derive(Clone)]
@@ -29,18 +28,6 @@ impl Identity {
 
     /// HTTP/2 and HTTP/1.1 over TLS 1.2 and 1.3.
     pub fn server_config(&self) -> anyhow::Result<Arc<ServerConfig>> {
-        base::http::install_crypto();
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(self.certificate.as_bytes())
-            .collect::<Result<_, _>>()
-            .context("reading the certificate")?;
-        anyhow::ensure!(!chain.is_empty(), "the certificate file holds no certificate");
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
-            .context("reading the certificate's key")?;
-        let mut config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .context("certificate and key do not fit")?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        base::tls::server_config(&self.certificate, &self.key)
     }
 }

@@ -56,7 +56,10 @@ fn running(
     let mut decision = Decision::answer(Answer::Keep(Keep::Keep));
     match &group.ordinary {
         Some(lrp) if lrp.instance() == Some(&by) => decision = unclaim(lrp, now)?,
-        Some(lrp) if matches!(lrp.state, LrpState::Running { .. } | LrpState::Crashed) => {
+        // One that runs and is not ready yet serves nobody: the old one stays.
+        Some(lrp)
+            if matches!(lrp.state, LrpState::Running { routable: true, .. } | LrpState::Crashed) =>
+        {
             decision.writes.extend(own_copy.map(|copy| Write::drop_actual(copy)));
             decision.writes.extend(
                 group

@@ -138,8 +138,10 @@ pub(super) fn start(
             ActualLrp::unclaimed(own_domain(state, key), now).apply(event, now)?,
         )),
     };
-    for twin in group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]).flatten() {
-        decision.writes.push(Write::drop_actual(twin));
+    if routable {
+        // What is not ready yet replaces nobody.
+        let twins = group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]);
+        decision.writes.extend(twins.flatten().map(|twin| Write::drop_actual(twin)));
     }
     Ok(decision)
 }

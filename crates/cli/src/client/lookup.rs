@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Client, filter_value};
 use crate::error::{Error, Result};
-use crate::resources::{App, Domain, Named, Route};
+use crate::resources::{App, Domain, Named, Route, SecurityGroup, ServiceInstance, Stack};
 
 impl Client {
     pub async fn org(&self, name: &str) -> Result<Named> {
@@ -49,7 +49,37 @@ impl Client {
         Ok(self.list::<Route>("/v3/routes", &query).await?.resources.into_iter().next())
     }
 
-    async fn only<T: DeserializeOwned, V: AsRef<str>>(
+    pub async fn stack(&self, name: &str) -> Result<Stack> {
+        self.only("/v3/stacks", &[("names", &filter_value(name))], || {
+            format!("Stack '{name}' not found")
+        })
+        .await
+    }
+
+    pub async fn security_group(&self, name: &str) -> Result<SecurityGroup> {
+        self.only("/v3/security_groups", &[("names", &filter_value(name))], || {
+            format!("Security group '{name}' not found.")
+        })
+        .await
+    }
+
+    pub async fn isolation_segment(&self, name: &str) -> Result<Named> {
+        self.only("/v3/isolation_segments", &[("names", &filter_value(name))], || {
+            format!("Isolation segment '{name}' not found.")
+        })
+        .await
+    }
+
+    pub async fn service_instance(&self, name: &str, space: &str) -> Result<ServiceInstance> {
+        let query = [("names", filter_value(name)), ("space_guids", space.to_owned())];
+        self.only("/v3/service_instances", &query, || {
+            format!("Service instance '{name}' not found")
+        })
+        .await
+    }
+
+    /// The first of a list, or the sentence that says there is none.
+    pub async fn only<T: DeserializeOwned, V: AsRef<str>>(
         &self,
         path: &str,
         query: &[(&str, V)],

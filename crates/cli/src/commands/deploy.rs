@@ -2,94 +2,17 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Body, Client, Pace};
 use crate::command::Context;
 use crate::error::{Error, Result, failed};
 use crate::logs::{self, Line, Since, Tail};
-use crate::resources::{App, Build, Deployment, Instance, Process, Stats};
+use crate::resources::{App, Build, Instance, Process, Stats};
 use crate::ui::say;
 
 const STAGING: &str = "STG";
-
-/// How a new version replaces the old one without downtime.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rollout {
-    pub strategy: Strategy,
-    pub max_in_flight: Option<u64>,
-    /// Percentages of instances, for canaries.
-    pub steps: Vec<u64>,
-    /// The scale the new version gets, when it differs.
-    pub scale: Vec<(&'static str, Value)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Strategy {
-    Rolling,
-    Canary,
-    /// As if no strategy were given.
-    Null,
-}
-
-/// The flags of every command that can roll.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct RolloutFlags {
-    /// Deployment strategy can be canary, rolling or null.
-    #[arg(long, value_enum, ignore_case = true)]
-    pub strategy: Option<Strategy>,
-    /// The most instances that may be starting at once. Only with --strategy.
-    #[arg(long, allow_hyphen_values = true)]
-    max_in_flight: Option<i64>,
-    /// Percentages of instances at which a canary pauses (e.g. 20,40,60)
-    #[arg(long)]
-    instance_steps: Option<String>,
-    /// Exit when the first instance of the web process is healthy
-    #[arg(long)]
-    pub no_wait: bool,
-}
-
-impl RolloutFlags {
-    /// Pure: the rollout asked for, or how the flags contradict each other.
-    pub fn rollout(&self) -> Result<Option<Rollout>> {
-        let strategy = self.strategy.filter(|strategy| *strategy != Strategy::Null);
-        let Some(strategy) = strategy else {
-            let wrong = [
-                ("--max-in-flight", "--strategy", self.max_in_flight.is_some()),
-                ("--instance-steps", "--strategy=canary", self.instance_steps.is_some()),
-            ];
-            return match wrong.iter().find(|(.., given)| *given) {
-                Some((flag, needs, _)) => {
-                    Err(Error::Usage(format!("'{flag}' and '{needs}' must be used together.")))
-                }
-                None => Ok(None),
-            };
-        };
-        if self.max_in_flight.is_some_and(|most| most < 1) {
-            return Err(Error::Usage(
-                "--max-in-flight must be greater than or equal to 1".to_owned(),
-            ));
-        }
-        let steps = match (&self.instance_steps, strategy) {
-            (None, _) => Vec::new(),
-            (Some(_), Strategy::Rolling | Strategy::Null) => {
-                return Err(Error::Usage(
-                    "'--instance-steps' and '--strategy=canary' must be used together.".to_owned(),
-                ));
-            }
-            (Some(text), Strategy::Canary) => {
-                let steps: std::result::Result<Vec<u64>, _> =
-                    text.split(',').map(|step| step.trim().parse()).collect();
-                steps.map_err(|_| {
-                    Error::Usage("Value for --instance-steps must be list of weights".to_owned())
-                })?
-            }
-        };
-        let max_in_flight = self.max_in_flight.and_then(|most| u64::try_from(most).ok());
-        Ok(Some(Rollout { strategy, max_in_flight, steps, scale: Vec::new() }))
-    }
-}
 
 /// Stages a package while showing what the stager says; answers the droplet's guid.
 pub async fn stage(cx: &mut Context<'_>, app: &App, package: &str) -> Result<String> {
@@ -196,13 +119,15 @@ fn progress(instances: &[Instance]) -> Progress {
 }
 
 fn details(instances: &[Instance]) -> String {
+    trouble(instances).unwrap_or_else(|| "Instances starting...".to_owned())
+}
+
+/// Pure: why an instance does not run, when one tells.
+pub fn trouble(instances: &[Instance]) -> Option<String> {
     let why = instances
         .iter()
         .find_map(|instance| instance.details.as_deref().filter(|details| !details.is_empty()));
-    why.map_or_else(
-        || "Instances starting...".to_owned(),
-        |why| format!("Error starting instances: '{why}'"),
-    )
+    why.map(|why| format!("Error starting instances: '{why}'"))
 }
 
 /// Waits until every process has an instance that runs; with `no_wait`, only the web process counts.
@@ -214,11 +139,11 @@ pub async fn wait_running(cx: &mut Context<'_>, app: &App, no_wait: bool) -> Res
     wait_for(cx, app, &processes, Instant::now() + limit).await
 }
 
-fn startup_limit(cx: &Context) -> Duration {
+pub fn startup_limit(cx: &Context) -> Duration {
     cx.minutes("CF_STARTUP_TIMEOUT", 5)
 }
 
-async fn wait_for(
+pub async fn wait_for(
     cx: &mut Context<'_>,
     app: &App,
     processes: &[Process],
@@ -254,92 +179,6 @@ async fn wait_for(
         }
     }
     Ok(())
-}
-
-/// Creates the deployment that rolls a droplet out; answers its guid.
-pub async fn create_deployment(
-    cx: &Context<'_>,
-    app: &App,
-    droplet: Option<&str>,
-    rollout: &Rollout,
-) -> Result<String> {
-    let reply =
-        cx.client.post("/v3/deployments", deployment_body(&app.guid, droplet, rollout)).await?;
-    Ok(reply.json::<Deployment>()?.guid)
-}
-
-/// Pure: only what was asked for is sent, so that older servers take it too.
-fn deployment_body(app: &str, droplet: Option<&str>, rollout: &Rollout) -> Value {
-    let strategy = if rollout.strategy == Strategy::Canary { "canary" } else { "rolling" };
-    let mut body =
-        json!({ "strategy": strategy, "relationships": { "app": { "data": { "guid": app } } } });
-    if let Some(droplet) = droplet {
-        body["droplet"] = json!({ "guid": droplet });
-    }
-    if let Some(most) = rollout.max_in_flight {
-        body["options"]["max_in_flight"] = json!(most);
-    }
-    if !rollout.steps.is_empty() {
-        let steps: Vec<Value> =
-            rollout.steps.iter().map(|weight| json!({ "instance_weight": weight })).collect();
-        body["options"]["canary"]["steps"] = json!(steps);
-    }
-    for (key, value) in &rollout.scale {
-        body["options"][*key] = value.clone();
-    }
-    body
-}
-
-/// Waits until a deployment is through (a canary: until it pauses), or with `no_wait` until one new instance runs.
-pub async fn wait_deployed(
-    cx: &mut Context<'_>,
-    app: &App,
-    guid: &str,
-    no_wait: bool,
-) -> Result<()> {
-    let until = Instant::now() + startup_limit(cx);
-    let waited = timeout_at(until, deployed(cx, app, guid, no_wait, until)).await;
-    let late = match waited {
-        Ok(Err(error @ Error::StartTimeout { .. })) => error,
-        Ok(done) => return done,
-        Err(_) => Error::StartTimeout { cf: cx.cf(), app: app.name.clone() },
-    };
-    cx.client
-        .send(
-            reqwest::Method::POST,
-            &format!("/v3/deployments/{guid}/actions/cancel"),
-            &[],
-            Body::None,
-        )
-        .await?;
-    Err(late)
-}
-
-async fn deployed(
-    cx: &mut Context<'_>,
-    app: &App,
-    guid: &str,
-    no_wait: bool,
-    until: Instant,
-) -> Result<()> {
-    let (path, mut pace) = (format!("/v3/deployments/{guid}"), Pace::default());
-    loop {
-        let reply = cx.client.send(reqwest::Method::GET, &path, &[], Body::None).await?;
-        let deployment: Deployment = reply.json()?;
-        match (deployment.status.value.as_str(), deployment.status.reason.as_str()) {
-            ("FINALIZED", "CANCELED") => return failed("Deployment has been canceled"),
-            ("FINALIZED", "SUPERSEDED") => return failed("Deployment has been superseded"),
-            ("FINALIZED", _) => break,
-            ("ACTIVE", "PAUSED") if deployment.strategy == "canary" => break,
-            _ if no_wait && !deployment.new_processes.is_empty() => {
-                return wait_for(cx, app, &deployment.new_processes, until).await;
-            }
-            _ => pace.wait(reply.took).await,
-        }
-    }
-    let processes: Vec<Process> =
-        cx.client.list(&format!("/v3/apps/{}/processes", app.guid), &[]).await?.resources;
-    wait_for(cx, app, &processes, until).await
 }
 
 #[cfg(test)]
@@ -395,25 +234,5 @@ mod tests {
             ..build("STAGED", None)
         };
         assert_eq!(droplet_of(staged, "dora", "cf").unwrap(), "d");
-    }
-
-    #[test]
-    fn flags_of_a_rollout_belong_together() {
-        let flags = |strategy, max_in_flight, steps: Option<&str>| RolloutFlags {
-            strategy,
-            max_in_flight,
-            instance_steps: steps.map(str::to_owned),
-            no_wait: false,
-        };
-        assert_eq!(flags(None, None, None).rollout().unwrap(), None);
-        assert_eq!(flags(Some(Strategy::Null), None, None).rollout().unwrap(), None);
-        assert!(flags(None, Some(1), None).rollout().is_err());
-        assert!(flags(Some(Strategy::Rolling), Some(0), None).rollout().is_err());
-        assert!(flags(Some(Strategy::Rolling), None, Some("20")).rollout().is_err());
-        assert!(flags(Some(Strategy::Canary), None, Some("20,x")).rollout().is_err());
-        let canary =
-            flags(Some(Strategy::Canary), Some(2), Some("20,40")).rollout().unwrap().unwrap();
-        expect![[r#"{"droplet":{"guid":"d"},"options":{"canary":{"steps":[{"instance_weight":20},{"instance_weight":40}]},"max_in_flight":2},"relationships":{"app":{"data":{"guid":"a"}}},"strategy":"canary"}"#]]
-            .assert_eq(&deployment_body("a", Some("d"), &canary).to_string());
     }
 }

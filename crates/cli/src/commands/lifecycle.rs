@@ -1,13 +1,14 @@
 //! Starting, stopping, restarting and restaging apps.
 
 use crate::command::{Command, Context, Needs, Spec};
-use crate::commands::deploy::{self, Rollout, RolloutFlags, act};
+use crate::commands::deploy::{self, act};
+use crate::commands::rollout::{self, Rollout, RolloutFlags, Strategy, Version};
 use crate::commands::summary;
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Result};
 use crate::resources::{App, Droplet, Package};
 use crate::ui::say;
 
-const TIMEOUTS: &[(&str, &str)] = &[
+pub const TIMEOUTS: &[(&str, &str)] = &[
     ("CF_STAGING_TIMEOUT=15", "Max wait time for staging, in minutes"),
     ("CF_STARTUP_TIMEOUT=5", "Max wait time for app instance startup, in minutes"),
 ];
@@ -33,15 +34,18 @@ impl Command for Start {
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         let app = cx.client.app(&self.app, &cx.space().guid).await?;
+        let place = cx.place()?;
         if app.is_started() {
-            announce(cx, "Starting", &app.name)?;
+            let name = cx.ui.name(&app.name);
+            say!(cx.ui, "Starting app {name} in {place}...\n");
             say!(cx.ui, "App '{}' is already started.", app.name);
             cx.ui.ok();
             return Ok(());
         }
+        let how = How { verb: "Starting", place: &place, rollout: None, no_wait: false };
         match unstaged(cx, &app).await? {
-            Some(package) => stage_and_start(cx, &app, &package, "Starting", None, false).await,
-            None => start(cx, &app, None, "Starting", None, false).await,
+            Some(package) => stage_and_start(cx, &app, &package, how).await,
+            None => start(cx, &app, Version::Current, how).await,
         }
     }
 }
@@ -93,7 +97,7 @@ impl Command for Restart {
     const SPEC: &'static Spec = &Spec {
         name: "restart",
         alias: "rs",
-        about: "Stop all instances of the app, then start them again",
+        about: "Stop all instances of the app, then start them again.",
         usage: "{cf} restart APP_NAME [--strategy (canary | rolling)] [--max-in-flight COUNT] [--no-wait]\n\nThe app is down in between unless a strategy is given.\nIf the app's newest package is not staged yet, it is staged first.",
         environment: TIMEOUTS,
         see_also: &["restage", "restart-app-instance"],
@@ -102,14 +106,18 @@ impl Command for Restart {
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let rollout = self.rollout.rollout()?;
+        let rollout = self.rollout.by.rollout()?;
         let app = cx.client.app(&self.app, &cx.space().guid).await?;
-        match unstaged(cx, &app).await? {
-            Some(package) => {
-                stage_and_start(cx, &app, &package, "Restarting", rollout, self.rollout.no_wait)
-                    .await
-            }
-            None => start(cx, &app, None, "Restarting", rollout, self.rollout.no_wait).await,
+        let (place, no_wait) = (cx.place()?, self.rollout.no_wait);
+        let how = How { verb: "Restarting", place: &place, rollout: rollout.as_ref(), no_wait };
+        let unstaged = unstaged(cx, &app).await?;
+        if unstaged.is_some() || rollout.is_some() {
+            let name = cx.ui.name(&app.name);
+            say!(cx.ui, "Restarting app {name} in {place}...\n");
+        }
+        match unstaged {
+            Some(package) => stage_and_start(cx, &app, &package, how).await,
+            None => start(cx, &app, Version::Current, how).await,
         }
     }
 }
@@ -127,7 +135,7 @@ impl Command for Restage {
     const SPEC: &'static Spec = &Spec {
         name: "restage",
         alias: "rg",
-        about: "Stage the app's newest package anew, and restart the app with it",
+        about: "Stage the app's latest package into a droplet and restart the app with this new droplet and updated configuration (environment variables, service bindings, buildpack, stack, etc.).",
         usage: "{cf} restage APP_NAME [--strategy (canary | rolling)] [--max-in-flight COUNT] [--no-wait]\n\nThe app is down in between unless a strategy is given.",
         environment: TIMEOUTS,
         see_also: &["restart"],
@@ -136,29 +144,35 @@ impl Command for Restage {
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let rollout = self.rollout.rollout()?;
+        let rollout = self.rollout.by.rollout()?;
         if rollout.is_none() {
             cx.ui.warn("This action will cause app downtime.");
         }
         let (name, place) = (cx.ui.name(&self.app), cx.place()?);
         say!(cx.ui, "\nRestaging app {name} in {place}...\n");
         let app = cx.client.app(&self.app, &cx.space().guid).await?;
-        let packages = packages(cx, &app).await?;
-        let Some(package) = packages.into_iter().find(|package| package.state == "READY") else {
-            let cf = cx.cf();
-            return failed(format!(
-                "App '{}' has no eligible packages.\n\nTIP: Use '{cf} push {}' to upload one.",
-                self.app, self.app
-            ));
-        };
-        stage_and_start(cx, &app, &package.guid, "Restarting", rollout, self.rollout.no_wait).await
+        let package = newest_ready(cx, &app).await?;
+        let no_wait = self.rollout.no_wait;
+        let how = How { verb: "Restarting", place: &place, rollout: rollout.as_ref(), no_wait };
+        stage_and_start(cx, &app, &package.guid, how).await
     }
 }
 
 /// The app's packages, newest first.
-async fn packages(cx: &Context<'_>, app: &App) -> Result<Vec<Package>> {
+pub async fn packages(cx: &Context<'_>, app: &App) -> Result<Vec<Package>> {
     let query = [("app_guids", app.guid.as_str()), ("order_by", "-created_at")];
     Ok(cx.client.list("/v3/packages", &query).await?.resources)
+}
+
+/// The newest package that can be staged.
+pub async fn newest_ready(cx: &Context<'_>, app: &App) -> Result<Package> {
+    let found = packages(cx, app).await?.into_iter().find(|package| package.state == "READY");
+    found.ok_or_else(|| {
+        let (cf, name) = (cx.cf(), &app.name);
+        Error::Failed(format!(
+            "App '{name}' has no eligible packages.\n\nTIP: Use '{cf} packages {name}' to list packages in your app. Use '{cf} create-package' to create one."
+        ))
+    })
 }
 
 /// The newest package, when nothing was made of it yet.
@@ -178,62 +192,69 @@ async fn unstaged(cx: &Context<'_>, app: &App) -> Result<Option<String>> {
     Ok(droplets.resources.is_empty().then_some(package.guid))
 }
 
-async fn stage_and_start(
+/// Stages a package of the app, and runs what comes of it.
+pub async fn stage_and_start(
     cx: &mut Context<'_>,
     app: &App,
     package: &str,
-    verb: &str,
-    rollout: Option<Rollout>,
-    no_wait: bool,
+    how: How<'_>,
 ) -> Result<()> {
     say!(cx.ui, "Staging app and tracing logs...");
     let droplet = deploy::stage(cx, app, package).await?;
     say!(cx.ui);
-    start(cx, app, Some(&droplet), verb, rollout, no_wait).await
+    start(cx, app, Version::Droplet(&droplet), how).await
 }
 
-fn announce(cx: &mut Context, verb: &str, app: &str) -> Result<()> {
-    let (name, place) = (cx.ui.name(app), cx.place()?);
-    say!(cx.ui, "{verb} app {name} in {place}...\n");
-    Ok(())
+/// How an app comes up.
+#[derive(Clone, Copy)]
+pub struct How<'a> {
+    /// `Starting`, `Restarting`: what the user is told.
+    pub verb: &'a str,
+    pub place: &'a str,
+    pub rollout: Option<&'a Rollout>,
+    pub no_wait: bool,
 }
 
-/// Brings the app up (again), on a new droplet when one is given, and shows what came of it.
-async fn start(
+/// Brings the app up (again), on a new version when one is given, and shows what came of it.
+pub async fn start(
     cx: &mut Context<'_>,
     app: &App,
-    droplet: Option<&str>,
-    verb: &str,
-    rollout: Option<Rollout>,
-    no_wait: bool,
+    version: Version<'_>,
+    how: How<'_>,
 ) -> Result<()> {
-    if let Some(rollout) = rollout {
+    if let Some(rollout) = how.rollout {
         say!(cx.ui, "Creating deployment for app {}...\n", app.name);
-        let guid = deploy::create_deployment(cx, app, droplet, &rollout).await?;
+        let guid = rollout::create_deployment(cx, app, version, rollout).await?;
         say!(cx.ui, "Waiting for app to deploy...\n");
-        let done = deploy::wait_deployed(cx, app, &guid, no_wait).await;
+        let done = rollout::wait_deployed(cx, app, &guid, how.no_wait).await;
         say!(cx.ui);
         done?;
-        if no_wait && rollout.strategy != deploy::Strategy::Canary {
+        if how.no_wait && rollout.strategy != Strategy::Canary {
             say!(cx.ui, "First instance restaged correctly, restaging remaining in the background");
             return Ok(());
         }
     } else {
-        announce(cx, verb, &app.name)?;
+        let name = cx.ui.name(&app.name);
+        say!(cx.ui, "{} app {name} in {}...\n", how.verb, how.place);
         if app.is_started() {
             say!(cx.ui, "Stopping app...\n");
             act(cx, &app.guid, "stop").await?;
         }
-        if let Some(droplet) = droplet {
+        if let Version::Droplet(droplet) = version {
             deploy::set_droplet(cx, &app.guid, droplet).await?;
         }
         say!(cx.ui, "Waiting for app to start...\n");
         act(cx, &app.guid, "start").await?;
-        let done = deploy::wait_running(cx, app, no_wait).await;
+        let done = deploy::wait_running(cx, app, how.no_wait).await;
         say!(cx.ui);
         done?;
     }
-    summary::show_app(cx, &app.name, false).await
+    let summary =
+        summary::load(&cx.client, cx.client.get(&format!("/v3/apps/{}", app.guid)).await?, false)
+            .await?;
+    let (now, cf) = (cx.ui.io.clock.now(), cx.cf());
+    summary::show(&mut cx.ui, &summary, false, now, &cf);
+    Ok(())
 }
 
 /// `cf restart-app-instance`
@@ -251,7 +272,7 @@ pub struct RestartAppInstance {
 impl Command for RestartAppInstance {
     const SPEC: &'static Spec = &Spec {
         name: "restart-app-instance",
-        about: "Terminate, then start, one instance of an app",
+        about: "Stop, then start application instance without updating application environment",
         usage: "{cf} restart-app-instance APP_NAME INDEX [--process PROCESS]",
         see_also: &["restart"],
         needs: Needs::Space,

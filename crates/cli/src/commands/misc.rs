@@ -1,11 +1,8 @@
 //! Small commands that belong to no subject of their own.
 
-use serde::Deserialize;
-
 use crate::command::{Command, Context, Needs, Spec, find};
 use crate::error::{Result, failed};
 use crate::help;
-use crate::table::{self, row};
 use crate::ui::say;
 
 /// `cf help`
@@ -71,7 +68,7 @@ pub struct OauthToken {}
 impl Command for OauthToken {
     const SPEC: &'static Spec = &Spec {
         name: "oauth-token",
-        about: "Display the access token of the current session, renewed first",
+        about: "Display the OAuth token for the current session and refresh the token if necessary",
         usage: "{cf} oauth-token",
         see_also: &["curl"],
         needs: Needs::Login,
@@ -82,130 +79,6 @@ impl Command for OauthToken {
         cx.client.renew().await?;
         let token = cx.config().access_token.clone();
         say!(cx.ui, "{token}");
-        Ok(())
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Buildpack {
-    name: String,
-    position: u64,
-    stack: Option<String>,
-    enabled: bool,
-    locked: bool,
-    state: String,
-    filename: Option<String>,
-    lifecycle: String,
-}
-
-/// `cf buildpacks`
-#[derive(clap::Args)]
-pub struct Buildpacks {
-    /// Selector to filter buildpacks by labels
-    #[arg(long)]
-    labels: Option<String>,
-    /// Only buildpacks of this lifecycle ('buildpack' or 'cnb')
-    #[arg(long)]
-    lifecycle: Option<String>,
-}
-
-impl Command for Buildpacks {
-    const SPEC: &'static Spec = &Spec {
-        name: "buildpacks",
-        about: "List all buildpacks",
-        usage: "{cf} buildpacks [--labels SELECTOR] [--lifecycle buildpack|cnb]",
-        see_also: &["push", "stacks"],
-        needs: Needs::Login,
-        ..Spec::NONE
-    };
-
-    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let user = cx.ui.name(cx.user()?.name);
-        say!(cx.ui, "Getting buildpacks as {user}...\n");
-        let mut query = vec![("order_by", "position")];
-        query.extend(self.labels.as_deref().map(|labels| ("label_selector", labels)));
-        query.extend(self.lifecycle.as_deref().map(|lifecycle| ("lifecycle", lifecycle)));
-        let buildpacks: Vec<Buildpack> = cx.client.list("/v3/buildpacks", &query).await?.resources;
-        if buildpacks.is_empty() {
-            say!(cx.ui, "No buildpacks found");
-            return Ok(());
-        }
-        let mut rows = vec![row![
-            "position",
-            "name",
-            "stack",
-            "enabled",
-            "locked",
-            "state",
-            "filename",
-            "lifecycle"
-        ]];
-        for pack in buildpacks {
-            let (stack, filename) =
-                (pack.stack.unwrap_or_default(), pack.filename.unwrap_or_default());
-            rows.push(row![
-                pack.position,
-                pack.name,
-                stack,
-                pack.enabled,
-                pack.locked,
-                pack.state,
-                filename,
-                pack.lifecycle
-            ]);
-        }
-        table::with_header(&mut cx.ui, "", &rows);
-        Ok(())
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Stack {
-    name: String,
-    description: Option<String>,
-    state: Option<String>,
-}
-
-/// `cf stacks`
-#[derive(clap::Args)]
-pub struct Stacks {
-    /// Selector to filter stacks by labels
-    #[arg(long)]
-    labels: Option<String>,
-}
-
-impl Command for Stacks {
-    const SPEC: &'static Spec = &Spec {
-        name: "stacks",
-        about: "List all stacks (a stack is the root file system apps run in)",
-        usage: "{cf} stacks [--labels SELECTOR]",
-        see_also: &["buildpacks", "push"],
-        needs: Needs::Login,
-        ..Spec::NONE
-    };
-
-    async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let user = cx.ui.name(cx.user()?.name);
-        say!(cx.ui, "Getting stacks as {user}...\n");
-        let query: Vec<(&str, &str)> =
-            self.labels.as_deref().map(|labels| ("label_selector", labels)).into_iter().collect();
-        let mut stacks: Vec<Stack> = cx.client.list("/v3/stacks", &query).await?.resources;
-        if stacks.is_empty() {
-            say!(cx.ui, "No stacks found.");
-            return Ok(());
-        }
-        stacks.sort_by_key(|stack| stack.name.to_lowercase());
-        let with_state = stacks.iter().any(|stack| stack.state.is_some());
-        let mut rows = vec![row!["name", "description"]];
-        rows[0].extend(with_state.then(|| "state".to_owned()));
-        for stack in stacks {
-            let mut row = row![stack.name, stack.description.unwrap_or_default()];
-            row.extend(with_state.then(|| stack.state.unwrap_or_default()));
-            rows.push(row);
-        }
-        table::with_header(&mut cx.ui, "", &rows);
         Ok(())
     }
 }

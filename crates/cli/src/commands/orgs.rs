@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::command::{Command, Context, Needs, Spec};
+use crate::commands::quotas;
 use crate::commands::target::spaces_of;
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Result};
 use crate::resources::Named;
 use crate::table::{self, row};
 use crate::ui::say;
@@ -51,7 +52,7 @@ impl Command for Orgs {
 pub struct Org {
     #[arg(value_name = "ORG")]
     org: String,
-    /// Print the org's guid and nothing else
+    /// Retrieve and display the given org's guid. All other output for the org is suppressed.
     #[arg(long)]
     guid: bool,
 }
@@ -173,17 +174,7 @@ impl Command for CreateOrg {
         if let Some(quota) = &self.quota {
             let shown = cx.ui.name(quota);
             say!(cx.ui, "Setting org quota {shown} to org {name} as {user}...");
-            let found = cx
-                .client
-                .list::<Named>("/v3/organization_quotas", &[("names", quota)])
-                .await?
-                .resources;
-            let Some(quota) = found.first() else {
-                return failed(format!("Organization quota with name '{quota}' not found."));
-            };
-            let path =
-                format!("/v3/organization_quotas/{}/relationships/organizations", quota.guid);
-            cx.client.post(&path, json!({ "data": [{ "guid": org.guid }] })).await?;
+            quotas::org::assign(cx, quota, &org.guid).await?;
             cx.ui.ok();
         }
         let cf = cx.cf();
@@ -205,7 +196,7 @@ pub struct DeleteOrg {
 impl Command for DeleteOrg {
     const SPEC: &'static Spec = &Spec {
         name: "delete-org",
-        about: "Delete an org with all that is in it",
+        about: "Delete an org",
         usage: "{cf} delete-org ORG [-f]",
         see_also: &["create-org", "orgs", "set-org-role"],
         needs: Needs::Login,

@@ -1,7 +1,7 @@
 //! `cf push`: from files and a manifest to a running app. And `cf apply-manifest`, its first half.
 
 mod flags;
-mod source;
+pub mod source;
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::client::Body;
 use crate::command::{Command, Context, Needs, Spec};
-use crate::commands::deploy::{self, Rollout, act};
+use crate::commands::deploy::{self, act};
+use crate::commands::rollout::{self, Rollout, Version};
 use crate::commands::summary;
 use crate::error::{Error, Result};
 use crate::manifest::{AppSource, Diff, Manifest, Mark, Vars, read_vars_file};
@@ -30,13 +31,14 @@ impl Command for Push {
             ("CF_STAGING_TIMEOUT=15", "Max wait time for staging, in minutes"),
             ("CF_STARTUP_TIMEOUT=5", "Max wait time for app instance startup, in minutes"),
         ],
-        see_also: &["apps", "create-app-manifest", "logs", "restage", "scale", "ssh"],
+        see_also: &["apps", "create-app-manifest", "logs", "restage", "scale"],
         needs: Needs::Space,
         ..Spec::NONE
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         self.check()?;
+        self.check_path(cx)?;
         let rollout = self.rollout()?;
         let overrides = self.overrides(cx);
         let mut manifest = self.manifest(cx)?;
@@ -148,9 +150,10 @@ impl Push {
         if let Some(rollout) = rollout {
             let name = cx.ui.name(&app.name);
             say!(cx.ui, "\nStarting deployment for app {name}...");
-            let guid = deploy::create_deployment(cx, app, droplet.as_deref(), rollout).await?;
+            let version = droplet.as_deref().map_or(Version::Current, Version::Droplet);
+            let guid = rollout::create_deployment(cx, app, version, rollout).await?;
             say!(cx.ui, "Waiting for app to deploy...\n");
-            return deploy::wait_deployed(cx, app, &guid, self.rollout.no_wait).await;
+            return rollout::wait_deployed(cx, app, &guid, self.rollout.no_wait).await;
         }
         if let Some(droplet) = droplet {
             deploy::set_droplet(cx, &app.guid, &droplet).await?;
@@ -220,7 +223,11 @@ async fn show_diff(cx: &mut Context<'_>, manifest: &Manifest, redact_env: bool) 
 async fn apply(cx: &Context<'_>, manifest: &Manifest) -> Result<()> {
     let path = format!("/v3/spaces/{}/actions/apply_manifest", cx.space().guid);
     let reply = cx.client.send(Method::POST, &path, &[], Body::Yaml(manifest.to_yaml())).await?;
-    cx.client.finish(&reply).await
+    // The manifest is to blame, not the job that read it.
+    cx.client.finish(&reply).await.map_err(|error| match error {
+        Error::Job { detail, .. } => Error::Failed(detail),
+        error => error,
+    })
 }
 
 /// `cf apply-manifest`
@@ -243,7 +250,7 @@ pub struct ApplyManifest {
 impl Command for ApplyManifest {
     const SPEC: &'static Spec = &Spec {
         name: "apply-manifest",
-        about: "Apply manifest properties to apps of the space, without pushing code",
+        about: "Apply manifest properties to a space",
         usage: "{cf} apply-manifest [-f APP_MANIFEST_PATH] [--var KEY=VALUE]... [--vars-file VARS_FILE_PATH]...",
         see_also: &["create-app", "create-app-manifest", "push"],
         needs: Needs::Space,
@@ -271,6 +278,6 @@ impl Command for ApplyManifest {
 }
 
 /// The body of a new package.
-fn package_body(app: &str, kind: &str, data: serde_json::Value) -> serde_json::Value {
+pub(super) fn package_body(app: &str, kind: &str, data: serde_json::Value) -> serde_json::Value {
     json!({ "type": kind, "data": data, "relationships": { "app": { "data": { "guid": app } } } })
 }

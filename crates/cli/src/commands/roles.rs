@@ -12,17 +12,42 @@ use crate::error::{Error, Result, failed};
 use crate::resources::Related;
 use crate::ui::say;
 
-const ORG_ROLES: [(&str, &str); 3] = [
-    ("OrgManager", "organization_manager"),
-    ("BillingManager", "organization_billing_manager"),
-    ("OrgAuditor", "organization_auditor"),
+/// A role as people call it, and as the API does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Role {
+    name: &'static str,
+    kind: &'static str,
+}
+
+const ORG_ROLES: [Role; 3] = [
+    Role { name: "OrgManager", kind: "organization_manager" },
+    Role { name: "BillingManager", kind: "organization_billing_manager" },
+    Role { name: "OrgAuditor", kind: "organization_auditor" },
 ];
-const SPACE_ROLES: [(&str, &str); 4] = [
-    ("SpaceManager", "space_manager"),
-    ("SpaceDeveloper", "space_developer"),
-    ("SpaceAuditor", "space_auditor"),
-    ("SpaceSupporter", "space_supporter"),
+const SPACE_ROLES: [Role; 4] = [
+    Role { name: "SpaceManager", kind: "space_manager" },
+    Role { name: "SpaceDeveloper", kind: "space_developer" },
+    Role { name: "SpaceAuditor", kind: "space_auditor" },
+    Role { name: "SpaceSupporter", kind: "space_supporter" },
 ];
+
+fn org_role(text: &str) -> std::result::Result<Role, String> {
+    role(text, &ORG_ROLES)
+}
+
+fn space_role(text: &str) -> std::result::Result<Role, String> {
+    role(text, &SPACE_ROLES)
+}
+
+/// Pure: a role by its name, in any case.
+fn role(text: &str, known: &[Role]) -> std::result::Result<Role, String> {
+    let found = known.iter().find(|role| role.name.eq_ignore_ascii_case(text)).copied();
+    found.ok_or_else(|| {
+        let names: Vec<String> = known.iter().map(|role| format!("\"{}\"", role.name)).collect();
+        let (last, rest) = names.split_last().expect("there are roles");
+        format!("ROLE must be {} and {last}", rest.join(", "))
+    })
+}
 
 /// The one a role is given to.
 pub enum Who {
@@ -48,14 +73,6 @@ impl Who {
             }
         }
     }
-}
-
-fn role_type(role: &str, known: &[(&'static str, &'static str)]) -> Result<&'static str> {
-    let found = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(role));
-    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-    found
-        .map(|(_, kind)| *kind)
-        .ok_or_else(|| Error::Usage(format!("ROLE must be one of {}", names.join(", "))))
 }
 
 /// Gives a role, and tells whether it was there already.
@@ -138,13 +155,14 @@ fn no_user(name: &str, origin: Option<&str>) -> String {
     }
 }
 
-fn one_of_client_and_origin(is_client: bool, origin: Option<&str>) -> Result<()> {
-    if is_client && origin.is_some() {
-        return Err(Error::Usage(
-            "The following arguments cannot be used together: --client, --origin".to_owned(),
-        ));
-    }
-    Ok(())
+#[derive(clap::Args)]
+struct Kind {
+    /// USERNAME is the client-id of a (non-user) service account
+    #[arg(long)]
+    client: bool,
+    /// Indicates the identity provider to be used for authentication
+    #[arg(long)]
+    origin: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -153,14 +171,10 @@ struct InOrg {
     user: String,
     #[arg(value_name = "ORG")]
     org: String,
-    #[arg(value_name = "ROLE")]
-    role: String,
-    /// USERNAME is the id of a service account (a UAA client)
-    #[arg(long)]
-    client: bool,
-    /// The identity provider the user comes from
-    #[arg(long)]
-    origin: Option<String>,
+    #[arg(value_name = "ROLE", value_parser = org_role)]
+    role: Role,
+    #[command(flatten)]
+    kind: Kind,
 }
 
 #[derive(clap::Args)]
@@ -171,14 +185,90 @@ struct InSpace {
     org: String,
     #[arg(value_name = "SPACE")]
     space: String,
-    #[arg(value_name = "ROLE")]
-    role: String,
-    /// USERNAME is the id of a service account (a UAA client)
-    #[arg(long)]
-    client: bool,
-    /// The identity provider the user comes from
-    #[arg(long)]
-    origin: Option<String>,
+    #[arg(value_name = "ROLE", value_parser = space_role)]
+    role: Role,
+    #[command(flatten)]
+    kind: Kind,
+}
+
+/// A role that somebody is to have, or to lose.
+struct Change {
+    user: String,
+    role: Role,
+    org: String,
+    space: Option<String>,
+    kind: Kind,
+}
+
+impl From<InOrg> for Change {
+    fn from(InOrg { user, org, role, kind }: InOrg) -> Change {
+        Change { user, role, org, space: None, kind }
+    }
+}
+
+impl From<InSpace> for Change {
+    fn from(InSpace { user, org, space, role, kind }: InSpace) -> Change {
+        Change { user, role, org, space: Some(space), kind }
+    }
+}
+
+impl Change {
+    fn check(&self) -> Result<()> {
+        if self.kind.client && self.kind.origin.is_some() {
+            return Err(Error::together(&["--client", "--origin"]));
+        }
+        Ok(())
+    }
+
+    /// `org acme / space dev`, with the names as `show` has them.
+    fn place(&self, show: impl Fn(&str) -> String) -> String {
+        match &self.space {
+            None => format!("org {}", show(&self.org)),
+            Some(space) => format!("org {} / space {}", show(&self.org), show(space)),
+        }
+    }
+
+    fn announce(&self, cx: &mut Context, doing: &str, to: &str) -> Result<()> {
+        let (role, user, me) = (cx.ui.name(self.role.name), cx.ui.name(&self.user), cx.me()?);
+        let place = self.place(|name| cx.ui.name(name));
+        say!(cx.ui, "{doing} role {role} {to} user {user} in {place} as {me}...");
+        Ok(())
+    }
+
+    async fn give(self, cx: &mut Context<'_>) -> Result<()> {
+        self.check()?;
+        self.announce(cx, "Assigning", "to")?;
+        let org = cx.client.org(&self.org).await?.guid;
+        let who = Who::new(&self.user, self.kind.client, self.kind.origin.as_deref());
+        let had_it = match &self.space {
+            None => give(cx, self.role.kind, "organization", &org, &who).await?,
+            Some(space) => {
+                let space = cx.client.space(space, &org).await?.guid;
+                give_in_space(cx, self.role.kind, &space, &org, &who).await?
+            }
+        };
+        if had_it {
+            let place = self.place(|name| format!("'{name}'"));
+            let (user, role) = (&self.user, self.role.name);
+            cx.ui.warn(&format!("User '{user}' already has role '{role}' in {place}."));
+        }
+        cx.ui.ok();
+        Ok(())
+    }
+
+    async fn take(self, cx: &mut Context<'_>) -> Result<()> {
+        self.check()?;
+        self.announce(cx, "Removing", "from")?;
+        let org = cx.client.org(&self.org).await?.guid;
+        let (filter, guid) = match &self.space {
+            None => ("organization_guids", org),
+            Some(space) => ("space_guids", cx.client.space(space, &org).await?.guid),
+        };
+        let origin = self.kind.origin.as_deref();
+        take(cx, self.role.kind, filter, &guid, &self.user, self.kind.client, origin).await?;
+        cx.ui.ok();
+        Ok(())
+    }
 }
 
 /// `cf set-org-role`
@@ -192,31 +282,15 @@ impl Command for SetOrgRole {
     const SPEC: &'static Spec = &Spec {
         name: "set-org-role",
         about: "Assign an org role to a user",
-        usage: "{cf} set-org-role USERNAME ORG ROLE [--client | --origin ORIGIN]\n\nROLES:\n   OrgManager - manages users and the org itself\n   BillingManager - manages billing\n   OrgAuditor - sees the org and its reports",
+        usage: "{cf} set-org-role USERNAME ORG ROLE\n{cf} set-org-role USERNAME ORG ROLE [--client]\n{cf} set-org-role USERNAME ORG ROLE [--origin ORIGIN]",
+        roles: "OrgManager - manages users and the org itself\nBillingManager - manages billing\nOrgAuditor - sees the org and its reports",
         see_also: &["org-users", "set-space-role"],
         needs: Needs::Login,
         ..Spec::NONE
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let InOrg { user, org, role, client, origin } = self.of;
-        one_of_client_and_origin(client, origin.as_deref())?;
-        let kind = role_type(&role, &ORG_ROLES)?;
-        let me = cx.ui.name(cx.user()?.name);
-        let (shown_role, shown_user, shown_org) =
-            (cx.ui.name(&role), cx.ui.name(&user), cx.ui.name(&org));
-        say!(
-            cx.ui,
-            "Assigning role {shown_role} to user {shown_user} in org {shown_org} as {me}..."
-        );
-        let found = cx.client.org(&org).await?;
-        if give(cx, kind, "organization", &found.guid, &Who::new(&user, client, origin.as_deref()))
-            .await?
-        {
-            cx.ui.warn(&format!("User '{user}' already has role '{role}' in org '{org}'."));
-        }
-        cx.ui.ok();
-        Ok(())
+        Change::from(self.of).give(cx).await
     }
 }
 
@@ -231,27 +305,15 @@ impl Command for UnsetOrgRole {
     const SPEC: &'static Spec = &Spec {
         name: "unset-org-role",
         about: "Remove an org role from a user",
-        usage: "{cf} unset-org-role USERNAME ORG ROLE [--client | --origin ORIGIN]\n\nROLES:\n   OrgManager, BillingManager, OrgAuditor",
+        usage: "{cf} unset-org-role USERNAME ORG ROLE\n{cf} unset-org-role USERNAME ORG ROLE [--client]\n{cf} unset-org-role USERNAME ORG ROLE [--origin ORIGIN]",
+        roles: "OrgManager\nBillingManager\nOrgAuditor",
         see_also: &["org-users", "set-org-role"],
         needs: Needs::Login,
         ..Spec::NONE
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let InOrg { user, org, role, client, origin } = self.of;
-        one_of_client_and_origin(client, origin.as_deref())?;
-        let kind = role_type(&role, &ORG_ROLES)?;
-        let me = cx.ui.name(cx.user()?.name);
-        let (shown_role, shown_user, shown_org) =
-            (cx.ui.name(&role), cx.ui.name(&user), cx.ui.name(&org));
-        say!(
-            cx.ui,
-            "Removing role {shown_role} from user {shown_user} in org {shown_org} as {me}..."
-        );
-        let org = cx.client.org(&org).await?;
-        take(cx, kind, "organization_guids", &org.guid, &user, client, origin.as_deref()).await?;
-        cx.ui.ok();
-        Ok(())
+        Change::from(self.of).take(cx).await
     }
 }
 
@@ -266,33 +328,15 @@ impl Command for SetSpaceRole {
     const SPEC: &'static Spec = &Spec {
         name: "set-space-role",
         about: "Assign a space role to a user",
-        usage: "{cf} set-space-role USERNAME ORG SPACE ROLE [--client | --origin ORIGIN]\n\nROLES:\n   SpaceManager - manages users and features of the space\n   SpaceDeveloper - manages apps and services, sees logs\n   SpaceAuditor - sees apps, logs and settings\n   SpaceSupporter - keeps apps running, without changing them",
+        usage: "{cf} set-space-role USERNAME ORG SPACE ROLE\n{cf} set-space-role USERNAME ORG SPACE ROLE [--client]\n{cf} set-space-role USERNAME ORG SPACE ROLE [--origin ORIGIN]",
+        roles: "SpaceManager - manages users and features of the space\nSpaceDeveloper - manages apps and services, sees logs\nSpaceAuditor - sees apps, logs and settings\nSpaceSupporter - keeps apps running, without changing them",
         see_also: &["space-users", "unset-space-role"],
         needs: Needs::Login,
         ..Spec::NONE
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let InSpace { user, org, space, role, client, origin } = self.of;
-        one_of_client_and_origin(client, origin.as_deref())?;
-        let kind = role_type(&role, &SPACE_ROLES)?;
-        let me = cx.ui.name(cx.user()?.name);
-        let (shown_role, shown_user) = (cx.ui.name(&role), cx.ui.name(&user));
-        let (shown_org, shown_space) = (cx.ui.name(&org), cx.ui.name(&space));
-        say!(
-            cx.ui,
-            "Assigning role {shown_role} to user {shown_user} in org {shown_org} / space {shown_space} as {me}..."
-        );
-        let found_org = cx.client.org(&org).await?;
-        let found = cx.client.space(&space, &found_org.guid).await?;
-        let who = Who::new(&user, client, origin.as_deref());
-        if give_in_space(cx, kind, &found.guid, &found_org.guid, &who).await? {
-            cx.ui.warn(&format!(
-                "User '{user}' already has role '{role}' in org '{org}' / space '{space}'."
-            ));
-        }
-        cx.ui.ok();
-        Ok(())
+        Change::from(self.of).give(cx).await
     }
 }
 
@@ -307,28 +351,15 @@ impl Command for UnsetSpaceRole {
     const SPEC: &'static Spec = &Spec {
         name: "unset-space-role",
         about: "Remove a space role from a user",
-        usage: "{cf} unset-space-role USERNAME ORG SPACE ROLE [--client | --origin ORIGIN]\n\nROLES:\n   SpaceManager, SpaceDeveloper, SpaceAuditor, SpaceSupporter",
+        usage: "{cf} unset-space-role USERNAME ORG SPACE ROLE\n{cf} unset-space-role USERNAME ORG SPACE ROLE [--client]\n{cf} unset-space-role USERNAME ORG SPACE ROLE [--origin ORIGIN]",
+        roles: "SpaceManager\nSpaceDeveloper\nSpaceAuditor\nSpaceSupporter",
         see_also: &["set-space-role", "space-users"],
         needs: Needs::Login,
         ..Spec::NONE
     };
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
-        let InSpace { user, org, space, role, client, origin } = self.of;
-        one_of_client_and_origin(client, origin.as_deref())?;
-        let kind = role_type(&role, &SPACE_ROLES)?;
-        let me = cx.ui.name(cx.user()?.name);
-        let (shown_role, shown_user) = (cx.ui.name(&role), cx.ui.name(&user));
-        let (shown_org, shown_space) = (cx.ui.name(&org), cx.ui.name(&space));
-        say!(
-            cx.ui,
-            "Removing role {shown_role} from user {shown_user} in org {shown_org} / space {shown_space} as {me}..."
-        );
-        let org = cx.client.org(&org).await?;
-        let space = cx.client.space(&space, &org.guid).await?;
-        take(cx, kind, "space_guids", &space.guid, &user, client, origin.as_deref()).await?;
-        cx.ui.ok();
-        Ok(())
+        Change::from(self.of).take(cx).await
     }
 }
 
@@ -342,7 +373,7 @@ struct User {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Role {
+struct Held {
     #[serde(rename = "type")]
     kind: String,
     relationships: BTreeMap<String, Related>,
@@ -354,7 +385,7 @@ async fn holders(
     filter: &str,
     guid: &str,
 ) -> Result<BTreeMap<String, Vec<User>>> {
-    let list = cx.client.list::<Role>("/v3/roles", &[("include", "user"), (filter, guid)]).await?;
+    let list = cx.client.list::<Held>("/v3/roles", &[("include", "user"), (filter, guid)]).await?;
     let users: Vec<User> =
         serde_json::from_value(list.included["users"].clone()).unwrap_or_default();
     let mut holders: BTreeMap<String, Vec<User>> = BTreeMap::new();
@@ -480,12 +511,11 @@ mod tests {
 
     #[test]
     fn roles_are_known_in_any_case() {
-        assert_eq!(role_type("orgmanager", &ORG_ROLES).unwrap(), "organization_manager");
-        assert_eq!(role_type("SpaceDeveloper", &SPACE_ROLES).unwrap(), "space_developer");
-        let error = role_type("Boss", &ORG_ROLES).unwrap_err().to_string();
+        assert_eq!(org_role("orgmanager").unwrap().kind, "organization_manager");
+        assert_eq!(space_role("SpaceDeveloper").unwrap().name, "SpaceDeveloper");
         assert_eq!(
-            error,
-            "Incorrect Usage: ROLE must be one of OrgManager, BillingManager, OrgAuditor"
+            org_role("Boss").unwrap_err(),
+            "ROLE must be \"OrgManager\", \"BillingManager\" and \"OrgAuditor\""
         );
     }
 }

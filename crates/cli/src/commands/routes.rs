@@ -1,11 +1,15 @@
 //! Routes: what leads to which app.
 
-mod which;
+mod ownership;
+mod show;
+pub mod which;
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+pub use self::ownership::{MoveRoute, ShareRoute, UnshareRoute};
+pub use self::show::{CheckRoute, Route as ShowRoute, UpdateDestination, UpdateRoute};
 use self::which::Which;
 use crate::command::{Command, Context, Needs, Spec};
 use crate::error::{Result, failed};
@@ -145,12 +149,6 @@ fn route_row(
     let of_each = |text: &dyn Fn(&Destination) -> String| {
         unique(route.destinations.iter().map(text).collect())
     };
-    let options = route.options.iter().flatten().filter(|(_, value)| !value.is_null());
-    let options: Vec<String> = options
-        .map(|(key, value)| {
-            format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        })
-        .collect();
     vec![
         name(spaces, "space"),
         route.host.clone(),
@@ -162,8 +160,17 @@ fn route_row(
         of_each(&|to| to.port.map(|port| port.to_string()).unwrap_or_default()),
         of_each(&|to| apps.get(&to.app.guid).cloned().unwrap_or_default()),
         services.get(&route.guid).cloned().unwrap_or_default(),
-        options.join(", "),
+        options(route),
     ]
+}
+
+/// Pure: what is set of a route's options, as `key=value`.
+fn options(route: &Route) -> String {
+    let set = route.options.iter().flatten().filter(|(_, value)| !value.is_null());
+    let set = set.map(|(key, value)| {
+        format!("{key}={}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    });
+    set.collect::<Vec<_>>().join(", ")
 }
 
 /// `cf create-route`
@@ -195,7 +202,7 @@ impl Command for CreateRoute {
         let domain = cx.client.domain(&self.domain).await?;
         match self.which.create(cx, &domain, &self.options).await {
             Err(error) if error.already_exists().is_some() => {
-                cx.ui.warn(&format!("Route {} already exists.", self.which.url(&self.domain)));
+                cx.ui.warn(&error.to_string());
             }
             route => {
                 let route = route?;
@@ -396,7 +403,7 @@ pub struct DeleteOrphanedRoutes {
 impl Command for DeleteOrphanedRoutes {
     const SPEC: &'static Spec = &Spec {
         name: "delete-orphaned-routes",
-        about: "Delete all routes of the space that lead to no app",
+        about: "Delete all orphaned routes in the currently targeted space (i.e. those that are not mapped to an app or service instance)",
         usage: "{cf} delete-orphaned-routes [-f]",
         see_also: &["delete-route", "routes"],
         needs: Needs::Space,

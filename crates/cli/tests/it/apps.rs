@@ -109,7 +109,7 @@ async fn delete_asks_first_and_takes_routes_along() {
     let world = World::targeted().await;
     world.with_dora("STARTED");
     let ran = world.cf_with(&["delete", "dora"], "n\n").await;
-    assert_eq!(ran.out, "Really delete the app dora? [yN]: App 'dora' has not been deleted.\n");
+    assert_eq!(ran.out, "Really delete the app dora? [yN]: n\nApp 'dora' has not been deleted.\n");
     world.on("DELETE /v3/apps/app-guid", Answer::job(&format!("{}/v3/jobs/j", world.url)));
     world.on("DELETE /v3/routes/route-guid", Answer::job(&format!("{}/v3/jobs/j", world.url)));
     world.on("GET /v3/jobs/j", Answer::ok(json!({ "guid": "j", "state": "PROCESSING" })));

@@ -111,6 +111,7 @@ pub fn definition(recipe: &TaskRecipe, config: &Config) -> TaskDefinition {
             &format!("/internal/tasks/{}/completed", task.guid),
         ),
         annotation: String::new(),
+        ..TaskDefinition::default()
     }
 }
 

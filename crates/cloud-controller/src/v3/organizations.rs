@@ -1,6 +1,6 @@
 //! `/v3/organizations`: who shares quota, domains and members.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use axum::Router;
 use axum::extract::Path;
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use sql::Connection;
 
 use super::common;
+use super::resource::{self, Resource};
 use crate::Cc;
 use crate::actions::delete_org;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_MANAGER, ORG_USER};
-use crate::db::metadata::{self, Metadata, MetadataPatch};
+use crate::db::metadata::{Metadata, MetadataPatch};
 use crate::db::organizations::{self, Organization};
 use crate::db::{self, domains, feature_flags, isolation_segments, roles};
 use crate::errors::{ApiError, ApiResult, when_taken};
@@ -50,7 +51,7 @@ const LIST: List = List {
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| access::visible_org(sql, &caller, "organizations.guid"));
-    page(&cc, &urls, &listing).await
+    resource::page::<Organization>(&mut *cc.db.read().await?, &listing, &urls).await
 }
 
 async fn of_isolation_segment(
@@ -67,15 +68,7 @@ async fn of_isolation_segment(
     listing.condition(format!(
         "organizations.guid IN (SELECT org_guid FROM isolation_segment_organizations WHERE isolation_segment_guid = {segment})"
     ));
-    page(&cc, &urls, &listing).await
-}
-
-async fn page(cc: &Cc, urls: &Urls, listing: &crate::query::Listing) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "organizations.*", "organizations").await?;
-    let orgs = page.items.iter().map(organizations::read).collect::<db::Result<Vec<_>>>()?;
-    let resources = present_all(&mut connection, urls, &orgs).await?;
-    Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
+    resource::page::<Organization>(&mut *cc.db.read().await?, &listing, &urls).await
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -129,6 +122,7 @@ async fn update(
     let mut tx = cc.db.begin().await?;
     access::in_org(&mut tx, &caller, &guid).await?.change("Organization", &[ORG_MANAGER])?;
     let message = read_message(&body, false)?;
+    let before = expect(&mut tx, &guid).await?;
     if message.suspended == Some(true) && !caller.is_admin() {
         return Err(ApiError::forbidden());
     }
@@ -142,6 +136,9 @@ async fn update(
         .map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
     let org = expect(&mut tx, &guid).await?;
+    if org.name != before.name {
+        db::processes::place_changed(&mut tx, &guid, "").await?;
+    }
     let target = (guid.as_str(), KIND, org.name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
     common::audit(
@@ -156,6 +153,7 @@ async fn update(
     .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
+    cc.nsync.poke();
     Ok(respond::ok(document))
 }
 
@@ -299,32 +297,7 @@ async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Organizati
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let org = expect(connection, guid).await?;
-    let metadata = metadata::load_one(connection, KIND, guid).await?;
-    Ok(present(&org, &metadata, urls))
-}
-
-/// With their metadata, loaded at once.
-pub async fn present_all(
-    connection: &mut Connection,
-    urls: &Urls,
-    orgs: &[Organization],
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = orgs.iter().map(|org| org.guid.clone()).collect();
-    let mut metadata = metadata::load(connection, KIND, &guids).await?;
-    Ok(orgs
-        .iter()
-        .map(|org| present(org, &metadata.remove(&org.guid).unwrap_or_default(), urls))
-        .collect())
-}
-
-/// For `include=organization`.
-pub async fn by_guids(
-    connection: &mut Connection,
-    guids: &[String],
-    urls: &Urls,
-) -> ApiResult<Vec<Value>> {
-    let orgs = organizations::find_many(connection, guids).await?;
-    present_all(connection, urls, &orgs).await
+    resource::present_one(connection, &org, urls).await
 }
 
 /// For `include=space.organization`: the organizations that these spaces lie in.
@@ -335,24 +308,33 @@ pub async fn of_spaces(
 ) -> ApiResult<Vec<Value>> {
     let spaces = db::spaces::find_many(connection, spaces).await?;
     let guids: BTreeSet<String> = spaces.into_iter().map(|space| space.org_guid).collect();
-    by_guids(connection, &guids.into_iter().collect::<Vec<_>>(), urls).await
+    let guids: Vec<String> = guids.into_iter().collect();
+    resource::by_guids::<Organization>(connection, &guids, urls).await
 }
 
-pub fn present(org: &Organization, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("organizations/{}", org.guid);
-    json!({
-        "guid": org.guid,
-        "created_at": org.created_at.to_rfc3339(),
-        "updated_at": org.updated_at.to_rfc3339(),
-        "name": org.name,
-        "suspended": org.suspended,
-        "relationships": { "quota": { "data": { "guid": org.quota_guid } } },
-        "metadata": metadata.to_json(),
-        "links": {
-            "self": urls.link(&path),
-            "domains": urls.link(&format!("{path}/domains")),
-            "default_domain": urls.link(&format!("{path}/domains/default")),
-            "quota": urls.link(&format!("organization_quotas/{}", org.quota_guid)),
-        },
-    })
+impl Resource for Organization {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("organizations/{}", self.guid);
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "suspended": self.suspended,
+            "relationships": { "quota": { "data": { "guid": self.quota_guid } } },
+            "metadata": metadata.to_json(),
+            "links": {
+                "self": urls.link(&path),
+                "domains": urls.link(&format!("{path}/domains")),
+                "default_domain": urls.link(&format!("{path}/domains/default")),
+                "quota": urls.link(&format!("organization_quotas/{}", self.quota_guid)),
+            },
+        })
+    }
 }

@@ -9,12 +9,14 @@ use axum::routing::{get, patch};
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::{common, organizations};
+use super::common;
+use super::resource::{self, Resource};
 use crate::Cc;
 use crate::actions::delete_org;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_MANAGER, SPACE_MANAGER};
-use crate::db::metadata::{self, Metadata, MetadataPatch};
+use crate::db::metadata::{Metadata, MetadataPatch};
+use crate::db::organizations::Organization;
 use crate::db::spaces::{self, Space};
 use crate::db::{self, isolation_segments};
 use crate::errors::{ApiError, ApiResult, when_taken};
@@ -55,14 +57,12 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| access::visible_space(sql, &caller, "spaces.guid"));
     let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "spaces.*", "spaces").await?;
-    let found = page.items.iter().map(spaces::read).collect::<db::Result<Vec<_>>>()?;
-    let resources = present_all(&mut connection, &urls, &found).await?;
+    let (total, found, resources) = resource::fetch(&mut connection, &listing, &urls).await?;
     let mut included = BTreeMap::new();
     if !listing.includes.is_empty() {
         included.insert("organizations", organizations_of(&mut connection, &urls, &found).await?);
     }
-    Ok(respond::ok(listing.present(&urls, page.total, resources, included)))
+    Ok(respond::ok(listing.present(&urls, total, resources, included)))
 }
 
 async fn organizations_of(
@@ -71,7 +71,8 @@ async fn organizations_of(
     found: &[Space],
 ) -> ApiResult<Vec<Value>> {
     let guids: BTreeSet<String> = found.iter().map(|space| space.org_guid.clone()).collect();
-    organizations::by_guids(connection, &guids.into_iter().collect::<Vec<_>>(), urls).await
+    let guids: Vec<String> = guids.into_iter().collect();
+    resource::by_guids::<Organization>(connection, &guids, urls).await
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -159,13 +160,17 @@ async fn update(
         return Err(when_taken(cause, ApiError::unprocessable(detail)));
     }
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
-    let name = message.name.unwrap_or(before.name);
+    let name = message.name.unwrap_or_else(|| before.name.clone());
+    if name != before.name {
+        db::processes::place_changed(&mut tx, &before.org_guid, &guid).await?;
+    }
     let target = (guid.as_str(), KIND, name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
     common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data)
         .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
+    cc.nsync.poke();
     Ok(respond::ok(document))
 }
 
@@ -335,55 +340,39 @@ async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Space> {
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let space = expect(connection, guid).await?;
-    let metadata = metadata::load_one(connection, KIND, guid).await?;
-    Ok(present(&space, &metadata, urls))
+    resource::present_one(connection, &space, urls).await
 }
 
-async fn present_all(
-    connection: &mut Connection,
-    urls: &Urls,
-    found: &[Space],
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = found.iter().map(|space| space.guid.clone()).collect();
-    let mut metadata = metadata::load(connection, KIND, &guids).await?;
-    Ok(found
-        .iter()
-        .map(|space| present(space, &metadata.remove(&space.guid).unwrap_or_default(), urls))
-        .collect())
-}
+impl Resource for Space {
+    const KIND: &'static str = KIND;
 
-/// For `include=space`.
-pub async fn by_guids(
-    connection: &mut Connection,
-    guids: &[String],
-    urls: &Urls,
-) -> ApiResult<Vec<Value>> {
-    let found = spaces::find_many(connection, guids).await?;
-    present_all(connection, urls, &found).await
-}
-
-pub fn present(space: &Space, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("spaces/{}", space.guid);
-    let mut links = json!({
-        "self": urls.link(&path),
-        "organization": urls.link(&format!("organizations/{}", space.org_guid)),
-        "features": urls.link(&format!("{path}/features")),
-        "apply_manifest": urls.action(&format!("{path}/actions/apply_manifest"), "POST"),
-    });
-    if let Some(quota) = &space.quota_guid {
-        links["quota"] = urls.link(&format!("space_quotas/{quota}"));
+    fn guid(&self) -> &str {
+        &self.guid
     }
-    json!({
-        "guid": space.guid,
-        "created_at": space.created_at.to_rfc3339(),
-        "updated_at": space.updated_at.to_rfc3339(),
-        "name": space.name,
-        "suspended": space.suspended,
-        "relationships": {
-            "organization": common::to_one(Some(&space.org_guid)),
-            "quota": common::to_one(space.quota_guid.as_deref()),
-        },
-        "metadata": metadata.to_json(),
-        "links": links,
-    })
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("spaces/{}", self.guid);
+        let mut links = json!({
+            "self": urls.link(&path),
+            "organization": urls.link(&format!("organizations/{}", self.org_guid)),
+            "features": urls.link(&format!("{path}/features")),
+            "apply_manifest": urls.action(&format!("{path}/actions/apply_manifest"), "POST"),
+        });
+        if let Some(quota) = &self.quota_guid {
+            links["quota"] = urls.link(&format!("space_quotas/{quota}"));
+        }
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "suspended": self.suspended,
+            "relationships": {
+                "organization": common::to_one(Some(&self.org_guid)),
+                "quota": common::to_one(self.quota_guid.as_deref()),
+            },
+            "metadata": metadata.to_json(),
+            "links": links,
+        })
+    }
 }

@@ -27,6 +27,11 @@ pub struct HostGarden {
     /// What the next creations end with.
     pub failures: Mutex<Vec<&'static str>>,
     pub creations: Mutex<Vec<ContainerSpec>>,
+    pub capacity: Mutex<Capacity>,
+    /// Creations wait while this holds.
+    pub held: watch::Sender<bool>,
+    /// Every process that was ever begun.
+    pub ran: Mutex<Vec<(Handle, ProcessSpec)>>,
 }
 
 struct Container {
@@ -50,12 +55,32 @@ impl HostGarden {
             containers: Mutex::default(),
             failures: Mutex::default(),
             creations: Mutex::default(),
+            capacity: Mutex::new(Capacity { memory_mb: 1000, disk_mb: 1000, containers: 10 }),
+            held: watch::Sender::new(false),
+            ran: Mutex::default(),
         })
     }
 
     fn container(&self, handle: &Handle) -> Result<Arc<Container>> {
         let found = self.containers.lock().get(handle).cloned();
         found.ok_or_else(|| GardenError::UnknownContainer(handle.clone()))
+    }
+
+    /// No process of a container lives.
+    pub fn is_quiet(&self, handle: &Handle) -> bool {
+        let container = self.containers.lock().get(handle).cloned();
+        let processes = container.map(|one| one.processes.lock().values().cloned().collect());
+        let processes: Vec<Arc<Running>> = processes.unwrap_or_default();
+        let groups: Vec<i32> = processes.iter().map(|one| one.pid).collect();
+        std::fs::read_dir("/proc").unwrap().flatten().all(|entry| {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { return true };
+            // After the name in parentheses: state, parent, process group.
+            let rest = stat.rsplit(')').next().unwrap_or_default();
+            let mut fields = rest.split_ascii_whitespace();
+            let state = fields.next();
+            let group = fields.nth(1).and_then(|group| group.parse().ok());
+            state == Some("Z") || !group.is_some_and(|group| groups.contains(&group))
+        })
     }
 
     /// A path of a container as the host sees it.
@@ -75,7 +100,7 @@ impl Drop for HostGarden {
 impl Container {
     fn kill_all(&self) {
         for process in self.processes.lock().values() {
-            process.signal("KILL");
+            process.signal_group("KILL");
         }
     }
 }
@@ -83,13 +108,18 @@ impl Container {
 impl Running {
     fn signal(&self, name: &str) {
         if self.exit.borrow().is_none() {
-            let group = format!("-{}", self.pid);
-            std::process::Command::new("kill")
-                .args(["-s", name, "--", &group])
-                .stderr(Stdio::null())
-                .status()
-                .ok();
+            self.signal_group(name);
         }
+    }
+
+    /// Also what its end left behind.
+    fn signal_group(&self, name: &str) {
+        let group = format!("-{}", self.pid);
+        std::process::Command::new("kill")
+            .args(["-s", name, "--", &group])
+            .stderr(Stdio::null())
+            .status()
+            .ok();
     }
 
     fn process(self: &Arc<Running>, id: &ProcessId, from: u64) -> Process {
@@ -120,10 +150,12 @@ impl Running {
 #[async_trait]
 impl Garden for HostGarden {
     async fn capacity(&self) -> Result<Capacity> {
-        Ok(Capacity { memory_mb: 1000, disk_mb: 1000, containers: 10 })
+        Ok(*self.capacity.lock())
     }
 
     async fn create(&self, spec: ContainerSpec) -> Result<ContainerInfo> {
+        // The sender is here.
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
         self.creations.lock().push(spec.clone());
         if let Some(failure) = self.failures.lock().pop() {
             return Err(GardenError::Exhausted(failure));
@@ -170,6 +202,7 @@ impl Garden for HostGarden {
 
     async fn run(&self, handle: &Handle, spec: ProcessSpec) -> Result<Process> {
         let container = self.container(handle)?;
+        self.ran.lock().push((handle.clone(), spec.clone()));
         let id = spec.id.clone().unwrap();
         let mut command = Command::new(&spec.path);
         command
@@ -203,11 +236,18 @@ impl Garden for HostGarden {
                     });
                 }
             };
-            tokio::join!(read(out, keep(Stream::Stdout)), read(err, keep(Stream::Stderr)));
-            let status = child.wait().await.unwrap();
-            let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-            let exit = signal.map_or_else(|| Exit::Status(status.code().unwrap()), Exit::Signal);
-            running.exit.send_replace(Some(exit));
+            let reading = async {
+                tokio::join!(read(out, keep(Stream::Stdout)), read(err, keep(Stream::Stderr)));
+            };
+            let ending = async {
+                let status = child.wait().await.unwrap();
+                let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+                let exit =
+                    signal.map_or_else(|| Exit::Status(status.code().unwrap()), Exit::Signal);
+                running.exit.send_replace(Some(exit));
+            };
+            // A descendant may hold the pipes for longer than the process lives.
+            tokio::join!(reading, ending);
             running.output.send_modify(|(_, more)| *more = false);
         });
         Ok(process)
@@ -227,10 +267,7 @@ impl Garden for HostGarden {
         signal: ProcessSignal,
     ) -> Result<()> {
         if let Some(running) = self.container(handle)?.processes.lock().get(process) {
-            running.signal(match signal {
-                ProcessSignal::Terminate => "TERM",
-                ProcessSignal::Kill => "KILL",
-            });
+            running.signal(signal.name());
         }
         Ok(())
     }
@@ -254,7 +291,12 @@ impl Garden for HostGarden {
     }
 
     async fn stream_out(&self, handle: &Handle, path: &str, _user: &str) -> Result<Tar> {
-        let file = self.container(handle)?.dir.join(path.trim_start_matches('/'));
+        let file = self.container(handle)?.dir.join(path.trim_matches('/'));
+        if file.is_dir() {
+            let mut archive = tar::Builder::new(Vec::new());
+            archive.append_dir_all(".", &file).unwrap();
+            return Ok(Box::pin(std::io::Cursor::new(archive.into_inner().unwrap())));
+        }
         let content =
             std::fs::read(&file).map_err(|_| GardenError::FileNotFound(path.to_owned()))?;
         Ok(Box::pin(std::io::Cursor::new(tar_of(

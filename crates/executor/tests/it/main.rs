@@ -1,5 +1,7 @@
 //! The executor over plain processes of this host.
 
+mod actions;
+mod crashed;
 mod garden_on_host;
 mod guardian;
 mod health;

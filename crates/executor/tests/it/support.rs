@@ -19,7 +19,7 @@ pub struct Cell {
     pub executor: Arc<Executor>,
     pub log: Collect,
     pub dir: Arc<tempfile::TempDir>,
-    timings: Timings,
+    config: Config,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -45,48 +45,59 @@ impl Cell {
     }
 
     pub async fn with(timings: Timings) -> Cell {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        Cell::over(HostGarden::new(), dir, timings).await
+        Cell::configured(timings, |_| {}).await
     }
 
-    async fn over(garden: Arc<HostGarden>, dir: Arc<tempfile::TempDir>, timings: Timings) -> Cell {
-        let log = Collect::default();
+    pub async fn with_capacity(capacity: garden::Capacity) -> Cell {
+        let cell = Cell::with(quick()).await;
+        *cell.garden.capacity.lock() = capacity;
+        cell.restarted().await
+    }
+
+    pub async fn configured(timings: Timings, change: impl FnOnce(&mut Config)) -> Cell {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let path = dir.path().join("executor");
-        let config = Config {
-            cell_id: "cell-1".into(),
-            dir: path,
-            timings: timings.clone(),
-            ..Config::default()
-        };
+        let cell_id = "cell-1".into();
+        let mut config = Config { cell_id, dir: path, timings, ..Config::default() };
+        change(&mut config);
+        Cell::over(HostGarden::new(), dir, config).await
+    }
+
+    async fn over(garden: Arc<HostGarden>, dir: Arc<tempfile::TempDir>, config: Config) -> Cell {
+        let log = Collect::default();
         let images = image::Config {
             dir: dir.path().join("images"),
             stacks: ["test".to_owned()].into(),
             limits: image::Limits::default(),
         };
         let store = Arc::new(image::Store::open(images).unwrap());
-        let executor =
-            Executor::new(garden.clone(), store, Arc::new(log.clone()), config, Clock::system())
-                .unwrap();
+        let executor = Executor::new(
+            garden.clone(),
+            store,
+            Arc::new(log.clone()),
+            config.clone(),
+            Clock::system(),
+        )
+        .unwrap();
         executor.recover().await.unwrap();
         let stop = CancellationToken::new();
         let (serve, stopping) = (executor.clone(), stop.clone());
         let serving = tokio::spawn(async move { serve.serve(stopping).await });
-        Cell { garden, executor, log, dir, timings, stop, serving }
+        Cell { garden, executor, log, dir, config, stop, serving }
     }
 
     /// The platform goes and comes again; containers and their processes stay.
     pub async fn restarted(self) -> Cell {
-        let (garden, dir, timings) = self.leave().await;
-        Cell::over(garden, dir, timings).await
+        Cell::back(self.leave().await).await
     }
 
-    pub async fn leave(self) -> (Arc<HostGarden>, Arc<tempfile::TempDir>, Timings) {
+    pub async fn leave(self) -> (Arc<HostGarden>, Arc<tempfile::TempDir>, Config) {
         self.stop.cancel();
         self.serving.await.unwrap();
-        (self.garden, self.dir, self.timings)
+        (self.garden, self.dir, self.config)
     }
 
-    pub async fn back(left: (Arc<HostGarden>, Arc<tempfile::TempDir>, Timings)) -> Cell {
+    pub async fn back(left: (Arc<HostGarden>, Arc<tempfile::TempDir>, Config)) -> Cell {
         Cell::over(left.0, left.1, left.2).await
     }
 

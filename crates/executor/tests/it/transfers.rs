@@ -23,6 +23,8 @@ struct Files {
     asked: AtomicU32,
     /// So many requests are answered with an error first.
     broken: AtomicU32,
+    /// Answers wait while this holds.
+    held: tokio::sync::watch::Sender<bool>,
     uploads: Mutex<Vec<(HeaderMap, Bytes)>>,
 }
 
@@ -48,6 +50,8 @@ fn is_broken(files: &Files) -> bool {
 
 async fn archive(State(files): State<Arc<Files>>, headers: HeaderMap) -> axum::response::Response {
     files.asked.fetch_add(1, Ordering::SeqCst);
+    // The sender is here.
+    let _ = files.held.subscribe().wait_for(|held| !held).await;
     if is_broken(&files) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
@@ -236,6 +240,82 @@ async fn layers_are_sent_and_unpacked_once_however_many_want_them() {
     for file in shown {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "hello");
     }
+}
+
+#[tokio::test]
+async fn fifty_instances_at_once_ask_once_for_what_they_share() {
+    let (files, url) = serve().await;
+    let many = garden::Capacity { memory_mb: 16_000, disk_mb: 16_000, containers: 60 };
+    let cell = Cell::with_capacity(many).await;
+    let layer = diego::desired_lrp::ImageLayer {
+        name: "droplet".into(),
+        url: format!("{url}/archive"),
+        destination_path: "/home/vcap".into(),
+        digest_algorithm: "sha256".into(),
+        digest_value: executor_sha256(&tar_of("hello.txt", b"hello")),
+    };
+    let dependency = diego::desired_lrp::CachedDependency {
+        name: "lifecycle".into(),
+        from: format!("{url}/archive"),
+        to: "/tmp/lifecycle".into(),
+        cache_key: "lifecycle".into(),
+        ..Default::default()
+    };
+    files.held.send_replace(true);
+    let guids: Vec<_> = (0..50)
+        .map(|_| {
+            cell.start(executor::ContainerRequest {
+                image_layers: vec![layer.clone()],
+                cached_dependencies: vec![dependency.clone()],
+                ..request(sh("true"))
+            })
+        })
+        .collect();
+    for guid in &guids {
+        cell.until(guid, |state| *state == executor::State::Initializing).await;
+    }
+    // One for the layer and one for the dependency; nobody asks beside them.
+    while files.asked.load(Ordering::SeqCst) < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    files.held.send_replace(false);
+    for guid in &guids {
+        assert_eq!(cell.outcome(guid).await.reason, "");
+    }
+    assert_eq!(files.sent.load(Ordering::SeqCst), 2);
+    // Without a checksum it has to be asked whether the dependency is still the same: once for all who waited.
+    let asked = files.asked.load(Ordering::SeqCst);
+    assert!(asked < 50, "{asked} requests");
+    let creations = cell.garden.creations.lock();
+    assert!(creations.len() == 50 && creations.iter().all(|one| one.layers == creations[0].layers));
+}
+
+#[tokio::test]
+async fn a_layer_may_be_known_by_its_sha512() {
+    let (files, url) = serve().await;
+    let cell = Cell::new().await;
+    let content = tar_of("hello.txt", b"hello");
+    let sha512: String = {
+        use sha2::Digest;
+        sha2::Sha512::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let layer = diego::desired_lrp::ImageLayer {
+        url: format!("{url}/archive"),
+        destination_path: "/home/vcap".into(),
+        digest_algorithm: "sha512".into(),
+        digest_value: sha512,
+        ..Default::default()
+    };
+    for _ in 0..2 {
+        let layers = vec![layer.clone()];
+        let guid =
+            cell.start(executor::ContainerRequest { image_layers: layers, ..request(sh("true")) });
+        assert_eq!(cell.outcome(&guid).await.reason, "");
+    }
+    assert_eq!(files.sent.load(Ordering::SeqCst), 1);
+    let creations = cell.garden.creations.lock();
+    let file = creations[1].layers[0].join("home/vcap/hello.txt");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "hello");
 }
 
 #[tokio::test]

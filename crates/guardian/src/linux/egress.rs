@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 
-use garden::{EgressRule, Protocol};
+use garden::{EgressRule, Protocol, Result};
 
 /// Addresses from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +18,6 @@ struct Range {
 const NAMED_AT_MOST: u32 = 1 << 16;
 const LINK_LOCAL: Range = Range { first: 0xa9fe_0000, last: 0xa9fe_ffff };
 const LOOPBACK: Range = Range { first: 0x7f00_0000, last: 0x7fff_ffff };
-
-/// A destination that is no address, range or network.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no IPv4 address, range or network")]
-pub struct BadDestination(String);
 
 /// The chain that decides for one set of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +35,13 @@ impl Chain {
     }
 }
 
-/// Pure. Rules of other address families than IPv4 allow nothing here, since containers have none other.
-pub fn chain(rules: &[EgressRule]) -> Result<Chain, BadDestination> {
+/// Pure.
+pub fn chain(rules: &[EgressRule]) -> Result<Chain> {
     let (mut forward, mut host) = (Vec::new(), Vec::new());
-    for rule in rules.iter().filter(|rule| rule.protocol != Protocol::Icmpv6) {
-        let ranges = rule.destinations.iter().flat_map(|text| text.split(','));
-        let ranges: Vec<Range> = ranges.map(|text| parse(text.trim())).collect::<Result<_, _>>()?;
+    for rule in rules {
+        let range =
+            |(first, last): (Ipv4Addr, Ipv4Addr)| Range { first: first.into(), last: last.into() };
+        let ranges: Vec<Range> = rule.ranges()?.into_iter().map(range).collect();
         let named: Vec<Range> = ranges.iter().copied().filter(Range::is_named).collect();
         let outside: Vec<Range> = ranges.iter().flat_map(Range::outside).collect();
         forward.extend(line(rule, &outside));
@@ -126,23 +122,6 @@ fn merged(ranges: &[Range]) -> Vec<Range> {
 
 fn join(ranges: &[Range]) -> String {
     ranges.iter().map(Range::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn parse(text: &str) -> Result<Range, BadDestination> {
-    let bad = || BadDestination(text.chars().take(64).collect());
-    let address = |text: &str| text.trim().parse::<Ipv4Addr>().map(u32::from).map_err(|_| bad());
-    let range = if let Some((first, last)) = text.split_once('-') {
-        Range { first: address(first)?, last: address(last)? }
-    } else if let Some((first, prefix)) = text.split_once('/') {
-        let prefix: u32 = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or_else(bad)?;
-        let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-        let first = address(first)? & mask;
-        Range { first, last: first | !mask }
-    } else {
-        let only = address(text)?;
-        Range { first: only, last: only }
-    };
-    if range.first <= range.last { Ok(range) } else { Err(bad()) }
 }
 
 impl Range {
@@ -229,19 +208,12 @@ mod tests {
             (ping.icmp_type, ping.icmp_code) = (Some(8), Some(-1));
             vec![ping]
         };
-        assert_eq!(chain(&ping()), chain(&ping()));
+        assert_eq!(chain(&ping()).unwrap(), chain(&ping()).unwrap());
         assert_eq!(
             chain(&ping()).unwrap().forward,
             ["ip daddr { 10.0.0.1-10.0.0.9 } meta l4proto icmp icmp type 8 accept"]
         );
         assert_ne!(chain(&ping()).unwrap().name, chain(&[]).unwrap().name);
-    }
-
-    #[test]
-    fn bad_destinations_are_named() {
-        for bad in ["10.0.0.0/33", "10.0.0.9-10.0.0.1", "example.com", "", "::1"] {
-            assert_eq!(chain(&[rule(Protocol::All, &[bad])]), Err(BadDestination(bad.into())));
-        }
     }
 
     proptest! {

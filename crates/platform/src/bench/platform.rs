@@ -9,10 +9,11 @@ use reqwest::StatusCode;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::data_dir::{Running, running};
+use super::api::Api;
+use crate::data_dir::{self, Running, running};
 
 /// Long enough for any machine that can run it at all.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Platform {
     child: Child,
@@ -24,6 +25,11 @@ pub struct Platform {
 impl Platform {
     /// Starts `cupola up` on an empty data directory; returns when it serves.
     pub async fn start() -> anyhow::Result<Platform> {
+        Platform::start_with(&[]).await
+    }
+
+    /// The same, with more settings.
+    pub async fn start_with(more: &[&str]) -> anyhow::Result<Platform> {
         let folder = tempfile::Builder::new().prefix("cupola-bench-").tempdir()?;
         let data = folder.path().join("data");
         let log = std::fs::File::create(folder.path().join("log"))?;
@@ -39,6 +45,7 @@ impl Platform {
                 "--data",
             ])
             .arg(&data)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -61,13 +68,27 @@ impl Platform {
 
     /// Logs in and makes a space to push to.
     pub async fn log_in(&self) -> anyhow::Result<()> {
-        let password = std::fs::read_to_string(self.folder.path().join("data/admin-password"))?;
+        let password = std::fs::read_to_string(self.data().join("admin-password"))?;
         self.cf(&["api", &self.running.api, "--skip-ssl-validation"]).await?;
         self.cf(&["auth", &self.running.admin_user, password.trim()]).await?;
         self.cf(&["create-org", "bench"]).await?;
         self.cf(&["target", "-o", "bench"]).await?;
         self.cf(&["create-space", "bench"]).await?;
         self.cf(&["target", "-s", "bench"]).await
+    }
+
+    pub async fn api(&self) -> anyhow::Result<Api> {
+        let password = std::fs::read_to_string(self.data().join("admin-password"))?;
+        Api::log_in(&self.running.api, &self.running.admin_user, password.trim()).await
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Everything of this run lies in there.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Runs our own command line as a process of its own, as a user would.
@@ -96,10 +117,43 @@ impl Platform {
 
     /// Asks an app, through the router.
     pub async fn get(&self, app: &str) -> anyhow::Result<(StatusCode, String)> {
-        let host = format!("{app}.{}", self.running.domain);
-        let response = self.http.get(&self.running.http).header("host", host).send().await?;
+        let response = self.request(app).send().await?;
         let status = response.status();
         Ok((status, response.text().await?))
+    }
+
+    /// A request to an app, through the router.
+    pub fn request(&self, app: &str) -> reqwest::RequestBuilder {
+        let host = format!("{app}.{}", self.running.domain);
+        self.http.get(&self.running.http).header("host", host)
+    }
+
+    /// Waits until so many instances of the app's web process run.
+    pub async fn running(&self, app: &str, instances: usize) -> anyhow::Result<()> {
+        let (api, begun) = (self.api().await?, Instant::now());
+        loop {
+            let stats = api.get(&format!("/v3/apps/{app}/processes/web/stats")).await?;
+            let all = stats["resources"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let running = all.iter().filter(|instance| instance["state"] == "RUNNING").count();
+            if running == instances {
+                return Ok(());
+            }
+            ensure!(begun.elapsed() < PATIENCE, "{running} of {instances} instances run");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The platform's process and the keepers of its containers, those made ahead included.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut pids = keepers(&self.data());
+        pids.extend(self.child.id());
+        pids
+    }
+
+    /// The brain, asked as the platform's own components do.
+    pub fn bbs(&self) -> anyhow::Result<bbs::Client> {
+        let inside = data_dir::inside(&self.data())?;
+        Ok(bbs::Client::new(inside.url, &inside.secret))
     }
 
     /// Asks until `wanted` comes back.
@@ -149,7 +203,27 @@ impl Platform {
     }
 }
 
-fn tail(log: &Path) -> String {
+/// Each container of the cell at `data` has one: the shim, which runs from there.
+pub fn keepers(data: &Path) -> Vec<u32> {
+    let own = |pid: &u32| {
+        std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|program| program.starts_with(data))
+    };
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(own).collect()
+}
+
+/// How many containers run something; what is made ahead does not.
+pub fn at_work(data: &Path) -> usize {
+    let busy = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+            .is_ok_and(|children| !children.trim().is_empty())
+    };
+    keepers(data).iter().filter(|pid| busy(pid)).count()
+}
+
+pub fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")

@@ -1,7 +1,10 @@
 //! The whole platform, from outside: the real program, its own command line, other people's clients, real apps.
 
+mod cells;
 mod harness;
 mod layers;
 mod lifecycle;
+mod operate;
+mod settings;
 mod third_party;
 mod up;

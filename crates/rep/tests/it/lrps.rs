@@ -132,3 +132,25 @@ async fn a_stranger_to_its_record_gives_way() {
     }
     assert_eq!(cell.executor.list().remove(0).guid, own);
 }
+
+#[tokio::test]
+async fn old_news_of_a_record_does_not_hide_a_crash() {
+    let brain = Brain::new().await;
+    let cell = Cell::new(&brain, "cell-1").await;
+    let guid = brain.desire("web", 1, "while [ ! -e go ]; do sleep 0.01; done; exit 7").await;
+    let lrps = brain.until_running(&guid, 1).await;
+    // The records are read while it runs, and what was read arrives when it does not.
+    cell.link.slow_records.send_replace(true);
+    let compare = {
+        let rep = cell.rep.clone();
+        tokio::spawn(async move { rep.compare().await })
+    };
+    tokio::task::yield_now().await;
+    let handle = garden::Handle::from(lrps[0].instance().unwrap().instance_guid.as_str());
+    std::fs::write(cell.garden.path(&handle, "go"), "").unwrap();
+    let lrps = brain.until(&guid, |lrps| lrps.iter().any(|lrp| lrp.crash_count > 0)).await;
+    assert_eq!(lrps[0].crash_reason, "APP/PROC/WEB: Exited with status 7");
+    cell.link.slow_records.send_replace(false);
+    compare.await.unwrap().unwrap();
+    brain.until_running(&guid, 1).await;
+}

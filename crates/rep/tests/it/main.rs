@@ -4,8 +4,14 @@
 mod garden_on_host;
 
 mod api;
+mod crashed;
 mod evacuation;
+mod faults;
+mod link;
+mod loss;
 mod lrps;
 mod restart;
+mod speed;
 mod support;
+mod tags;
 mod tasks;

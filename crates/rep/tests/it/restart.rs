@@ -83,6 +83,7 @@ async fn clearing_stops_everything_and_forgets_nothing() {
     brain.until_running(&guid, 2).await;
     cell.rep.clear().await;
     assert!(cell.garden.containers().await.unwrap().is_empty());
+    let said = cell.link.announced.lock().len();
     assert!(brain.bbs.cells().await.unwrap().is_empty());
     let other = Cell::new(&brain, "cell-2").await;
     brain.bbs.converge();
@@ -91,6 +92,7 @@ async fn clearing_stops_everything_and_forgets_nothing() {
         lrps.iter()
             .all(|lrp| matches!(&lrp.state, State::Running { by, .. } if by.cell_id == other.id))
     );
+    assert_eq!(cell.link.announced.lock().len(), said, "it said goodbye");
 }
 
 #[tokio::test]

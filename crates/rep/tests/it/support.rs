@@ -1,5 +1,7 @@
 //! A brain and its cells.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,51 +12,175 @@ use base::{CancellationToken, Clock, TaskTracker};
 use bbs::BbsServer;
 use diego::action::{EnvVar, RunAction};
 use diego::actual_lrp::State;
-use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilter};
-use diego::desired_lrp::{Check, CheckDefinition, DesiredLrpUpdate, RunInfo};
-use diego::routing::{Routers, TableUpdate};
+use diego::bbs::{ActualLrpFilter, ErrorKind, Result};
+use diego::cell::Dial;
+use diego::desired_lrp::{Check, CheckDefinition, RunInfo};
+use diego::routing::{Endpoint, Routers, TableUpdate};
 use diego::{
-    Action, ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey,
-    LrpKey, NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
+    Action, ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, InstanceGuid, ProcessGuid,
+    TaskGuid,
 };
 use envelope::Collect;
 use executor::Executor;
 use futures::StreamExt as _;
-use futures::stream::BoxStream;
+use garden::Garden;
+use parking_lot::Mutex;
 use rep::{Config, Dialer, Rep};
 use tokio::task::JoinHandle;
 
 use crate::garden_on_host::HostGarden;
+use crate::link::Link;
 
 pub const SECRET: &str = "s3cret";
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
-struct NoRouters;
+/// What routers were told. With `armed`, a route that led somewhere and then nowhere is an offence.
+#[derive(Default)]
+pub struct Table {
+    entries: Mutex<BTreeMap<String, BTreeMap<InstanceGuid, SocketAddr>>>,
+    armed: AtomicBool,
+    offences: Mutex<Vec<String>>,
+}
+
+impl Table {
+    pub fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+
+    pub fn offences(&self) -> Vec<String> {
+        self.offences.lock().clone()
+    }
+
+    pub fn offend(&self, what: String) {
+        self.offences.lock().push(what);
+    }
+
+    pub fn endpoints(&self, route: &str) -> BTreeMap<InstanceGuid, SocketAddr> {
+        self.entries.lock().get(route).cloned().unwrap_or_default()
+    }
+
+    fn put(&self, all: Vec<(String, Endpoint)>) {
+        let mut entries = self.entries.lock();
+        for (route, endpoint) in all {
+            entries
+                .entry(route)
+                .or_default()
+                .insert(endpoint.instance_guid.clone(), endpoint.address);
+        }
+    }
+}
 
 #[async_trait]
-impl Routers for NoRouters {
-    async fn apply(&self, _: TableUpdate) {}
+impl Routers for Table {
+    async fn apply(&self, update: TableUpdate) {
+        match update {
+            TableUpdate::Snapshot(all) => {
+                self.entries.lock().clear();
+                self.put(all);
+            }
+            TableUpdate::Delta { add, remove } => {
+                self.put(add);
+                for (route, guid) in remove {
+                    let mut entries = self.entries.lock();
+                    let left = entries.entry(route.clone()).or_default();
+                    left.remove(&guid);
+                    if left.is_empty() && self.armed.load(Ordering::SeqCst) {
+                        self.offend(format!("{route} lost its last endpoint, {guid}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Cells that the brain cannot reach at the moment.
+type Unreached = Arc<Mutex<BTreeSet<CellId>>>;
+
+/// The way from the brain to its cells, which can be cut.
+struct Wires(Dialer, Unreached);
+
+struct Wire(Arc<dyn diego::Cell>, CellId, Unreached);
+
+impl Dial for Wires {
+    fn dial(&self, presence: &CellPresence) -> Arc<dyn diego::Cell> {
+        let cell = self.0.dial(presence);
+        Arc::new(Wire(cell, presence.cell_id.clone(), self.1.clone()))
+    }
+}
+
+impl Wire {
+    fn way(&self) -> Result<&dyn diego::Cell> {
+        if self.2.lock().contains(&self.1) { Err(unreachable()) } else { Ok(&*self.0) }
+    }
+}
+
+#[async_trait]
+impl diego::Cell for Wire {
+    async fn state(&self) -> Result<diego::CellState> {
+        self.way()?.state().await
+    }
+    async fn perform(&self, work: diego::Work) -> Result<diego::cell::Refused> {
+        self.way()?.perform(work).await
+    }
+    async fn stop_lrp(&self, process: &ProcessGuid, instance: &InstanceGuid) -> Result<()> {
+        self.way()?.stop_lrp(process, instance).await
+    }
+    async fn update_lrp(
+        &self,
+        process: &ProcessGuid,
+        instance: &InstanceGuid,
+        update: &diego::cell::LrpUpdate,
+    ) -> Result<()> {
+        self.way()?.update_lrp(process, instance, update).await
+    }
+    async fn cancel_task(&self, task: &TaskGuid) -> Result<()> {
+        self.way()?.cancel_task(task).await
+    }
+}
+
+fn unreachable() -> BbsError {
+    BbsError::new(ErrorKind::Unreachable, "the way is cut")
 }
 
 /// The brain.
 pub struct Brain {
     pub bbs: BbsServer,
+    pub table: Arc<Table>,
+    unreached: Unreached,
     stop: CancellationToken,
 }
 
 impl Brain {
     pub async fn new() -> Brain {
+        Brain::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut bbs::Config)) -> Brain {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (table, unreached) = (Arc::new(Table::default()), Unreached::default());
+        let dialer = Dialer::new(&Secret::new(SECRET));
+        let mut config = bbs::Config::new(Secret::new(SECRET));
+        change(&mut config);
         let bbs = BbsServer::open(
             sql::testing::sqlite().await,
-            bbs::Config::new(Secret::new(SECRET)),
+            config,
             Clock::system(),
-            Arc::new(Dialer::new(&Secret::new(SECRET))),
-            Arc::new(NoRouters),
+            Arc::new(Wires(dialer, unreached.clone())),
+            table.clone(),
             stop.clone(),
             &tasks,
         );
-        Brain { bbs: bbs.await.unwrap(), stop }
+        Brain { bbs: bbs.await.unwrap(), table, unreached, stop }
+    }
+
+    /// Cuts a cell off, or connects it again, in both directions.
+    pub fn cut<G>(&self, cell: &Cell<G>, cut: bool) {
+        cell.link.cut(cut);
+        if cut {
+            self.unreached.lock().insert(cell.id.clone());
+        } else {
+            self.unreached.lock().remove(&cell.id);
+        }
     }
 
     pub async fn desire(&self, guid: &str, instances: u32, script: &str) -> ProcessGuid {
@@ -125,11 +251,11 @@ pub fn is_running(lrp: &ActualLrp) -> bool {
     matches!(lrp.state, State::Running { .. })
 }
 
-pub struct Cell {
+pub struct Cell<G = HostGarden> {
     pub id: CellId,
     pub url: String,
     pub rep: Arc<Rep>,
-    pub garden: Arc<HostGarden>,
+    pub garden: Arc<G>,
     pub executor: Arc<Executor>,
     pub log: Collect,
     pub link: Arc<Link>,
@@ -138,23 +264,44 @@ pub struct Cell {
     running: JoinHandle<()>,
 }
 
+/// What stays of a cell whose platform goes.
+pub type Left<G = HostGarden> = (CellId, Arc<G>, Arc<tempfile::TempDir>);
+
 impl Cell {
     pub async fn new(brain: &Brain, id: &str) -> Cell {
         Cell::with(brain, id, |_| {}).await
     }
 
     pub async fn with(brain: &Brain, id: &str, change: impl FnOnce(&mut Config)) -> Cell {
-        Cell::over(brain, id, HostGarden::new(), Arc::new(tempfile::tempdir().unwrap()), change)
-            .await
+        Cell::over(brain, left(id, HostGarden::new()), change).await
     }
 
-    async fn over(
+    /// Announces itself by a thread and a way of its own.
+    pub async fn with_heart(
         brain: &Brain,
         id: &str,
-        garden: Arc<HostGarden>,
-        dir: Arc<tempfile::TempDir>,
+        heart: Arc<Link>,
         change: impl FnOnce(&mut Config),
     ) -> Cell {
+        Cell::build(brain, left(id, HostGarden::new()), Some(heart), change).await
+    }
+}
+
+pub fn left<G>(id: &str, garden: Arc<G>) -> Left<G> {
+    (id.into(), garden, Arc::new(tempfile::tempdir().unwrap()))
+}
+
+impl<G: Garden + 'static> Cell<G> {
+    pub async fn over(brain: &Brain, left: Left<G>, change: impl FnOnce(&mut Config)) -> Cell<G> {
+        Cell::build(brain, left, None, change).await
+    }
+
+    async fn build(
+        brain: &Brain,
+        (id, garden, dir): Left<G>,
+        heart: Option<Arc<Link>>,
+        change: impl FnOnce(&mut Config),
+    ) -> Cell<G> {
         let path = |name| dir.path().join(name);
         let images = image::Config {
             dir: path("images"),
@@ -166,7 +313,7 @@ impl Cell {
         let timings =
             executor::Timings { grace: Duration::from_millis(300), ..executor::Timings::default() };
         let config = executor::Config {
-            cell_id: id.into(),
+            cell_id: id.to_string(),
             dir: path("executor"),
             timings,
             ..executor::Config::default()
@@ -176,18 +323,22 @@ impl Cell {
                 .unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let link = Arc::new(Link { bbs: brain.bbs.clone(), cut: AtomicBool::new(false) });
-        let mut config = Config::new(id.into(), &url, Secret::new(SECRET));
+        let link = Link::new(brain.bbs.clone());
+        let mut config = Config::new(id.clone(), &url, Secret::new(SECRET));
         config.stacks = vec!["test".to_owned()];
         config.timings.last_retry = Duration::from_millis(100);
+        // Where nobody cuts anything, a busy host must not look like it.
+        config.timings.presence_ttl = Duration::from_secs(20);
         change(&mut config);
-        let rep = Rep::new(config, link.clone(), executor.clone());
+        let rep = match heart {
+            Some(heart) => Rep::with_heart(config, link.clone(), heart, executor.clone()),
+            None => Rep::new(config, link.clone(), executor.clone()),
+        };
         let stop = CancellationToken::new();
         tokio::spawn(base::http::serve(listener, rep.router(), stop.clone()));
         let (run, stopping) = (rep.clone(), stop.clone());
         let running = tokio::spawn(async move { run.run(stopping).await.unwrap() });
-        let cell =
-            Cell { id: id.into(), url, rep, garden, executor, log, link, dir, stop, running };
+        let cell = Cell { id, url, rep, garden, executor, log, link, dir, stop, running };
         let known = async {
             while !brain.bbs.cells().await.unwrap().iter().any(|known| known.rep_url == cell.url) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -198,17 +349,14 @@ impl Cell {
     }
 
     /// The platform goes and leaves its containers.
-    pub async fn leave(self) -> (CellId, Arc<HostGarden>, Arc<tempfile::TempDir>) {
+    pub async fn leave(self) -> Left<G> {
         self.stop.cancel();
         self.running.await.unwrap();
         (self.id, self.garden, self.dir)
     }
 
-    pub async fn back(
-        brain: &Brain,
-        left: (CellId, Arc<HostGarden>, Arc<tempfile::TempDir>),
-    ) -> Cell {
-        Cell::over(brain, left.0.as_str(), left.1, left.2, |_| {}).await
+    pub async fn back(brain: &Brain, left: Left<G>) -> Cell<G> {
+        Cell::over(brain, left, |_| {}).await
     }
 
     pub fn count(&self) -> usize {
@@ -225,6 +373,16 @@ impl Cell {
         tokio::time::timeout(PATIENCE, wait)
             .await
             .unwrap_or_else(|_| panic!("{:#?}", self.executor.list()));
+    }
+
+    pub async fn until_logged(&self, text: &str) {
+        let wait = async {
+            while !self.lines().iter().any(|line| line.contains(text)) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        waited.unwrap_or_else(|_| panic!("{text:?} was not logged: {:?}", self.lines()));
     }
 
     pub fn lines(&self) -> Vec<String> {
@@ -285,134 +443,5 @@ pub fn lrp(guid: &str, instances: u32, script: &str) -> DesiredLrp {
         annotation: String::new(),
         metric_tags: Default::default(),
         modification_tag: Default::default(),
-    }
-}
-
-/// The way to the brain, which can be cut.
-pub struct Link {
-    bbs: BbsServer,
-    cut: AtomicBool,
-}
-
-impl Link {
-    pub fn cut(&self, cut: bool) {
-        self.cut.store(cut, Ordering::SeqCst);
-    }
-
-    fn way(&self) -> Result<&BbsServer> {
-        match self.cut.load(Ordering::SeqCst) {
-            true => Err(BbsError::new(ErrorKind::Unreachable, "the way is cut")),
-            false => Ok(&self.bbs),
-        }
-    }
-}
-
-#[async_trait]
-impl Bbs for Link {
-    async fn upsert_domain(&self, domain: &Domain, ttl: Option<Duration>) -> Result<()> {
-        self.way()?.upsert_domain(domain, ttl).await
-    }
-    async fn domains(&self) -> Result<Vec<Domain>> {
-        self.way()?.domains().await
-    }
-    async fn desire_lrp(&self, lrp: DesiredLrp) -> Result<()> {
-        self.way()?.desire_lrp(lrp).await
-    }
-    async fn update_lrp(&self, guid: &ProcessGuid, update: DesiredLrpUpdate) -> Result<()> {
-        self.way()?.update_lrp(guid, update).await
-    }
-    async fn remove_lrp(&self, guid: &ProcessGuid) -> Result<()> {
-        self.way()?.remove_lrp(guid).await
-    }
-    async fn desired_lrp(&self, guid: &ProcessGuid) -> Result<DesiredLrp> {
-        self.way()?.desired_lrp(guid).await
-    }
-    async fn desired_lrps(&self, domain: Option<&Domain>) -> Result<Vec<DesiredLrp>> {
-        self.way()?.desired_lrps(domain).await
-    }
-    async fn scheduling_infos(&self, domain: Option<&Domain>) -> Result<Vec<SchedulingInfo>> {
-        self.way()?.scheduling_infos(domain).await
-    }
-    async fn actual_lrps(&self, filter: &ActualLrpFilter) -> Result<Vec<ActualLrp>> {
-        self.way()?.actual_lrps(filter).await
-    }
-    async fn retire(&self, key: &LrpKey) -> Result<()> {
-        self.way()?.retire(key).await
-    }
-    async fn claim(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
-        self.way()?.claim(key, instance).await
-    }
-    async fn start(
-        &self,
-        key: &LrpKey,
-        instance: &InstanceKey,
-        net: &NetInfo,
-        routable: bool,
-    ) -> Result<()> {
-        self.way()?.start(key, instance, net, routable).await
-    }
-    async fn crash(&self, key: &LrpKey, instance: &InstanceKey, reason: &str) -> Result<()> {
-        self.way()?.crash(key, instance, reason).await
-    }
-    async fn remove(&self, key: &LrpKey, instance: &InstanceKey) -> Result<()> {
-        self.way()?.remove(key, instance).await
-    }
-    async fn evacuate(
-        &self,
-        key: &LrpKey,
-        instance: &InstanceKey,
-        evacuation: Evacuation,
-    ) -> Result<Keep> {
-        self.way()?.evacuate(key, instance, evacuation).await
-    }
-    async fn desire_task(
-        &self,
-        guid: &TaskGuid,
-        domain: &Domain,
-        definition: TaskDefinition,
-    ) -> Result<()> {
-        self.way()?.desire_task(guid, domain, definition).await
-    }
-    async fn task(&self, guid: &TaskGuid) -> Result<Task> {
-        self.way()?.task(guid).await
-    }
-    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>> {
-        self.way()?.tasks(filter).await
-    }
-    async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool> {
-        self.way()?.start_task(guid, cell).await
-    }
-    async fn complete_task(
-        &self,
-        guid: &TaskGuid,
-        cell: &CellId,
-        failure: Option<&str>,
-        result: &str,
-    ) -> Result<()> {
-        self.way()?.complete_task(guid, cell, failure, result).await
-    }
-    async fn reject_task(&self, guid: &TaskGuid, cell: &CellId, reason: &str) -> Result<()> {
-        self.way()?.reject_task(guid, cell, reason).await
-    }
-    async fn cancel_task(&self, guid: &TaskGuid) -> Result<()> {
-        self.way()?.cancel_task(guid).await
-    }
-    async fn resolve_task(&self, guid: &TaskGuid) -> Result<()> {
-        self.way()?.resolve_task(guid).await
-    }
-    async fn delete_task(&self, guid: &TaskGuid) -> Result<()> {
-        self.way()?.delete_task(guid).await
-    }
-    async fn announce(&self, presence: &CellPresence, ttl: Duration) -> Result<()> {
-        self.way()?.announce(presence, ttl).await
-    }
-    async fn retract(&self, cell: &CellId) -> Result<()> {
-        self.way()?.retract(cell).await
-    }
-    async fn cells(&self) -> Result<Vec<CellPresence>> {
-        self.way()?.cells().await
-    }
-    async fn events(&self) -> Result<BoxStream<'static, Event>> {
-        self.way()?.events().await
     }
 }

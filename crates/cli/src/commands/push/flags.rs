@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::command::Context;
-use crate::commands::deploy::{Rollout, RolloutFlags, Strategy};
+use crate::commands::rollout::{Rollout, RolloutFlags, Strategy};
 use crate::error::{Error, Result};
 use crate::manifest::{self, Overrides, read_var};
 use crate::size;
@@ -92,20 +92,24 @@ pub struct Push {
 }
 
 impl Push {
+    /// Refuses a path that leads nowhere, before anything is changed.
+    pub(super) fn check_path(&self, cx: &Context) -> Result<()> {
+        match &self.path {
+            Some(path) if !cx.ui.io.dir.join(path).exists() => Err(Error::Usage(format!(
+                "The specified path '{}' does not exist.",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Pure: refuses flags that cannot go together.
     pub(super) fn check(&self) -> Result<()> {
-        let together = |flags: &[&str]| {
-            Err(Error::Usage(format!(
-                "The following arguments cannot be used together: {}",
-                flags.join(", ")
-            )))
-        };
-        let needs = |one: &str, other: &str| {
-            Err(Error::Usage(format!("'{one}' and '{other}' must be used together.")))
-        };
+        let together = |flags: &[&str]| Err(Error::together(flags));
+        let needs = |one: &str, other: &str| Err(Error::apart(one, other));
         let (docker, packs) = (self.docker_image.is_some(), !self.buildpacks.is_empty());
         let (lifecycle, droplet) = (self.lifecycle.as_deref(), self.droplet.is_some());
-        let rolls = self.rollout.strategy.filter(|strategy| *strategy != Strategy::Null);
+        let rolls = self.rollout.by.strategy.filter(|strategy| *strategy != Strategy::Null);
         let strategy = if rolls == Some(Strategy::Canary) {
             "--strategy=canary"
         } else {
@@ -167,7 +171,7 @@ impl Push {
 
     /// The deployment that replaces the app, with the scale that flags give it.
     pub(super) fn rollout(&self) -> Result<Option<Rollout>> {
-        let Some(mut rollout) = self.rollout.rollout()? else { return Ok(None) };
+        let Some(mut rollout) = self.rollout.by.rollout()? else { return Ok(None) };
         let wrong = |flag: &'static str| {
             move |why: String| Error::Usage(format!("invalid argument for flag `{flag}': {why}"))
         };
@@ -216,7 +220,11 @@ impl Push {
             path: self.path.as_ref().map(|path| cx.ui.io.dir.join(path)),
             random_route: self.random_route,
             stack: self.stack.clone(),
-            has_strategy: self.rollout.strategy.is_some_and(|strategy| strategy != Strategy::Null),
+            has_strategy: self
+                .rollout
+                .by
+                .strategy
+                .is_some_and(|strategy| strategy != Strategy::Null),
             timeout: self.timeout,
         }
     }

@@ -68,7 +68,7 @@ async fn known(cx: &Context<'_>, asked: &[Resource]) -> Result<BTreeSet<String>>
     Ok(known)
 }
 
-async fn upload<T: serde::de::DeserializeOwned>(
+pub async fn upload<T: serde::de::DeserializeOwned>(
     cx: &mut Context<'_>,
     path: &str,
     texts: Vec<(&'static str, String)>,
@@ -82,7 +82,7 @@ async fn upload<T: serde::de::DeserializeOwned>(
 }
 
 /// Only a person at a terminal wants to watch bytes go.
-fn bar(cx: &Context, is_needed: bool) -> ProgressBar {
+pub fn bar(cx: &Context, is_needed: bool) -> ProgressBar {
     if !is_needed || !cx.ui.io.terminal.stderr {
         return ProgressBar::hidden();
     }
@@ -93,7 +93,7 @@ fn bar(cx: &Context, is_needed: bool) -> ProgressBar {
 }
 
 /// Waits until the server has taken the package in.
-async fn ready(cx: &Context<'_>, mut package: Package) -> Result<String> {
+pub async fn ready(cx: &Context<'_>, mut package: Package) -> Result<String> {
     let (path, mut pace) = (format!("/v3/packages/{}", package.guid), Pace::default());
     loop {
         match package.state.as_str() {

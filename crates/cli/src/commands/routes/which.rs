@@ -6,27 +6,24 @@ use crate::command::Context;
 use crate::error::{Error, Result};
 use crate::resources::{Domain, Route};
 
-/// The flags that tell one route of a domain from another.
-#[derive(clap::Args)]
-pub struct Which {
+/// The flags that tell one HTTP route of a domain from another.
+#[derive(Clone, Default, clap::Args)]
+pub struct Address {
     /// Hostname for the HTTP route (required for shared domains)
     #[arg(long, short = 'n')]
     hostname: Option<String>,
     /// Path for the HTTP route
     #[arg(long)]
     path: Option<String>,
-    /// Port for the TCP route (default: random port)
-    #[arg(long)]
-    port: Option<u16>,
 }
 
-impl Which {
-    fn host(&self) -> &str {
+impl Address {
+    pub fn host(&self) -> &str {
         self.hostname.as_deref().unwrap_or_default()
     }
 
     /// A path begins with a slash, also when a person leaves it out.
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         match self.path.as_deref() {
             None | Some("") => String::new(),
             Some(path) => format!("/{}", path.trim_start_matches('/')),
@@ -36,12 +33,47 @@ impl Which {
     /// As people write it, before the server has a say.
     pub fn url(&self, domain: &str) -> String {
         let host = if self.host().is_empty() { String::new() } else { format!("{}.", self.host()) };
+        format!("{host}{domain}{}", self.path())
+    }
+
+    /// The route, which must be there.
+    pub async fn existing(&self, cx: &Context<'_>, domain: &Domain) -> Result<Route> {
+        Which { address: self.clone(), port: None }.existing(cx, domain).await
+    }
+}
+
+/// The flags that tell one route of a domain from another.
+#[derive(Clone, Default, clap::Args)]
+pub struct Which {
+    #[command(flatten)]
+    pub address: Address,
+    /// Port for the TCP route (default: random port)
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+impl Which {
+    fn host(&self) -> &str {
+        self.address.host()
+    }
+
+    fn path(&self) -> String {
+        self.address.path()
+    }
+
+    pub fn url(&self, domain: &str) -> String {
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{host}{domain}{}{port}", self.path())
+        format!("{}{port}", self.address.url(domain))
     }
 
     pub async fn find(&self, cx: &Context<'_>, domain: &Domain) -> Result<Option<Route>> {
         cx.client.route(domain, self.host(), &self.path(), self.port).await
+    }
+
+    /// The route, which must be there.
+    pub async fn existing(&self, cx: &Context<'_>, domain: &Domain) -> Result<Route> {
+        let found = self.find(cx, domain).await?;
+        found.ok_or_else(|| Error::Missing(self.missing(&domain.name)))
     }
 
     /// Said when there is no such route.
@@ -85,7 +117,7 @@ impl Which {
 }
 
 /// Pure: `key=value` texts.
-fn route_options(texts: &[String]) -> Result<Map<String, Value>> {
+pub fn route_options(texts: &[String]) -> Result<Map<String, Value>> {
     let pair = |text: &String| {
         let wrong = || {
             Error::Failed(format!(
@@ -104,8 +136,7 @@ mod tests {
     #[test]
     fn urls_are_put_together() {
         let which = |host: Option<&str>, path: Option<&str>, port| Which {
-            hostname: host.map(str::to_owned),
-            path: path.map(str::to_owned),
+            address: Address { hostname: host.map(str::to_owned), path: path.map(str::to_owned) },
             port,
         };
         assert_eq!(which(Some("app"), Some("v2"), None).url("example.com"), "app.example.com/v2");

@@ -140,10 +140,17 @@ async fn a_canceled_or_broken_deployment_leaves_the_old_process_serving() {
         let lrp = harness.lrp(&new, 1).await;
         let mut crashed = running(lrp.process_guid.as_str(), 0);
         (crashed.state, crashed.crash_count) = (State::Crashed, 3);
+        crashed.crash_reason = "APP/PROC/WEB: Exited with status 1".to_owned();
         harness.bbs.set_actual(crashed);
         let ended = admin.get(&format!("/v3/deployments/{guid}")).await.expect(200);
         assert_eq!(status(&ended), "FINALIZED CANCELED");
+        let why = "the new instances crash (APP/PROC/WEB: Exited with status 1)";
+        assert_eq!(ended["status"]["details"]["error"], why);
         assert_eq!(harness.alone(&app).await.instances, 2);
+        let line = format!(
+            "[API] Deployment with guid {guid} is canceled: {why}. The version before goes on serving"
+        );
+        harness.line_when(&line).await;
     }
 }
 

@@ -1,0 +1,11 @@
+//! Several machines as one platform: the authority they trust, how a cell joins, and how its log lines come home.
+
+mod admission;
+mod authority;
+mod forward;
+mod token;
+
+pub use admission::{Admission, Home, Joined, enter};
+pub use authority::Authority;
+pub use forward::{Forward, receiver};
+pub use token::JoinToken;
