@@ -4,16 +4,17 @@
 mod ask;
 mod floor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use auction::Outcome;
 use base::{CancellationToken, Poke, TaskTracker, Timestamp};
 use diego::actual_lrp::State as LrpState;
+use diego::bbs::ErrorKind;
 use diego::cell::{LrpStart, Refused};
 use diego::task::State as TaskState;
-use diego::{CellId, CellPresence, LrpKey, TaskGuid, Work};
+use diego::{BbsError, CellId, CellPresence, LrpKey, TaskGuid, Work};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
@@ -31,9 +32,10 @@ pub(crate) use floor::{Floor, Move};
 const ATTEMPTS: u32 = 3;
 /// Changes of cells that wait for the next round; with more than these one is run for them alone.
 const MOVES: usize = 16_384;
-/// How often a cell that refuses nothing is asked all the same, and how many at a time.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
-const ASK_AT_ONCE: usize = 64;
+/// How often a cell that refuses nothing is asked all the same, and how many at a time: what a cell holds is taken in
+/// piece by piece, which costs more than the placements of a round.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+const ASK_AT_ONCE: usize = 8;
 /// Placing so much is no longer done between other tasks.
 const LONG: usize = 10_000;
 
@@ -48,6 +50,8 @@ pub(crate) struct Auctioneer {
     pub requests: Mutex<Requests>,
     pub moves: Mutex<Vec<Move>>,
     pub floor: Mutex<Floor>,
+    /// Ends the hand-outs to a cell that is gone.
+    pub handing: Mutex<HashMap<CellId, CancellationToken>>,
     /// Held while cells are asked again.
     pub asking: Semaphore,
     pub poke: Poke,
@@ -85,11 +89,20 @@ impl Auctioneer {
 
     /// What commits changed on cells, in their order.
     pub fn moved(&self, changes: Vec<Move>) {
+        let mut urgent = false;
+        for change in &changes {
+            if let Move::CellGone(cell) = change {
+                urgent = true;
+                if let Some(hands) = self.handing.lock().remove(cell) {
+                    hands.cancel();
+                }
+            }
+        }
         let mut moves = self.moves.lock();
         moves.extend(changes);
-        let many = moves.len() > MOVES;
+        urgent |= moves.len() > MOVES;
         drop(moves);
-        if many {
+        if urgent {
             self.poke.poke();
         }
     }
@@ -99,6 +112,9 @@ impl Auctioneer {
         for change in std::mem::take(&mut *self.moves.lock()) {
             floor.apply(change);
         }
+        let (lrps, tasks) = floor.stranded();
+        drop(floor);
+        self.request(lrps, tasks);
     }
 
     pub async fn run(self: Arc<Self>, clock: base::Clock) {
@@ -199,7 +215,13 @@ impl Auctioneer {
         };
         let lrps: Vec<_> = work.lrps.iter().map(LrpStart::key).collect();
         let tasks: Vec<_> = work.tasks.iter().map(|task| task.task_guid.clone()).collect();
-        let done = tokio::time::timeout(self.timings.cell_timeout, cell.perform(work)).await;
+        let gone = self.handing.lock().entry(id.clone()).or_default().clone();
+        let done = tokio::select! {
+            done = tokio::time::timeout(self.timings.cell_timeout, cell.perform(work)) => done,
+            () = gone.cancelled() => {
+                Ok(Err(BbsError::new(ErrorKind::Unreachable, "the cell is gone")))
+            }
+        };
         let took =
             matches!(&done, Ok(Ok(refused)) if refused.lrps.is_empty() && refused.tasks.is_empty());
         if !took {

@@ -1,7 +1,7 @@
 //! What the brain believes of the cells: what each has free, from what it said last and what was committed since.
 //! It may be wrong for a while; a cell takes no more than it has room for, and is asked anew when it refuses.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,10 +50,12 @@ pub(crate) struct Floor {
     index: auction::Floor,
     known: HashMap<CellId, Known>,
     /// Work that was given to a cell which has not claimed it yet.
-    flying: BTreeMap<Slot, Flight>,
-    flying_tasks: BTreeMap<TaskGuid, Flight>,
+    flying: HashMap<Slot, Flight>,
+    flying_tasks: HashMap<TaskGuid, Flight>,
     /// Cells that did not answer, and until when nobody waits for them again.
     silent: HashMap<CellId, Instant>,
+    /// What flew to a cell that is gone.
+    stranded: (Vec<Slot>, Vec<TaskGuid>),
 }
 
 /// What a cell said of itself, and when.
@@ -72,9 +74,10 @@ impl Floor {
         Floor {
             index: auction::Floor::new(weights),
             known: HashMap::new(),
-            flying: BTreeMap::new(),
-            flying_tasks: BTreeMap::new(),
+            flying: HashMap::new(),
+            flying_tasks: HashMap::new(),
             silent: HashMap::new(),
+            stranded: Default::default(),
         }
     }
 
@@ -163,6 +166,11 @@ impl Floor {
         outcome
     }
 
+    /// What must be offered again, for its cell went before it claimed it.
+    pub fn stranded(&mut self) -> (Vec<Slot>, Vec<TaskGuid>) {
+        std::mem::take(&mut self.stranded)
+    }
+
     /// It flies no more and did not arrive.
     pub fn back(&mut self, slot: &Slot) {
         if let Some(flight) = self.flying.remove(slot) {
@@ -192,11 +200,16 @@ impl Floor {
             Move::CellGone(cell) => {
                 self.doubt(&cell);
                 self.silent.remove(&cell);
+                let to_it = |flight: &Flight| flight.cell == cell;
+                let lrps = self.flying.extract_if(|_, flight| to_it(flight));
+                self.stranded.0.extend(lrps.map(|(slot, _)| slot));
+                let tasks = self.flying_tasks.extract_if(|_, flight| to_it(flight));
+                self.stranded.1.extend(tasks.map(|(guid, _)| guid));
             }
             Move::Dropped(slot) => self.back(&slot),
             Move::TaskEntered { guid, cell, resources } => {
                 let flight = self.flying_tasks.remove(&guid);
-                if !flight.as_ref().is_some_and(|flight| flight.cell == cell) {
+                if flight.as_ref().is_none_or(|flight| flight.cell != cell) {
                     self.index.hold(&cell, Holding::Task, &resources, true);
                     if let Some(flight) = flight {
                         self.index.release(&flight.cell, Holding::Task, &flight.resources, true);

@@ -138,7 +138,8 @@ fn what_flies_to_a_cell_counts_when_the_cell_does_not_know_it() {
     let (cell, _) = floor.place(work).placed.pop_first().unwrap();
     floor.set(presence(cell.as_str()), &empty(cell.as_str()), NOW);
     assert_eq!(floor.index.free(&cell).unwrap().containers, 9);
-    floor.doubt(&cell);
+    floor.apply(Move::CellGone(cell.clone()));
+    assert_eq!(floor.stranded(), (vec![slot(0)], vec![]));
     let both = [presence("a"), presence("b")];
     assert_eq!(floor.unknown(&both), [presence(cell.as_str())]);
     assert_eq!(floor.cells(), 1);
