@@ -44,17 +44,20 @@ pub fn chain(rules: &[EgressRule]) -> Result<Chain> {
         let ranges: Vec<Range> = rule.ranges()?.into_iter().map(range).collect();
         let named: Vec<Range> = ranges.iter().copied().filter(Range::is_named).collect();
         let outside: Vec<Range> = ranges.iter().flat_map(Range::outside).collect();
-        forward.extend(line(rule, &outside));
-        host.extend(line(rule, &named));
+        forward.extend(lines(rule, &outside));
+        host.extend(lines(rule, &named));
     }
     let mut hasher = DefaultHasher::new();
     (&forward, &host).hash(&mut hasher);
     Ok(Chain { name: format!("e{:016x}", hasher.finish()), forward, host })
 }
 
-fn line(rule: &EgressRule, ranges: &[Range]) -> Option<String> {
+/// Logged beginnings of connections in a second, by all who share the rules: the kernel's log is the whole host's.
+const LOGGED: u32 = 100;
+
+fn lines(rule: &EgressRule, ranges: &[Range]) -> Vec<String> {
     if ranges.is_empty() {
-        return None;
+        return Vec::new();
     }
     let mut line = format!("ip daddr {{ {} }}", join(&merged(ranges)));
     let ports = ports(rule);
@@ -78,8 +81,10 @@ fn line(rule: &EgressRule, ranges: &[Range]) -> Option<String> {
         }
         Protocol::All | Protocol::Icmpv6 => {}
     }
-    let log = if rule.log { " ct state new log prefix \"cupola: \" accept" } else { " accept" };
-    Some(line + log)
+    let log = rule
+        .log
+        .then(|| format!("{line} ct state new limit rate {LOGGED}/second log prefix \"cupola: \""));
+    log.into_iter().chain([line + " accept"]).collect()
 }
 
 fn ports(rule: &EgressRule) -> Option<String> {
@@ -199,6 +204,17 @@ mod tests {
             (chain.forward.as_slice(), chain.host.as_slice()),
             (&[line.to_owned()][..], &[line.to_owned()][..])
         );
+    }
+
+    #[test]
+    fn what_is_logged_is_the_beginning_of_a_connection() {
+        let mut logged = rule(Protocol::Udp, &["192.0.2.1"]);
+        (logged.log, logged.ports) = (true, vec![53]);
+        let plain = EgressRule { log: false, ..logged.clone() };
+        let accept = "ip daddr { 192.0.2.1 } udp dport { 53 } accept";
+        let log = "ip daddr { 192.0.2.1 } udp dport { 53 } ct state new limit rate 100/second log prefix \"cupola: \"";
+        assert_eq!(chain(&[logged]).unwrap().forward, [log, accept]);
+        assert_eq!(chain(&[plain]).unwrap().forward, [accept]);
     }
 
     #[test]
