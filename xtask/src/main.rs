@@ -1,7 +1,8 @@
-//! What CI runs, in order: `cargo xtask ci`.
+//! What CI runs, in order: `cargo xtask ci`; and the tests of containers under another kernel: `cargo xtask vm`.
 
 mod licences;
 mod postgres;
+mod vm;
 
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -12,7 +13,10 @@ fn main() -> ExitCode {
     let result = match std::env::args().nth(1).as_deref() {
         Some("ci") => ci(),
         Some("licences") => licences::check(),
-        _ => Err(anyhow::anyhow!("usage: cargo xtask ci | licences")),
+        Some("vm") => vm::run(&std::env::args().skip(2).collect::<Vec<_>>()),
+        _ => Err(anyhow::anyhow!(
+            "usage: cargo xtask ci | licences | vm [--kvm] [--cgroups-one] [tests]"
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ use crate::callbacks::Callbacks;
 use crate::cells::Cells;
 use crate::emitter::Emitter;
 use crate::hub::Hub;
+use crate::retagger::Retagger;
 use crate::retirer::Retirer;
 use crate::writer::batch::Batch;
 
@@ -20,6 +21,7 @@ pub(crate) struct Aftermath {
     pub emitter: Arc<Emitter>,
     pub auctioneer: Arc<Auctioneer>,
     pub retirer: Arc<Retirer>,
+    pub retagger: Arc<Retagger>,
     pub callbacks: Arc<Callbacks>,
     pub alarm: Arc<Alarm>,
     pub cells: Arc<Cells>,
@@ -39,6 +41,9 @@ impl Aftermath {
         }
         for guid in follow.retired {
             Retirer::retire(&self.retirer, guid);
+        }
+        for process in follow.retagged {
+            Retagger::retag(&self.retagger, process);
         }
         for guid in follow.completed {
             Callbacks::call(&self.callbacks, guid);

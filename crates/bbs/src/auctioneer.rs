@@ -4,16 +4,17 @@
 mod ask;
 mod floor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use auction::{Outcome, Weights};
+use auction::Outcome;
 use base::{CancellationToken, Poke, TaskTracker, Timestamp};
 use diego::actual_lrp::State as LrpState;
+use diego::bbs::ErrorKind;
 use diego::cell::{LrpStart, Refused};
 use diego::task::State as TaskState;
-use diego::{CellId, CellPresence, LrpKey, TaskGuid, Work};
+use diego::{BbsError, CellId, CellPresence, LrpKey, TaskGuid, Work};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
@@ -25,23 +26,22 @@ use crate::lease::Lease;
 use crate::state::{Slot, State};
 use crate::writer::Job;
 
-use floor::Floor;
-pub(crate) use floor::Move;
+pub(crate) use floor::{Floor, Move};
 
 /// Work that a cell did not take is offered again at once so often; after that convergence takes care.
 const ATTEMPTS: u32 = 3;
 /// Changes of cells that wait for the next round; with more than these one is run for them alone.
 const MOVES: usize = 16_384;
-/// How often a cell that refuses nothing is asked all the same, and how many at a time.
-const ASK_AGAIN: Duration = Duration::from_secs(30);
-const ASK_AT_ONCE: usize = 64;
-/// Comparing so many pairs of work and cell is no longer done between other tasks.
-const LONG: usize = 100_000;
+/// How often a cell that refuses nothing is asked all the same, and how many at a time: what a cell holds is taken in
+/// piece by piece, which costs more than the placements of a round.
+const ASK_AGAIN: Duration = Duration::from_secs(300);
+const ASK_AT_ONCE: usize = 8;
+/// Placing so much is no longer done between other tasks.
+const LONG: usize = 10_000;
 
 pub(crate) struct Auctioneer {
     pub state: Arc<RwLock<State>>,
     pub cells: Arc<Cells>,
-    pub weights: Weights,
     pub timings: Timings,
     pub jobs: mpsc::Sender<Job>,
     pub lease: Arc<Lease>,
@@ -50,6 +50,8 @@ pub(crate) struct Auctioneer {
     pub requests: Mutex<Requests>,
     pub moves: Mutex<Vec<Move>>,
     pub floor: Mutex<Floor>,
+    /// Ends the hand-outs to a cell that is gone.
+    pub handing: Mutex<HashMap<CellId, CancellationToken>>,
     /// Held while cells are asked again.
     pub asking: Semaphore,
     pub poke: Poke,
@@ -87,11 +89,20 @@ impl Auctioneer {
 
     /// What commits changed on cells, in their order.
     pub fn moved(&self, changes: Vec<Move>) {
+        let mut urgent = false;
+        for change in &changes {
+            if let Move::CellGone(cell) = change {
+                urgent = true;
+                if let Some(hands) = self.handing.lock().remove(cell) {
+                    hands.cancel();
+                }
+            }
+        }
         let mut moves = self.moves.lock();
         moves.extend(changes);
-        let many = moves.len() > MOVES;
+        urgent |= moves.len() > MOVES;
         drop(moves);
-        if many {
+        if urgent {
             self.poke.poke();
         }
     }
@@ -101,6 +112,9 @@ impl Auctioneer {
         for change in std::mem::take(&mut *self.moves.lock()) {
             floor.apply(change);
         }
+        let (lrps, tasks) = floor.stranded();
+        drop(floor);
+        self.request(lrps, tasks);
     }
 
     pub async fn run(self: Arc<Self>, clock: base::Clock) {
@@ -126,16 +140,16 @@ impl Auctioneer {
         }
         ask::the_unknown(self, &lot.present, now).await;
         self.catch_up();
-        let states = self.floor.lock().states(&lot.present, &lot.work, &self.state.read());
-        let (count, known, weights) =
-            (lot.work.lrps.len() + lot.work.tasks.len(), states.len(), self.weights);
-        let place = move || auction::place(&states, lot.work, &weights);
-        let outcome = if count * known > LONG {
+        let count = lot.work.lrps.len() + lot.work.tasks.len();
+        let outcome = if count > LONG {
+            let me = self.clone();
+            let place = move || me.floor.lock().place(lot.work);
             tokio::task::spawn_blocking(place).await.expect("an auction does not panic")
         } else {
-            place()
+            self.floor.lock().place(lot.work)
         };
-        info!(work = count, cells = known, placed_on = outcome.placed.len(), "auction");
+        let cells = self.floor.lock().cells();
+        info!(work = count, cells, placed_on = outcome.placed.len(), "auction");
         let new_cells = self.state.read().newest_cell() > lot.newest_cell;
         let placed = self.refuse(outcome, &requests, new_cells).await;
         self.hand_out(placed, requests).await;
@@ -189,10 +203,6 @@ impl Auctioneer {
     /// answer is heard all the same.
     async fn hand_out(self: &Arc<Self>, placed: BTreeMap<CellId, Work>, requests: Requests) {
         let requests = Arc::new(requests);
-        {
-            let mut floor = self.floor.lock();
-            placed.iter().for_each(|(cell, work)| floor.send(cell, work));
-        }
         let hand = |(cell, work)| self.tasks.spawn(self.clone().hand(cell, work, requests.clone()));
         let all = futures::future::join_all(placed.into_iter().map(hand).collect::<Vec<_>>());
         // Whoever is still at it after that goes on by itself.
@@ -205,7 +215,13 @@ impl Auctioneer {
         };
         let lrps: Vec<_> = work.lrps.iter().map(LrpStart::key).collect();
         let tasks: Vec<_> = work.tasks.iter().map(|task| task.task_guid.clone()).collect();
-        let done = tokio::time::timeout(self.timings.cell_timeout, cell.perform(work)).await;
+        let gone = self.handing.lock().entry(id.clone()).or_default().clone();
+        let done = tokio::select! {
+            done = tokio::time::timeout(self.timings.cell_timeout, cell.perform(work)) => done,
+            () = gone.cancelled() => {
+                Ok(Err(BbsError::new(ErrorKind::Unreachable, "the cell is gone")))
+            }
+        };
         let took =
             matches!(&done, Ok(Ok(refused)) if refused.lrps.is_empty() && refused.tasks.is_empty());
         if !took {

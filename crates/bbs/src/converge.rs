@@ -7,7 +7,7 @@ mod tasks;
 use std::collections::BTreeSet;
 
 use base::Timestamp;
-use diego::{CellId, Domain, InstanceGuid, TaskGuid};
+use diego::{CellId, Domain, InstanceGuid, ProcessGuid, TaskGuid};
 
 use crate::config::Timings;
 use crate::state::{Retirement, Slot, State};
@@ -33,6 +33,8 @@ pub(crate) enum Remedy {
     /// A cell that took note of a stop has not reported the end.
     StopAgain(InstanceGuid),
     DropRetirement(InstanceGuid),
+    /// Running instances carry other tags than desired.
+    Retag(ProcessGuid),
     FailTask(TaskGuid, &'static str),
     AuctionTask(TaskGuid),
     UnresolveTask(TaskGuid),
@@ -74,6 +76,12 @@ pub(crate) fn converge(state: &State, now: Timestamp, timings: &Timings) -> Roun
     for retirement in state.retirements() {
         retired(&mut round, state, retirement, now, timings);
     }
+    for (process, retag) in state.retags() {
+        if round.is_due(retag.since + timings.stop_again, now) {
+            round.act(Remedy::Retag(process.clone()));
+            round.wait_until(now + timings.stop_again);
+        }
+    }
     for task in state.all_tasks() {
         tasks::one(&mut round, state, task, now, timings);
     }
@@ -101,6 +109,7 @@ pub(crate) fn still_needed(
                 retired(&mut round, state, retirement, now, timings);
             }
         }
+        Retag(process) => return state.retag(process).is_some(),
         FailTask(guid, _)
         | AuctionTask(guid)
         | UnresolveTask(guid)

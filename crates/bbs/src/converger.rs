@@ -14,6 +14,7 @@ use crate::callbacks::Callbacks;
 use crate::config::Timings;
 use crate::converge::{Remedy, converge};
 use crate::decide::Command;
+use crate::retagger::Retagger;
 use crate::retirer::Retirer;
 use crate::state::State;
 use crate::writer::Job;
@@ -29,6 +30,7 @@ pub(crate) struct Converger {
     pub jobs: mpsc::Sender<Job>,
     pub auctioneer: Arc<Auctioneer>,
     pub retirer: Arc<Retirer>,
+    pub retagger: Arc<Retagger>,
     pub callbacks: Arc<Callbacks>,
     pub stop: CancellationToken,
 }
@@ -59,8 +61,8 @@ impl Converger {
 
     /// Changes go to the writer, in order and as few commits; what only has to be begun comes after them.
     async fn carry_out(&self, remedies: Vec<Remedy>) {
-        let (mut lrps, mut tasks, mut stops, mut calls) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut lrps, mut tasks, mut stops, mut calls, mut retags) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut last = None;
         for remedy in remedies {
             debug!(?remedy, "convergence");
@@ -68,6 +70,7 @@ impl Converger {
                 Remedy::Auction(slot) => lrps.push(slot),
                 Remedy::AuctionTask(guid) => tasks.push(guid),
                 Remedy::StopAgain(guid) => stops.push(guid),
+                Remedy::Retag(process) => retags.push(process),
                 Remedy::CallBack(guid) => calls.push(guid),
                 change => {
                     let (reply, answer) = oneshot::channel();
@@ -85,6 +88,7 @@ impl Converger {
         }
         self.auctioneer.request(lrps, tasks);
         stops.into_iter().for_each(|guid| self.retirer.retire(guid));
+        retags.into_iter().for_each(|process| self.retagger.retag(process));
         calls.into_iter().for_each(|guid| self.callbacks.call(guid));
     }
 }

@@ -6,6 +6,7 @@ mod lrps;
 mod remedies;
 mod tasks;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base::Timestamp;
@@ -70,6 +71,12 @@ pub(crate) enum Command {
     DeleteTask(TaskGuid),
     Announce(CellPresence, Duration),
     Retract(CellId),
+    /// These indices of a process carry the tags of this version.
+    Retagged {
+        process: ProcessGuid,
+        version: u32,
+        slots: BTreeSet<u32>,
+    },
     Remedy(Remedy),
 }
 
@@ -133,6 +140,10 @@ pub(crate) fn decide(
         Command::CancelTask(guid) => tasks::cancel(state, &guid, now),
         Command::ResolveTask(guid) => tasks::resolve(state, &guid, now),
         Command::DeleteTask(guid) => tasks::delete(state, &guid),
+
+        Command::Retagged { process, version, slots } => {
+            Ok(lrps::retagged(state, process, version, &slots))
+        }
 
         // The world may have moved since convergence looked at it.
         Command::Remedy(remedy) if !still_needed(state, &remedy, now, timings) => {

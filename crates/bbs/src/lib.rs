@@ -21,6 +21,7 @@ mod http;
 mod hub;
 mod lease;
 mod receptor;
+mod retagger;
 mod retirer;
 mod routes;
 mod seat;

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::aftermath::Aftermath;
 use crate::alarm::Alarm;
-use crate::auctioneer::Auctioneer;
+use crate::auctioneer::{Auctioneer, Floor};
 use crate::callbacks::Callbacks;
 use crate::cells::Cells;
 use crate::config::Config;
@@ -32,6 +32,7 @@ use crate::decide::{Answer, Command};
 use crate::emitter::Emitter;
 use crate::hub::Hub;
 use crate::lease::Lease;
+use crate::retagger::Retagger;
 use crate::retirer::Retirer;
 use crate::state::State;
 use crate::store::Store;
@@ -119,7 +120,6 @@ impl BbsServer {
         let auctioneer = Arc::new(Auctioneer {
             state: state.clone(),
             cells: cells.clone(),
-            weights: config.weights,
             timings: timings.clone(),
             jobs: jobs.clone(),
             lease: lease.clone(),
@@ -127,7 +127,8 @@ impl BbsServer {
             tasks: tasks.clone(),
             requests: Default::default(),
             moves: Default::default(),
-            floor: Default::default(),
+            floor: parking_lot::Mutex::new(Floor::new(&config.weights)),
+            handing: Default::default(),
             asking: tokio::sync::Semaphore::new(1),
             poke: Default::default(),
         });
@@ -149,11 +150,22 @@ impl BbsServer {
             tasks.clone(),
         );
         let callbacks = Arc::new(callbacks);
+        let retagger = Arc::new(Retagger {
+            state: state.clone(),
+            cells: cells.clone(),
+            jobs: jobs.clone(),
+            timings: timings.clone(),
+            lease: lease.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+            active: Default::default(),
+        });
         let aftermath = Aftermath {
             hub: hub.clone(),
             emitter: emitter.clone(),
             auctioneer: auctioneer.clone(),
             retirer: retirer.clone(),
+            retagger: retagger.clone(),
             callbacks: callbacks.clone(),
             alarm: alarm.clone(),
             cells,
@@ -170,7 +182,7 @@ impl BbsServer {
             settled: settle,
             owed: BTreeSet::new(),
         };
-        resume(&state, &auctioneer, &retirer, &callbacks);
+        resume(&state, &auctioneer, &retirer, &retagger, &callbacks);
         let converger = Converger {
             state: state.clone(),
             clock: clock.clone(),
@@ -179,6 +191,7 @@ impl BbsServer {
             jobs: jobs.clone(),
             auctioneer: auctioneer.clone(),
             retirer,
+            retagger,
             callbacks,
             stop: stop.clone(),
         };
@@ -292,6 +305,7 @@ fn resume(
     state: &RwLock<State>,
     auctioneer: &Auctioneer,
     retirer: &Arc<Retirer>,
+    retagger: &Arc<Retagger>,
     callbacks: &Arc<Callbacks>,
 ) {
     let state = state.read();
@@ -304,6 +318,9 @@ fn resume(
     auctioneer.request(lrps, pending.map(|task| task.task_guid.clone()).collect());
     for retirement in state.retirements() {
         retirer.retire(retirement.instance.instance_guid.clone());
+    }
+    for (process, _) in state.retags() {
+        retagger.retag(process.clone());
     }
     for task in state.all_tasks().filter(|task| matches!(task.state, TaskState::Completed { .. })) {
         if !task.definition.completion_callback_url.is_empty() {

@@ -27,6 +27,10 @@ pub(crate) struct State {
     domains: BTreeMap<Domain, Fresh>,
     cells: BTreeMap<CellId, Present>,
     retirements: BTreeMap<InstanceGuid, Arc<Retirement>>,
+    /// Processes of which running instances still carry old tags.
+    retags: BTreeMap<ProcessGuid, Arc<Retag>>,
+    /// Until when cells were present that are forgotten by now; the newest of them.
+    gone: BTreeMap<CellId, Timestamp>,
     /// When a cell last came or changed: work that found no place before may find one now.
     newest_cell: Timestamp,
     by_cell: BTreeMap<CellId, BTreeSet<Slot>>,
@@ -88,6 +92,15 @@ pub(crate) struct Retirement {
     /// What its end sets free; the LRP may be forgotten by then.
     #[serde(default)]
     pub resources: Option<Resources>,
+}
+
+/// Tags changed while instances ran: these have not taken note yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Retag {
+    pub slots: BTreeSet<u32>,
+    /// The version of the desired LRP whose tags they want.
+    pub version: u32,
+    pub since: Timestamp,
 }
 
 impl Group {
@@ -261,6 +274,12 @@ impl State {
         self.cells.get(id).is_some_and(|cell| cell.until > now)
     }
 
+    /// When a cell that is not there was last known to be; long ago when nobody remembers.
+    pub fn last_seen(&self, id: &CellId) -> Timestamp {
+        let known = self.cells.get(id).map(|cell| cell.until);
+        known.or_else(|| self.gone.get(id).copied()).unwrap_or(Timestamp::ZERO)
+    }
+
     pub fn newest_cell(&self) -> Timestamp {
         self.newest_cell
     }
@@ -284,6 +303,14 @@ impl State {
         self.retirements.values()
     }
 
+    pub fn retag(&self, process: &ProcessGuid) -> Option<&Arc<Retag>> {
+        self.retags.get(process)
+    }
+
+    pub fn retags(&self) -> impl Iterator<Item = (&ProcessGuid, &Arc<Retag>)> {
+        self.retags.iter()
+    }
+
     pub fn is_retiring(&self, lrp: &ActualLrp) -> bool {
         lrp.instance().is_some_and(|by| self.retirements.contains_key(&by.instance_guid))
     }
@@ -300,10 +327,11 @@ impl State {
         self.misfits.iter().filter_map(|guid| self.processes.get_key_value(guid))
     }
 
-    /// The one thing that is not undone, since it only ever brings an auction forward.
+    /// What is not undone, since it only ever brings an auction forward or lets a task be waited for.
     #[cfg(test)]
     pub fn forget_when_cells_came(&mut self, like: &State) {
         self.newest_cell = like.newest_cell;
+        self.gone = like.gone.clone();
     }
 
     /// What the indexes should be, counted anew; tests compare.

@@ -15,7 +15,7 @@ use tracing::{error, warn};
 
 use crate::config::Timings;
 use crate::lease::{Count, Lease, Watch};
-use crate::state::{ActualKey, Fresh, Key, Present, Retirement, State, Write};
+use crate::state::{ActualKey, Fresh, Key, Present, Retag, Retirement, State, Write};
 
 const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -33,6 +33,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "0002_lease",
         sql: "ALTER TABLE bbs_fence ADD COLUMN beat BIGINT NOT NULL DEFAULT 0;
               ALTER TABLE bbs_fence ADD COLUMN released BIGINT NOT NULL DEFAULT 1;",
+    },
+    Migration {
+        name: "0003_retags",
+        sql: "CREATE TABLE bbs_retags (name TEXT PRIMARY KEY, record TEXT NOT NULL);",
     },
 ];
 
@@ -205,6 +209,12 @@ impl Store {
             take("bbs_retirements", name, write);
         })
         .await?;
+        self.each("bbs_retags", |name, text| {
+            let write = parse::<Retag>(&text)
+                .map(|retag| Write::Retag(name.as_str().into(), Some(Arc::new(retag))));
+            take("bbs_retags", name, write);
+        })
+        .await?;
         self.drop_broken(&broken).await?;
         Ok(state)
     }
@@ -276,13 +286,14 @@ enum Durable {
     No,
 }
 
-const TABLES: [&str; 6] = [
+const TABLES: [&str; 7] = [
     "bbs_desired_lrps",
     "bbs_actual_lrps",
     "bbs_tasks",
     "bbs_domains",
     "bbs_cells",
     "bbs_retirements",
+    "bbs_retags",
 ];
 
 impl Key {
@@ -294,6 +305,7 @@ impl Key {
             Key::Domain(_) => "bbs_domains",
             Key::Cell(_) => "bbs_cells",
             Key::Retirement(_) => "bbs_retirements",
+            Key::Retag(_) => "bbs_retags",
         }
     }
 
@@ -309,6 +321,7 @@ impl Key {
             Key::Domain(domain) => domain.to_string(),
             Key::Cell(id) => id.to_string(),
             Key::Retirement(guid) => guid.to_string(),
+            Key::Retag(guid) => guid.to_string(),
         }
     }
 }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 pub use body::{Body, File, Upload};
 pub use download::fetch;
 pub use pace::Pace;
+pub use trace::Trace;
 pub use uaa::Grant;
 
 use crate::config::Config;
@@ -49,7 +50,7 @@ pub struct Client {
     pub config: Arc<Mutex<Config>>,
     notices: Notices,
     clock: Clock,
-    tracing: Option<trace::Tracer>,
+    trace: Trace,
     renewing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -81,17 +82,17 @@ pub struct Settings {
     pub config: Arc<Mutex<Config>>,
     pub notices: Notices,
     pub clock: Clock,
-    pub verbose: bool,
+    pub trace: Trace,
 }
 
 impl Client {
     /// For the API in `config`; made anew when another is targeted.
     pub fn new(settings: Settings) -> Result<Client> {
-        let Settings { config, notices, clock, verbose } = settings;
+        let Settings { config, notices, clock, trace } = settings;
         base::http::install_crypto();
-        let (skip, target) = {
+        let (skip, target, speaks_tls) = {
             let config = config.lock().expect("no holder of this lock panics");
-            (config.skip_ssl_validation, config.target.clone())
+            (config.skip_ssl_validation, config.target.clone(), config.speaks_tls())
         };
         let builder = || {
             let builder = reqwest::Client::builder()
@@ -105,12 +106,12 @@ impl Client {
                 builder
             }
         };
-        // A machine without any certificates can still speak plain HTTP; to it, no certificate is valid.
-        let http = builder().build().or_else(|_| builder().tls_certs_only([]).build());
+        // Plain HTTP needs none of the machine's many certificates, and a machine may have none.
+        let plain = || builder().tls_certs_only([]).build();
+        let http = if speaks_tls { builder().build().or_else(|_| plain()) } else { plain() };
         let http =
             http.map_err(|error| Error::Failed(format!("preparing HTTP: {}", chain(&error))))?;
-        let tracing = verbose.then(trace::Tracer::default);
-        Ok(Client { http, config, notices, clock, tracing, renewing: Arc::default() })
+        Ok(Client { http, config, notices, clock, trace, renewing: Arc::default() })
     }
 
     fn config(&self) -> std::sync::MutexGuard<'_, Config> {
@@ -197,13 +198,13 @@ impl Client {
                 "FAILED" => {
                     let details: Vec<String> =
                         job.errors.into_iter().map(|error| error.detail).collect();
-                    return Err(Error::Failed(match details.as_slice() {
-                        [] => format!(
-                            "Job {} failed with no error. This is unexpected, contact your operator for details.",
+                    return Err(match details.as_slice() {
+                        [] => Error::Failed(format!(
+                            "Job ({}) failed with no error. This is unexpected, contact your operator for details.",
                             job.guid
-                        ),
-                        details => format!("Job ({}) failed: {}", job.guid, details.join("\n")),
-                    }));
+                        )),
+                        details => Error::Job { guid: job.guid, detail: details.join("\n") },
+                    });
                 }
                 _ => pace.wait(reply.took).await,
             }
@@ -287,8 +288,8 @@ impl Client {
         shown: &str,
     ) -> Result<(Answer, Vec<u8>)> {
         let request = request.build().map_err(|error| self.request_error(&error))?;
-        if let Some(tracer) = &self.tracing {
-            self.note(tracer.request(&request, shown, self.clock.now()));
+        if self.trace.is_wanted() {
+            self.trace(&trace::request(&request, shown, self.clock.now()));
         }
         let mut response =
             self.http.execute(request).await.map_err(|error| self.request_error(&error))?;
@@ -305,8 +306,8 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         let answer = Answer::of(&response);
-        if let Some(tracer) = &self.tracing {
-            self.note(tracer.response(&answer, &body, self.clock.now()));
+        if self.trace.is_wanted() {
+            self.trace(&trace::response(&answer, &body, self.clock.now()));
         }
         Ok((answer, body))
     }
@@ -380,6 +381,15 @@ impl Client {
                     .map(|(_, value)| value.into_owned())
                     .collect();
             self.note(text);
+        }
+    }
+
+    fn trace(&self, text: &str) {
+        if self.trace.screen {
+            self.note(text.to_owned());
+        }
+        if let Some(Err(error)) = self.trace.file.as_ref().map(|path| trace::append(path, text)) {
+            self.note(format!("Error writing the trace: {error}"));
         }
     }
 

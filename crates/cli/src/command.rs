@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::client::{Client, Settings};
+use crate::client::{Client, Settings, Trace};
 use crate::commands::COMMANDS;
 use crate::config::{Config, Place, SpacePlace, User};
 use crate::error::{Error, Result, failed};
@@ -91,7 +91,7 @@ fn start<'a, C: Command + 'static>(cx: &'a mut Context<'_>, matches: ArgMatches)
 pub struct Context<'io> {
     pub ui: Ui<'io>,
     pub client: Client,
-    pub verbose: bool,
+    pub trace: Trace,
 }
 
 impl Context<'_> {
@@ -104,7 +104,7 @@ impl Context<'_> {
     pub fn reconnect(&mut self) -> Result<()> {
         let (config, notices) = (self.client.config.clone(), self.ui.notices.clone());
         let clock = self.ui.io.clock.clone();
-        self.client = Client::new(Settings { config, notices, clock, verbose: self.verbose })?;
+        self.client = Client::new(Settings { config, notices, clock, trace: self.trace.clone() })?;
         Ok(())
     }
 
@@ -196,13 +196,15 @@ pub async fn dispatch(args: Vec<OsString>, io: &mut Io) -> i32 {
         return 1;
     }
     let Request { name, args, verbose } = read(args);
-    let verbose = verbose || ui.env("CF_TRACE").is_some_and(|text| text == "true" || text == "1");
+    let mut trace = Trace::default();
+    trace.add(ui.env("CF_TRACE").unwrap_or(&config.trace), &ui.io.dir);
+    trace.screen |= verbose;
     let before = config.clone();
     let settings = Settings {
         config: Arc::new(Mutex::new(config)),
         notices: ui.notices.clone(),
         clock: ui.io.clock.clone(),
-        verbose,
+        trace: trace.clone(),
     };
     let client = match Client::new(settings) {
         Ok(client) => client,
@@ -211,7 +213,7 @@ pub async fn dispatch(args: Vec<OsString>, io: &mut Io) -> i32 {
             return 1;
         }
     };
-    let mut cx = Context { ui, client, verbose };
+    let mut cx = Context { ui, client, trace };
     let code = match find(&name) {
         Some(entry) => run(entry, args, &mut cx).await,
         None => {
@@ -335,9 +337,12 @@ fn usage_message(error: &clap::Error) -> String {
         }
         ErrorKind::UnknownArgument => format!("unexpected argument \"{first}\""),
         ErrorKind::MissingRequiredArgument => {
+            if let Some(name) = arguments.iter().find(|name| name.starts_with('-')) {
+                return format!("the required flag `{}' was not specified", flag(name));
+            }
             let names: Vec<String> = arguments
                 .iter()
-                .map(|name| format!("`{}`", name.trim_matches(['<', '>'])))
+                .map(|name| format!("`{}`", name.trim_end_matches("...").trim_matches(['<', '>'])))
                 .collect();
             match names.as_slice() {
                 [one] => format!("the required argument {one} was not provided"),
@@ -432,6 +437,15 @@ mod tests {
         );
         check("app a b", expect![[r#"unexpected argument "b""#]]);
         check("push --bogus", expect!["unknown flag `bogus'"]);
+        check("rollback a", expect!["the required flag `--version' was not specified"]);
+        check(
+            "set-health-check a x",
+            expect![[r#"HEALTH_CHECK_TYPE must be "port", "process", or "http""#]],
+        );
+        check(
+            "scale a -i x",
+            expect!["invalid argument for flag `--instances' (expected int > 0)"],
+        );
         check("push a -f", expect!["expected argument for flag `--manifest'"]);
         check(
             "scale a -m 3",

@@ -18,6 +18,7 @@ mod isolation_segments;
 mod labels;
 mod lifecycle;
 mod logs;
+mod marketplace;
 mod misc;
 mod orgs;
 mod packages;
@@ -122,6 +123,7 @@ pub const COMMANDS: &[Entry] = &[
     entry::<domains::SharePrivateDomain>(),
     entry::<domains::UnsharePrivateDomain>(),
     entry::<domains::RouterGroups>(),
+    entry::<marketplace::Marketplace>(),
     entry::<services::Services>(),
     entry::<services::Service>(),
     entry::<services::DeleteService>(),

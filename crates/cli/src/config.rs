@@ -154,6 +154,18 @@ impl Config {
         Ok(())
     }
 
+    /// Whether anything that is spoken to, or may be, wants TLS.
+    pub fn speaks_tls(&self) -> bool {
+        let endpoints = [
+            &self.target,
+            &self.authorization_endpoint,
+            &self.uaa_endpoint,
+            &self.log_cache_endpoint,
+            &self.routing_endpoint,
+        ];
+        endpoints.iter().any(|url| !url.is_empty() && !url.starts_with("http:"))
+    }
+
     pub fn is_logged_in(&self) -> bool {
         !self.access_token.is_empty() || !self.refresh_token.is_empty()
     }

@@ -37,6 +37,9 @@ pub enum Error {
         "Start app timeout\n\nTIP: Application must be listening on the right port. Instead of hard coding the port, use the $PORT environment variable.\n\nUse '{cf} logs {app} --recent' for more information"
     )]
     StartTimeout { cf: String, app: String },
+    /// A job of the server ended badly.
+    #[error("Job ({guid}) failed: {detail}")]
+    Job { guid: String, detail: String },
     #[error("EOF")]
     EndOfInput,
 }

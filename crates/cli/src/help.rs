@@ -21,11 +21,11 @@ const COMMON: &[(&str, &[&[&str]])] = &[
     (
         "Services integration:",
         &[
-            &["services", "create-user-provided-service"],
-            &["service", "update-user-provided-service"],
-            &["bind-service", "bind-route-service"],
-            &["unbind-service", "unbind-route-service"],
-            &["delete-service", ""],
+            &["marketplace", "create-user-provided-service"],
+            &["services", "update-user-provided-service"],
+            &["service", "bind-route-service"],
+            &["bind-service", "unbind-route-service"],
+            &["unbind-service", "delete-service"],
         ],
     ),
     (
@@ -75,7 +75,7 @@ const ALL: &[(&str, &[&[&str]])] = &[
     (
         "SERVICES:",
         &[
-            &["services", "service"],
+            &["marketplace", "services", "service"],
             &["delete-service", "rename-service"],
             &["bind-service", "unbind-service"],
             &["bind-route-service", "unbind-route-service"],
@@ -247,6 +247,7 @@ pub fn all(cx: &mut Context) {
         ("CF_STAGING_TIMEOUT=15", "Max wait time for staging, in minutes"),
         ("CF_STARTUP_TIMEOUT=5", "Max wait time for app instance startup, in minutes"),
         ("CF_TRACE=true", "Print API request diagnostics to stderr"),
+        ("CF_TRACE=path/to/trace.log", "Append API request diagnostics to a log file"),
         (
             "all_proxy=proxy.example.com:8080",
             "Specify a proxy server to enable proxying for all requests",
@@ -352,7 +353,7 @@ pub fn version() -> String {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
+    use expect_test::{expect, expect_file};
 
     use super::*;
     use crate::commands::COMMANDS;
@@ -377,6 +378,19 @@ mod tests {
                apps, scale, stop
         "#]]
         .assert_eq(&describe(find("delete").unwrap(), "cf"));
+    }
+
+    #[test]
+    fn the_reference_is_what_the_help_says() {
+        let mut page = "# cf: the commands\n\nWhat `cf help COMMAND` says of each command, in the order of `cf help -a`.\nThis page is written by a test of the `cli` crate: `UPDATE_EXPECT=1 cargo test -p cli`.\n".to_owned();
+        for (title, batches) in ALL {
+            page += &format!("\n## {}\n", title.trim_end_matches(':').to_lowercase());
+            for name in batches.iter().copied().flatten() {
+                let entry = find(name).expect("the help lists commands only");
+                page += &format!("\n```text\n{}\n```\n", describe(entry, "cf").trim_end());
+            }
+        }
+        expect_file!["../../../docs/cf.md"].assert_eq(&page);
     }
 
     /// Names in a page of help.

@@ -217,6 +217,7 @@ pub struct Package {
 #[serde(default)]
 pub struct Deployment {
     pub guid: String,
+    pub created_at: String,
     pub strategy: String,
     pub status: DeploymentStatus,
     pub options: Option<DeploymentOptions>,
@@ -314,18 +315,18 @@ pub struct SecurityGroup {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Rule {
-    protocol: String,
-    destination: String,
+    pub protocol: String,
+    pub destination: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ports: Option<String>,
+    pub ports: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<i64>,
+    pub kind: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<i64>,
+    pub code: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    description: Option<String>,
+    pub description: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<bool>,
+    pub log: Option<bool>,
 }
 
 /// For which phases a security group holds everywhere.

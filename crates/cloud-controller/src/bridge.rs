@@ -2,6 +2,7 @@
 
 pub mod deployer;
 pub mod environment;
+pub mod explain;
 pub mod metrics;
 pub mod mirror;
 pub mod recipe;

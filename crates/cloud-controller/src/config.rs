@@ -1,5 +1,6 @@
 //! What the Cloud Controller is told at start. No I/O here.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base::http::Secret;
@@ -27,6 +28,10 @@ pub struct Config {
     pub info: Info,
     pub app_ssh: Option<AppSsh>,
     pub limits: Limits,
+    pub kept: Kept,
+    /// Where uploads lie until they are checked; best on the blobs' file system. Without, where the system has such
+    /// files. What a crash left there is removed at start, so no other program may share it.
+    pub temp_dir: Option<PathBuf>,
     /// The cell's name service, which containers may always ask.
     pub dns_servers: Vec<String>,
 }
@@ -87,6 +92,32 @@ pub struct Limits {
     pub kept_per_app: usize,
 }
 
+/// How long what happened is kept, and how much of what may be of use.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub audit_events: Duration,
+    pub app_usage_events: Duration,
+    pub service_usage_events: Duration,
+    /// After they ended.
+    pub completed_tasks: Duration,
+    /// Of files that clients need not send again; the longest unused go first.
+    pub resource_bytes: u64,
+}
+
+impl Default for Kept {
+    /// Cloud Foundry's 31 days.
+    fn default() -> Kept {
+        const DAYS: Duration = Duration::from_secs(31 * 24 * 3600);
+        Kept {
+            audit_events: DAYS,
+            app_usage_events: DAYS,
+            service_usage_events: DAYS,
+            completed_tasks: DAYS,
+            resource_bytes: 4 << 30,
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         const GIB: u64 = 1 << 30;
@@ -133,6 +164,8 @@ impl Config {
             },
             app_ssh: None,
             limits: Limits::default(),
+            kept: Kept::default(),
+            temp_dir: None,
             dns_servers: Vec::new(),
         }
     }

@@ -78,6 +78,9 @@ impl CloudController {
             .migrate(migrations::OWNER, migrations::ALL)
             .await
             .context("migrating the Cloud Controller's tables")?;
+        if let Some(folder) = &config.temp_dir {
+            actions::bits::tidy_folder(folder).await?;
+        }
         let seal = Seal::new(&config.encryption_key);
         let Deps { db, identity, bbs, blobs, sink, metrics, clock, stop, tasks } = deps;
         let cc = CloudController(Arc::new(Inner {

@@ -19,9 +19,11 @@ pub mod migrations;
 pub mod organizations;
 pub mod packages;
 pub mod processes;
+pub mod prune;
 pub mod quota_usage;
 pub mod quotas;
 pub mod recipes;
+pub mod resources;
 pub mod revisions;
 pub mod roles;
 pub mod routes;
@@ -111,22 +113,31 @@ impl Sql {
         sql::placeholders(first, self.args.len() + 1 - first)
     }
 
+    /// One line for each statement, for whoever wants to see or count them.
+    fn traced(self) -> Sql {
+        tracing::trace!(target: "cloud_controller::sql", statement = self.text);
+        self
+    }
+
     pub async fn all(self, connection: &mut Connection) -> Result<Vec<Row>> {
-        bind(sqlx::query(AssertSqlSafe(self.text)), self.args).fetch_all(connection).await
+        let Sql { text, args } = self.traced();
+        bind(sqlx::query(AssertSqlSafe(text)), args).fetch_all(connection).await
     }
 
     pub async fn optional(self, connection: &mut Connection) -> Result<Option<Row>> {
-        bind(sqlx::query(AssertSqlSafe(self.text)), self.args).fetch_optional(connection).await
+        let Sql { text, args } = self.traced();
+        bind(sqlx::query(AssertSqlSafe(text)), args).fetch_optional(connection).await
     }
 
     pub async fn one(self, connection: &mut Connection) -> Result<Row> {
-        bind(sqlx::query(AssertSqlSafe(self.text)), self.args).fetch_one(connection).await
+        let Sql { text, args } = self.traced();
+        bind(sqlx::query(AssertSqlSafe(text)), args).fetch_one(connection).await
     }
 
     /// How many rows were touched.
     pub async fn run(self, connection: &mut Connection) -> Result<u64> {
-        let done =
-            bind(sqlx::query(AssertSqlSafe(self.text)), self.args).execute(connection).await?;
+        let Sql { text, args } = self.traced();
+        let done = bind(sqlx::query(AssertSqlSafe(text)), args).execute(connection).await?;
         Ok(done.rows_affected())
     }
 }
@@ -181,6 +192,34 @@ pub async fn delete(
     value: &str,
 ) -> Result<u64> {
     query(&format!("DELETE FROM {table} WHERE {column} = $1"), [value.into()]).run(connection).await
+}
+
+/// What a row says. `FROM` may join what decides who sees it.
+pub trait Stored: Sized {
+    const TABLE: &'static str;
+    const COLUMNS: &'static str;
+    const FROM: &'static str = Self::TABLE;
+
+    fn read(row: &Row) -> Result<Self>;
+}
+
+pub async fn find<T: Stored>(connection: &mut Connection, guid: &str) -> Result<Option<T>> {
+    let text = format!("SELECT {} FROM {} WHERE {}.guid = $1", T::COLUMNS, T::FROM, T::TABLE);
+    query(&text, [guid.into()]).optional(connection).await?.as_ref().map(T::read).transpose()
+}
+
+/// In the order they were made; unknown guids are left out.
+pub async fn find_many<T: Stored>(connection: &mut Connection, guids: &[String]) -> Result<Vec<T>> {
+    if guids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::default();
+    let list = sql.list(guids);
+    let (columns, from, table) = (T::COLUMNS, T::FROM, T::TABLE);
+    sql.push(&format!(
+        "SELECT {columns} FROM {from} WHERE {table}.guid IN ({list}) ORDER BY {table}.id"
+    ));
+    sql.all(connection).await?.iter().map(T::read).collect()
 }
 
 /// Columns by name, with the types this database uses.

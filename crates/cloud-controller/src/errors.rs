@@ -48,6 +48,7 @@ table! {
     ServiceUnavailable 10015 503
     UniquenessError 10016 422
     OrgSuspended 10017 403
+    SpaceSuspended 10019 403
     ResourceBeingDeleted 10020 422
     UserNotFound 20003 404
     UaaUnavailable 20004 503
@@ -192,9 +193,23 @@ impl ApiError {
 impl From<anyhow::Error> for ApiError {
     /// What nobody foresaw: told to the operator, not to the caller.
     fn from(cause: anyhow::Error) -> ApiError {
+        if cause.chain().any(is_full) {
+            error!(error = %format!("{cause:#}"), "a request was refused, for the disk is full");
+            return Kind::ServiceUnavailable.with(
+                "The platform's disk is full, so nothing was changed. Its operator can see more with: cupola status",
+            );
+        }
         error!(error = %format!("{cause:#}"), "a request ended in an unforeseen error");
         Kind::UnknownError.with("An unknown error occurred.")
     }
+}
+
+/// Whether a cause says that there is no room on the platform's disk.
+fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let file = cause.downcast_ref::<std::io::Error>();
+    file.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+        || cause.downcast_ref::<sqlx::Error>().is_some_and(sql::is_full)
 }
 
 impl From<sqlx::Error> for ApiError {
@@ -212,4 +227,19 @@ impl IntoResponse for ApiError {
 /// Turns a unique key's refusal into `otherwise`, and leaves every other error as it is.
 pub fn when_taken(cause: sqlx::Error, otherwise: ApiError) -> ApiError {
     if sql::is_taken(&cause) { otherwise } else { cause.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_and_other_causes_are_not() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let told = ApiError::from(anyhow::Error::new(full).context("writing a blob"));
+        assert!(told.is(Kind::ServiceUnavailable) && told.to_string().contains("disk is full"));
+        let other = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let told = ApiError::from(anyhow::Error::new(other).context("reading a blob"));
+        assert!(told.is(Kind::UnknownError) && !told.to_string().contains("blob"));
+    }
 }

@@ -12,15 +12,13 @@ use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use diego::task::TaskCallback;
-use futures::StreamExt as _;
 use ring::hmac;
-use tempfile::NamedTempFile;
-use tokio::io::AsyncWriteExt as _;
 use tracing::warn;
 
 use crate::actions::{bits, seed};
 use crate::bridge::{staging, tasks};
 use crate::config::Config;
+use crate::db::builds::Build;
 use crate::db::{self, droplets};
 use crate::errors::{ApiError, ApiResult};
 use crate::v3::packages::send_blob;
@@ -113,9 +111,9 @@ async fn blob(
 }
 
 async fn upload_droplet(cc: Cc, Path(guid): Path<String>, body: Body) -> ApiResult<StatusCode> {
-    let (build, file) = receive(&cc, &guid, body, cc.config.limits.droplet_bytes).await?;
+    let build = under_way(&cc, &guid).await?;
     let _gate = cc.blob_gate.read().await;
-    let sha256 = store(&cc, "droplets", file).await?;
+    let sha256 = take_in(&cc, &build, "droplets", body).await?;
     let Some(droplet) = build.droplet_guid else { return Err(ApiError::not_found("Droplet")) };
     let mut tx = cc.db.begin().await?;
     droplets::update(&mut tx, cc.now(), &droplet, vec![("sha256", (&sha256).into())]).await?;
@@ -124,9 +122,9 @@ async fn upload_droplet(cc: Cc, Path(guid): Path<String>, body: Body) -> ApiResu
 }
 
 async fn upload_cache(cc: Cc, Path(guid): Path<String>, body: Body) -> ApiResult<StatusCode> {
-    let (build, file) = receive(&cc, &guid, body, cc.config.limits.droplet_bytes).await?;
+    let build = under_way(&cc, &guid).await?;
     let _gate = cc.blob_gate.read().await;
-    let sha256 = store(&cc, "caches", file).await?;
+    let sha256 = take_in(&cc, &build, "caches", body).await?;
     let mut tx = cc.db.begin().await?;
     let before =
         db::apps::find(&mut tx, &build.app_guid).await?.and_then(|app| app.buildpack_cache);
@@ -137,39 +135,26 @@ async fn upload_cache(cc: Cc, Path(guid): Path<String>, body: Body) -> ApiResult
     Ok(StatusCode::OK)
 }
 
-/// The build, when it is still under way, and the body on disk.
-async fn receive(
-    cc: &Cc,
-    guid: &str,
-    body: Body,
-    limit: u64,
-) -> ApiResult<(db::builds::Build, NamedTempFile)> {
-    let build =
-        db::builds::find(&mut *cc.db.read().await?, guid).await?.filter(|build| !build.is_final());
-    let build = build.ok_or_else(|| ApiError::not_found("Build"))?;
-    let file = NamedTempFile::new().map_err(anyhow::Error::from)?;
-    let mut writer = tokio::fs::File::from_std(file.reopen().map_err(anyhow::Error::from)?);
-    let (mut pieces, mut size) = (body.into_data_stream(), 0);
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(anyhow::Error::from)?;
-        size += piece.len() as u64;
-        if size > limit {
-            return Err(ApiError::bad_request("The upload is too large"));
-        }
-        writer.write_all(&piece).await.map_err(anyhow::Error::from)?;
-    }
-    writer.flush().await.map_err(anyhow::Error::from)?;
-    Ok((build, file))
+async fn under_way(cc: &Cc, guid: &str) -> ApiResult<Build> {
+    let build = db::builds::find(&mut *cc.db.read().await?, guid).await?;
+    build.filter(|build| !build.is_final()).ok_or_else(|| ApiError::not_found("Build"))
 }
 
-async fn store(cc: &Cc, kind: &str, file: NamedTempFile) -> anyhow::Result<String> {
-    let path = file.path().to_owned();
-    let sha256 = tokio::task::spawn_blocking(move || bits::sha256(&path)).await??;
-    let key = blobstore::key(kind, &sha256);
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
+/// From the body to the blob. Cells tell users no more than that an upload failed, so the reason is told here.
+async fn take_in(cc: &Cc, build: &Build, kind: &str, body: Body) -> ApiResult<String> {
+    let stored = async {
+        let cut_off = |error: axum::Error| {
+            ApiError::bad_request(&format!("The upload is not complete: {error}"))
+        };
+        let limit = cc.config.limits.droplet_bytes;
+        let file = bits::to_disk(cc, body.into_data_stream(), limit, cut_off).await?;
+        Ok(bits::store(cc, kind, &file).await?)
+    };
+    let stored: ApiResult<String> = stored.await;
+    if let Err(error) = &stored {
+        staging::upload_failed(cc, build, kind, error).await?;
     }
-    Ok(sha256)
+    stored
 }
 
 /// Diego counts any answer but 503 and 504 as heard, so what may succeed later says 503.

@@ -9,10 +9,11 @@ pub mod units;
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::db::metadata::MetadataPatch;
-use crate::errors::{ApiError, ApiResult};
+use crate::errors::{ApiError, ApiResult, Kind};
 use crate::v3::processes::{Patch, Scale};
 
 pub use route::ManifestRoute;
@@ -75,9 +76,19 @@ pub struct ManifestSidecar {
 /// The entries of `applications`, as they stand.
 ///
 /// # Errors
-/// 400 for what is no YAML, 422 for another version or no applications.
+/// 400 for what is no YAML, with the line, and for aliases; 422 for another version or no applications.
 pub fn applications(text: &str) -> ApiResult<Vec<Value>> {
-    let document: Value = serde_norway::from_str(text).map_err(|_| ApiError::parse())?;
+    if has_alias(text) {
+        return Err(ApiError::bad_request("Manifest does not support Anchors and Aliases"));
+    }
+    let wrong = |why: &dyn std::fmt::Display| {
+        let detail = format!("Request invalid due to parse error: invalid request body: {why}");
+        Kind::MessageParseError.with(detail)
+    };
+    let document: Value = serde_norway::from_str(text).map_err(|error| wrong(&error))?;
+    if !document.is_object() {
+        return Err(wrong(&"a manifest is a map with the key 'applications'"));
+    }
     let version = document.get("version").filter(|version| !version.is_null());
     if version.is_some_and(|version| version.as_i64() != Some(1)) {
         let detail = "Unsupported manifest schema version. Currently supported versions: [1].";
@@ -89,6 +100,14 @@ pub fn applications(text: &str) -> ApiResult<Vec<Value>> {
         ApiError::unprocessable("Cannot parse manifest with no 'applications' field.")
     })?;
     Ok(applications.clone())
+}
+
+/// Whether the YAML refers to an anchor. The parser knows best where a star begins a reference: once every star has
+/// another name, it misses the anchor of just those that are one.
+fn has_alias(text: &str) -> bool {
+    text.contains('*')
+        && serde_norway::from_str::<IgnoredAny>(&text.replace('*', "*no_such_anchor_"))
+            .is_err_and(|error| error.to_string().contains("unknown anchor"))
 }
 
 /// All of `applications`, understood.
@@ -126,7 +145,24 @@ mod tests {
                 .starts_with("Unsupported manifest schema version")
         );
         assert_eq!(told("applications: []"), "Cannot parse manifest with no 'applications' field.");
-        assert_eq!(told("a: [").split(':').next().unwrap(), "Request invalid due to parse error");
+        let broken = told("applications:\n- name: a\n  routes: [\n");
+        assert!(broken.starts_with("Request invalid due to parse error: invalid request body: "));
+        assert!(broken.contains("at line 4 column 1"), "{broken}");
+        assert!(told("- a").ends_with("a manifest is a map with the key 'applications'"));
+    }
+
+    #[test]
+    fn aliases_are_refused_and_stars_are_not() {
+        let told =
+            |text: &str| applications(text).map(|list| list.len()).map_err(|e| e.to_string());
+        let alias = "Bad request: Manifest does not support Anchors and Aliases".to_owned();
+        let merged = "x: &x {memory: 1G}\napplications:\n- <<: *x\n  name: a\n";
+        assert_eq!(told(merged), Err(alias.clone()));
+        let laughs = "a: &a [x, x]\nb: &b [*a, *a]\napplications: [*b]";
+        assert_eq!(told(laughs), Err(alias.clone()));
+        assert_eq!(told("applications: [{name: a, env: {A: *a}}]"), Err(alias));
+        let stars = "# *x\napplications:\n- name: &n a\n  env: {A: '*x', B: 2*3, C: \"**\"}\n  routes:\n  - route: '*.example.com'\n  command: |\n    echo\n    *x\n";
+        assert_eq!(told(stars), Ok(1));
     }
 
     #[test]

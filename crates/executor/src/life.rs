@@ -276,6 +276,7 @@ fn spec(
         egress: request.egress.clone(),
         properties: [(OWNER.to_owned(), cell_id.to_owned())].into(),
         privileged: request.privileged,
+        grace_time: None,
     }
 }
 

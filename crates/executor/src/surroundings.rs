@@ -19,6 +19,7 @@ pub(crate) fn process(env: &[(String, String)], action: &RunAction, net: &NetInf
         dir: action.dir.clone(),
         user: action.user.clone(),
         nofile: action.resource_limits.nofile,
+        ..ProcessSpec::default()
     }
 }
 

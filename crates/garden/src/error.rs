@@ -16,6 +16,19 @@ pub enum GardenError {
     UnknownUser(String),
     #[error("no file {0} in the container")]
     FileNotFound(String),
+    #[error("container {1} has no property {0}")]
+    UnknownProperty(String, Handle),
+    /// It reads from nowhere, or has ended, or is on no terminal.
+    #[error("process {0} in container {1} takes no input")]
+    NoInput(ProcessId, Handle),
+    #[error("host port {0} is taken")]
+    PortTaken(u16),
+    /// A rule of egress that this garden cannot keep; it says why.
+    #[error("egress rule: {0}")]
+    BadEgress(String),
+    /// What this garden, or this host, cannot do.
+    #[error("{0} is not possible here")]
+    Unsupported(&'static str),
     /// The host has no room, address or id left: another cell may do better.
     #[error("out of {0}")]
     Exhausted(&'static str),

@@ -1,20 +1,25 @@
 //! Containers that are remembered and nothing more: no user code runs. A test says what processes print and how they end.
 
+mod acting;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base::Clock;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    Capacity, ContainerInfo, ContainerSpec, Exit, Garden, GardenError, Handle, Metrics, Output,
-    PortMapping, Process, ProcessId, ProcessSignal, ProcessSpec, Result, Stream, Tar,
+    Capacity, ContainerInfo, ContainerSpec, EgressRule, Exit, Garden, GardenError, Handle, Input,
+    Limits, Metrics, PortMapping, Process, ProcessId, ProcessSignal, ProcessSpec, Result, Snapshot,
+    Stream, Tar, WindowSize,
 };
+use acting::Acting;
 
 /// What a process does.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +38,8 @@ pub enum End {
     WhenTold,
     /// As [`End::WhenTold`], but only SIGKILL ends it.
     WhenKilled,
+    /// It says what it reads, and ends with 0 when its input is closed.
+    Echo,
     /// It does not even start.
     Never(NoStart),
 }
@@ -82,13 +89,8 @@ struct Container {
     processes: BTreeMap<ProcessId, Acting>,
     files: HashMap<String, Bytes>,
     metrics: Metrics,
-}
-
-struct Acting {
-    spec: ProcessSpec,
-    end: End,
-    pieces: watch::Sender<Vec<Output>>,
-    exit: watch::Sender<Option<Exit>>,
+    /// When a call last named it.
+    named: Instant,
 }
 
 impl FakeGarden {
@@ -143,6 +145,27 @@ impl FakeGarden {
         processes.into_iter().flatten().map(|acting| acting.spec.clone()).collect()
     }
 
+    /// Lets go of a container once nobody has named it for its grace time.
+    fn keep_time(&self, handle: &Handle) {
+        let (shared, handle): (Weak<Shared>, Handle) = (Arc::downgrade(&self.0), handle.clone());
+        tokio::spawn(async move {
+            loop {
+                let Some(until) = shared.upgrade().and_then(|shared| {
+                    shared.state.lock().containers.get(&handle).and_then(Container::stays)
+                }) else {
+                    return;
+                };
+                if until <= Instant::now() {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.state.lock().containers.remove(&handle);
+                    }
+                    return;
+                }
+                sleep_until(until).await;
+            }
+        });
+    }
+
     fn fails(&self, call: Call) -> Result<()> {
         let next = self.0.state.lock().failures.get_mut(&call).and_then(VecDeque::pop_front);
         next.map_or(Ok(()), Err)
@@ -151,7 +174,24 @@ impl FakeGarden {
 
 impl State {
     fn container(&mut self, handle: &Handle) -> Result<&mut Container> {
-        self.containers.get_mut(handle).ok_or_else(|| GardenError::UnknownContainer(handle.clone()))
+        let found = self.containers.get_mut(handle);
+        let container = found.ok_or_else(|| GardenError::UnknownContainer(handle.clone()))?;
+        container.named = Instant::now();
+        Ok(container)
+    }
+
+    /// One port on the host that nobody has yet.
+    fn free_port(&mut self, asked_port: u16) -> PortMapping {
+        self.next_port += 1;
+        while self.has_port(self.next_port) {
+            self.next_port += 1;
+        }
+        PortMapping { asked_port, container_port: asked_port, host_port: self.next_port }
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        let mut ports = self.containers.values().flat_map(|container| &container.info.ports);
+        ports.any(|mapped| mapped.host_port == port)
     }
 
     fn acting(&mut self, handle: &Handle, process: &ProcessId) -> Option<&mut Acting> {
@@ -160,86 +200,23 @@ impl State {
 }
 
 impl Container {
+    /// Until when it stays if nobody names it; `None` without a grace time.
+    fn stays(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let used = self.processes.values().any(Acting::is_followed);
+        self.spec.grace_time.map(|grace| if used { now + grace } else { self.named + grace })
+    }
+
     fn process(&self, handle: &Handle, process: &ProcessId) -> Result<&Acting> {
         self.processes
             .get(process)
             .ok_or_else(|| GardenError::UnknownProcess(process.clone(), handle.clone()))
     }
-}
 
-impl Acting {
-    fn begin(spec: &ProcessSpec, play: Play) -> Acting {
-        let (pieces, exit) = (watch::Sender::new(Vec::new()), watch::Sender::new(None));
-        let acting = Acting { spec: spec.clone(), end: play.end, pieces, exit };
-        play.output.iter().for_each(|(stream, text)| acting.say(*stream, text));
-        if let End::At(exit) = &acting.end {
-            acting.end(exit.clone());
-        }
-        acting
-    }
-
-    fn say(&self, stream: Stream, text: &str) {
-        if self.exit.borrow().is_some() || text.is_empty() {
-            return;
-        }
-        self.pieces.send_modify(|pieces| {
-            let end = pieces.last().map_or(0, |piece| piece.end) + text.len() as u64;
-            pieces.push(Output {
-                stream,
-                data: Bytes::copy_from_slice(text.as_bytes()),
-                end,
-                lost: 0,
-            });
-        });
-    }
-
-    fn end(&self, exit: Exit) {
-        self.exit.send_if_modified(|now| {
-            let first = now.is_none();
-            now.get_or_insert(exit);
-            first
-        });
-        // Readers look again.
-        self.pieces.send_modify(|_| ());
-    }
-
-    fn signal(&self, signal: ProcessSignal) {
-        match (signal, &self.end) {
-            (ProcessSignal::Kill, _) => self.end(Exit::Signal(9)),
-            (ProcessSignal::Terminate, End::WhenKilled) => {}
-            (ProcessSignal::Terminate, _) => self.end(Exit::Signal(15)),
-        }
-    }
-
-    fn follow(&self, id: ProcessId, from: u64) -> Process {
-        let (output, receiver) = mpsc::channel(16);
-        let (mut pieces, exit) = (self.pieces.subscribe(), self.exit.subscribe());
-        let ended = exit.clone();
-        tokio::spawn(async move {
-            let mut position = from;
-            loop {
-                let done = ended.borrow().is_some();
-                let next =
-                    pieces.borrow_and_update().iter().find(|piece| piece.end > position).cloned();
-                match next {
-                    Some(mut piece) => {
-                        let begin = piece.end - piece.data.len() as u64;
-                        piece.data = piece.data.slice(position.saturating_sub(begin) as usize..);
-                        position = piece.end;
-                        if output.send(piece).await.is_err() {
-                            return;
-                        }
-                    }
-                    None if done => return,
-                    None => {
-                        if pieces.changed().await.is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
-        });
-        Process { id, output: receiver, exit }
+    fn process_mut(&mut self, handle: &Handle, process: &ProcessId) -> Result<&mut Acting> {
+        self.processes
+            .get_mut(process)
+            .ok_or_else(|| GardenError::UnknownProcess(process.clone(), handle.clone()))
     }
 }
 
@@ -259,12 +236,9 @@ impl Garden for FakeGarden {
         if state.containers.len() as u64 >= state.capacity.containers {
             return Err(GardenError::Exhausted("containers"));
         }
+        spec.egress.iter().try_for_each(|rule| rule.ranges().map(drop))?;
         state.made += 1;
-        let mut port = |asked: &u16| {
-            state.next_port += 1;
-            PortMapping { asked_port: *asked, container_port: *asked, host_port: state.next_port }
-        };
-        let ports = spec.ports.iter().map(&mut port).collect();
+        let ports = spec.ports.iter().map(|asked| state.free_port(*asked)).collect();
         let info = ContainerInfo {
             handle: handle.clone(),
             host_ip: Ipv4Addr::LOCALHOST,
@@ -275,9 +249,13 @@ impl Garden for FakeGarden {
             created_at: self.0.clock.now(),
         };
         let (processes, files, metrics) = (BTreeMap::new(), HashMap::new(), Metrics::default());
-        state
-            .containers
-            .insert(handle, Container { spec, info: info.clone(), processes, files, metrics });
+        let (named, brief) = (Instant::now(), spec.grace_time.is_some());
+        let container = Container { spec, info: info.clone(), processes, files, metrics, named };
+        state.containers.insert(handle.clone(), container);
+        drop(state);
+        if brief {
+            self.keep_time(&handle);
+        }
         Ok(info)
     }
 
@@ -378,6 +356,76 @@ impl Garden for FakeGarden {
         self.0.state.lock().container(handle)?.info.properties.insert(key.into(), value.into());
         Ok(())
     }
+
+    async fn remove_property(&self, handle: &Handle, key: &str) -> Result<()> {
+        let removed = self.0.state.lock().container(handle)?.info.properties.remove(key);
+        let unknown = || GardenError::UnknownProperty(key.into(), handle.clone());
+        removed.map(drop).ok_or_else(unknown)
+    }
+
+    async fn input(&self, handle: &Handle, process: &ProcessId) -> Result<Input> {
+        let mut state = self.0.state.lock();
+        let input = state.container(handle)?.process(handle, process)?.input();
+        input.ok_or_else(|| GardenError::NoInput(process.clone(), handle.clone()))
+    }
+
+    async fn close_input(&self, handle: &Handle, process: &ProcessId) -> Result<()> {
+        let mut state = self.0.state.lock();
+        let closed = state.container(handle)?.process(handle, process)?.close_input();
+        let none = || GardenError::NoInput(process.clone(), handle.clone());
+        closed.then_some(()).ok_or_else(none)
+    }
+
+    async fn resize(&self, handle: &Handle, process: &ProcessId, size: WindowSize) -> Result<()> {
+        let mut state = self.0.state.lock();
+        let spec = &mut state.container(handle)?.process_mut(handle, process)?.spec;
+        let none = || GardenError::NoInput(process.clone(), handle.clone());
+        spec.tty.as_mut().map(|now| *now = size).ok_or_else(none)
+    }
+
+    async fn set_limits(&self, handle: &Handle, limits: Limits) -> Result<()> {
+        self.0.state.lock().container(handle)?.spec.limits = limits;
+        Ok(())
+    }
+
+    async fn net_in(
+        &self,
+        handle: &Handle,
+        port: u16,
+        host_port: Option<u16>,
+    ) -> Result<PortMapping> {
+        let mut state = self.0.state.lock();
+        state.container(handle)?;
+        let mapping = match host_port {
+            Some(taken) if state.has_port(taken) => return Err(GardenError::PortTaken(taken)),
+            Some(host_port) => PortMapping { asked_port: port, container_port: port, host_port },
+            None => state.free_port(port),
+        };
+        state.container(handle)?.info.ports.push(mapping);
+        Ok(mapping)
+    }
+
+    async fn net_out(&self, handle: &Handle, rules: Vec<EgressRule>) -> Result<()> {
+        let mut state = self.0.state.lock();
+        let container = state.container(handle)?;
+        rules.iter().try_for_each(|rule| rule.ranges().map(drop))?;
+        container.spec.egress.extend(rules);
+        Ok(())
+    }
+
+    async fn set_grace_time(&self, handle: &Handle, grace: Option<Duration>) -> Result<()> {
+        self.0.state.lock().container(handle)?.spec.grace_time = grace;
+        self.keep_time(handle);
+        Ok(())
+    }
+
+    async fn snapshot(&self, handle: &Handle) -> Result<Snapshot> {
+        let mut state = self.0.state.lock();
+        let container = state.container(handle)?;
+        let info = info(container);
+        let properties = info.properties.clone();
+        Ok(Snapshot { spec: ContainerSpec { properties, ..container.spec.clone() }, info })
+    }
 }
 
 fn info(container: &Container) -> ContainerInfo {
@@ -407,6 +455,7 @@ mod tests {
                 Some(contract::WAIT) => {
                     Play { output: vec![say(Stream::Stdout, "ready\n")], end: End::WhenTold }
                 }
+                Some(contract::ECHO) => Play { output: Vec::new(), end: End::Echo },
                 Some(contract::STUBBORN) => {
                     Play { output: vec![say(Stream::Stdout, "ready\n")], end: End::WhenKilled }
                 }

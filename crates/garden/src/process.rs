@@ -19,6 +19,37 @@ pub struct ProcessSpec {
     /// A name of the container's `/etc/passwd`, or `uid[:gid]`.
     pub user: String,
     pub nofile: Option<u64>,
+    #[serde(default)]
+    pub limits: ResourceLimits,
+    /// It reads what [`crate::Garden::input`] is given; otherwise there is nothing to read.
+    #[serde(default)]
+    pub stdin: bool,
+    /// It runs on a terminal of this size: one stream of output, and an input in any case.
+    #[serde(default)]
+    pub tty: Option<WindowSize>,
+}
+
+/// Of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    pub columns: u16,
+    pub rows: u16,
+}
+
+/// What the kernel holds one process to, and each of its children by itself. Those not given stay as they are; no dump
+/// of a process's memory is ever written unless it is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimits {
+    pub address_bytes: Option<u64>,
+    pub core_bytes: Option<u64>,
+    pub cpu_seconds: Option<u64>,
+    pub data_bytes: Option<u64>,
+    /// The largest file it may write.
+    pub file_bytes: Option<u64>,
+    pub locked_bytes: Option<u64>,
+    /// Of its user, wherever they run.
+    pub processes: Option<u64>,
+    pub stack_bytes: Option<u64>,
 }
 
 /// A running or ended process. Dropping it neither stops the process nor loses its output.
@@ -76,8 +107,41 @@ impl Exit {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProcessSignal {
     Terminate,
     Kill,
+    Hangup,
+    Interrupt,
+    Quit,
+    User1,
+    User2,
+}
+
+impl ProcessSignal {
+    /// As the kernel numbers it.
+    pub fn number(self) -> i32 {
+        match self {
+            ProcessSignal::Hangup => 1,
+            ProcessSignal::Interrupt => 2,
+            ProcessSignal::Quit => 3,
+            ProcessSignal::Kill => 9,
+            ProcessSignal::User1 => 10,
+            ProcessSignal::User2 => 12,
+            ProcessSignal::Terminate => 15,
+        }
+    }
+
+    /// As `kill` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProcessSignal::Hangup => "HUP",
+            ProcessSignal::Interrupt => "INT",
+            ProcessSignal::Quit => "QUIT",
+            ProcessSignal::Kill => "KILL",
+            ProcessSignal::User1 => "USR1",
+            ProcessSignal::User2 => "USR2",
+            ProcessSignal::Terminate => "TERM",
+        }
+    }
 }

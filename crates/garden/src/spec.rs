@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use crate::{EgressRule, Handle, ProcessId};
 
 pub type Properties = BTreeMap<String, String>;
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     pub handle: Option<Handle>,
     pub rootfs: Rootfs,
@@ -29,6 +30,9 @@ pub struct ContainerSpec {
     pub properties: Properties,
     /// No user namespace and no dropped capabilities.
     pub privileged: bool,
+    /// See [`crate::Garden::set_grace_time`].
+    #[serde(default)]
+    pub grace_time: Option<Duration>,
 }
 
 /// A stack as it lies on the cell.
@@ -86,13 +90,29 @@ pub struct Capacity {
     pub containers: u64,
 }
 
+/// What a container uses; 0 where the backend cannot count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metrics {
+    /// What counts towards the limit, as Cloud Foundry's garden counts its `total_usage_towards_limit`: memory of
+    /// processes, and files in memory but for those that nobody has looked at lately.
     pub memory_bytes: u64,
     pub disk_bytes: u64,
     /// CPU time spent since the container was made.
     pub cpu_nanos: u64,
+    /// CPU time it has been entitled to since then: the part of the host's cores that goes with its part of the memory.
+    #[serde(default)]
+    pub cpu_entitlement_nanos: u64,
+    /// Since the container was made.
+    #[serde(default)]
+    pub age: Duration,
     pub pids: u64,
     pub rx_bytes: u64,
     pub tx_bytes: u64,
+}
+
+/// What a garden keeps of a container: how it was made, with every change since, and what it was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub spec: ContainerSpec,
+    pub info: ContainerInfo,
 }

@@ -1,89 +1,40 @@
 //! The containers of one host, whichever way they are isolated: their folders, their keepers, their processes.
-#![expect(unsafe_code, reason = "registering a descriptor")]
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod asking;
+mod container;
+mod grace;
+mod host;
+mod record;
+mod transfer;
+
+use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
-use base::{Backoff, CancellationToken, TaskTracker, Timestamp};
+use base::{CancellationToken, Poke, TaskTracker};
 use garden::{
-    ContainerInfo, ContainerSpec, GardenError, Handle, PortMapping, Process, ProcessId,
-    ProcessSignal, ProcessSpec, Properties, Result, Tar,
+    GardenError, Handle, Input, Process, ProcessId, ProcessSignal, ProcessSpec, Result, Tar,
+    WindowSize,
 };
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use shim::PROCESSES;
-use shim::wire::{self, Reply, Request};
-use tokio::io::unix::AsyncFd;
-use tracing::warn;
+use shim::wire::{self, Reply, Request, Window};
 
 use crate::follow::follow;
-use crate::keeper::{self, Program, refused};
+use crate::keeper::{Program, refused};
 use crate::watch::Watches;
+use container::watch_keeper;
+use record::{load, make_process_folder};
+use transfer::Writer;
 
-/// The file that makes a folder a container.
-const RECORD: &str = "container.json";
-const NAME: &str = "id";
-/// Ended processes whose output and exit are kept; then the one that ended first is forgotten.
-const ENDED_KEPT: usize = 64;
+pub use container::{Container, Life};
+pub use host::{capacity, lock, remove_tree, text, to_the_end};
+pub use record::{Record, make_keeper_folders, save};
+
 /// Between asking processes to end and ending them.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// What a container must be known by after a restart.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Record {
-    /// Its number among this host's containers; folder, ids and address follow from it.
-    pub index: u32,
-    pub handle: Handle,
-    pub spec: ContainerSpec,
-    pub ports: Vec<PortMapping>,
-    pub host_ip: std::net::Ipv4Addr,
-    pub container_ip: std::net::Ipv4Addr,
-    pub created_at: Timestamp,
-    /// The host's id for the container's root, which owns what the keeper writes.
-    pub owner: u32,
-}
-
-/// Whether a container's keeper lives, and whether its end was asked for.
-#[derive(Clone, Default)]
-pub struct Life {
-    end: CancellationToken,
-    removed: Arc<AtomicBool>,
-}
-
-impl Life {
-    pub async fn ended(&self) {
-        self.end.cancelled().await;
-    }
-
-    pub fn removed(&self) -> bool {
-        self.removed.load(Ordering::SeqCst)
-    }
-}
-
-/// One container with a living keeper.
-pub struct Container {
-    pub dir: PathBuf,
-    record: Mutex<Record>,
-    folder: OwnedFd,
-    pub keeper_pid: i32,
-    keeper: OwnedFd,
-    life: Life,
-    processes: Mutex<Processes>,
-}
-
-#[derive(Default)]
-struct Processes {
-    known: BTreeMap<ProcessId, u32>,
-    ended: VecDeque<ProcessId>,
-    next: u32,
-}
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All of them. Backends make containers and remove what is theirs around them; the rest is here.
 pub struct Containers {
@@ -93,6 +44,8 @@ pub struct Containers {
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
     all: Mutex<HashMap<Handle, Slot>>,
+    /// Somebody's grace time has changed.
+    grace: Poke,
 }
 
 enum Slot {
@@ -108,7 +61,8 @@ impl Containers {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let watches = Watches::start(&tasks, stop.clone())?;
         let program = Program::install(state)?;
-        Ok(Containers { root, program, watches, tasks, stop, all: Mutex::default() })
+        let (all, grace) = (Mutex::default(), Poke::default());
+        Ok(Containers { root, program, watches, tasks, stop, all, grace })
     }
 
     pub fn folder(&self, index: u32) -> PathBuf {
@@ -155,13 +109,19 @@ impl Containers {
 
     pub fn put(&self, container: Arc<Container>) {
         self.tasks.spawn(watch_keeper(container.clone(), self.stop.clone()));
-        let handle = container.record.lock().handle.clone();
-        self.all.lock().insert(handle, Slot::Ready(container));
+        let record = container.record();
+        self.all.lock().insert(record.handle, Slot::Ready(container));
+        if record.spec.grace_time.is_some() {
+            self.grace.poke();
+        }
     }
 
     pub fn get(&self, handle: &Handle) -> Result<Arc<Container>> {
         match self.all.lock().get(handle) {
-            Some(Slot::Ready(container)) => Ok(container.clone()),
+            Some(Slot::Ready(container)) => {
+                container.touch();
+                Ok(container.clone())
+            }
             _ => Err(GardenError::UnknownContainer(handle.clone())),
         }
     }
@@ -205,23 +165,14 @@ impl Containers {
         dir: &Path,
         spec: ProcessSpec,
     ) -> Result<Process> {
-        let owner = container.record.lock().owner;
-        make_process_folder(dir, id, owner)
+        let record = container.record();
+        make_process_folder(dir, id, record.owner)
             .map_err(|error| GardenError::failed("making a process's folder", error))?;
         let watched = self
             .watches
             .watch(dir)
             .map_err(|error| GardenError::failed("watching output", error))?;
-        let env = merge(&container.record.lock().spec.env, &spec.env);
-        let run = wire::Run {
-            index,
-            path: spec.path,
-            args: spec.args,
-            env,
-            dir: spec.dir,
-            user: spec.user,
-            nofile: spec.nofile.unwrap_or(0),
-        };
+        let run = asking::run(index, &record.spec.env, spec);
         match container.ask(&Request::Run(run)).await? {
             Reply::Refused(refusal) => return Err(refused(refusal, Some((handle, id)))),
             Reply::Done(()) | Reply::Running(_) => {}
@@ -240,6 +191,7 @@ impl Containers {
         let (process, follower) = follow(id.clone(), dir, from, watched, container.life.clone());
         let (container, id, stop) = (container.clone(), id.clone(), self.stop.clone());
         self.tasks.spawn(async move {
+            let _used = container.hold();
             tokio::select! {
                 () = follower => container.note_end(&id),
                 () = stop.cancelled() => {}
@@ -266,18 +218,58 @@ impl Containers {
     ) -> Result<()> {
         let container = self.get(handle)?;
         let (index, _) = container.process(handle, id)?;
-        let signal = match signal {
-            ProcessSignal::Terminate => libc::SIGTERM,
-            ProcessSignal::Kill => libc::SIGKILL,
-        };
+        let signal = signal.number();
         container.ask(&Request::Kill(wire::Kill { index, signal })).await.map(drop)
+    }
+
+    pub async fn input(&self, handle: &Handle, id: &ProcessId) -> Result<Input> {
+        let container = self.get(handle)?;
+        let (index, _) = container.process(handle, id)?;
+        let fail = |error| GardenError::failed("asking for a process's input", error);
+        let (reply, passed) = container.ask_for(&Request::Input(index)).await.map_err(fail)?;
+        match (reply, passed) {
+            (Reply::Done(()), Some(end)) => Ok(Box::pin(Writer::new(end).map_err(fail)?)),
+            (Reply::Refused(refusal), _) => Err(refused(refusal, Some((handle, id)))),
+            _ => Err(GardenError::NoInput(id.clone(), handle.clone())),
+        }
+    }
+
+    pub async fn close_input(&self, handle: &Handle, id: &ProcessId) -> Result<()> {
+        match self.ask_about(handle, id, Request::CloseInput).await {
+            Err(GardenError::NoInput(..)) if self.has_ended(handle, id)? => Ok(()),
+            result => result,
+        }
+    }
+
+    fn has_ended(&self, handle: &Handle, id: &ProcessId) -> Result<bool> {
+        Ok(self.get(handle)?.process(handle, id)?.1.join(shim::EXIT).exists())
+    }
+
+    pub async fn resize(&self, handle: &Handle, id: &ProcessId, size: WindowSize) -> Result<()> {
+        let window = Window { columns: size.columns, rows: size.rows };
+        self.ask_about(handle, id, |index| Request::Resize(wire::Resize { index, window })).await
+    }
+
+    async fn ask_about(
+        &self,
+        handle: &Handle,
+        id: &ProcessId,
+        request: impl FnOnce(u32) -> Request,
+    ) -> Result<()> {
+        let container = self.get(handle)?;
+        let (index, _) = container.process(handle, id)?;
+        match container.ask(&request(index)).await? {
+            Reply::Refused(refusal) => Err(refused(refusal, Some((handle, id)))),
+            Reply::Done(()) | Reply::Running(_) => Ok(()),
+        }
     }
 
     pub async fn stop(&self, handle: &Handle, kill: bool) -> Result<()> {
         let container = self.get(handle)?;
+        let _used = container.hold();
         if !kill {
             let gently = container.ask(&Request::KillAll(libc::SIGTERM));
-            if let Ok(answer) = tokio::time::timeout(GRACE, gently).await {
+            if let Ok(answer) = tokio::time::timeout(PATIENCE, gently).await {
                 return answer.map(drop);
             }
         }
@@ -295,11 +287,22 @@ impl Containers {
     }
 
     pub fn set_property(&self, handle: &Handle, key: &str, value: &str) -> Result<()> {
+        let set = |record: &mut Record| _ = record.spec.properties.insert(key.into(), value.into());
+        self.get(handle)?.change(set)
+    }
+
+    pub fn remove_property(&self, handle: &Handle, key: &str) -> Result<()> {
+        let mut removed = None;
         let container = self.get(handle)?;
-        let mut record = container.record.lock();
-        record.spec.properties.insert(key.into(), value.into());
-        save(&container.dir, &record)
-            .map_err(|error| GardenError::failed("keeping a property", error))
+        container.change(|record| removed = record.spec.properties.remove(key))?;
+        let unknown = || GardenError::UnknownProperty(key.into(), handle.clone());
+        removed.map(drop).ok_or_else(unknown)
+    }
+
+    pub fn set_grace_time(&self, handle: &Handle, grace: Option<Duration>) -> Result<()> {
+        self.get(handle)?.change(|record| record.spec.grace_time = grace)?;
+        self.grace.poke();
+        Ok(())
     }
 
     /// Ends this program's part; containers live on.
@@ -307,391 +310,5 @@ impl Containers {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-    }
-}
-
-impl Container {
-    /// The container whose keeper listens in `dir`.
-    pub async fn find(dir: PathBuf, record: Record) -> io::Result<Arc<Container>> {
-        use rustix::fs::{Mode, OFlags};
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::open(&dir, flags, Mode::empty())?;
-        let stream = keeper::connect(folder.as_fd()).await?;
-        let pid = stream.peer_cred()?.pid().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("the keeper hides its process"))?;
-        // While the connection stands, the process that listens has not ended, so the number is its own.
-        let keeper = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK)?;
-        let running = match keeper::exchange(stream, &wire::encode(&Request::List(()))).await? {
-            Reply::Running(running) => running,
-            _ => return Err(io::Error::other("an answer to another question")),
-        };
-        let processes = Mutex::new(find_processes(&dir, &running)?);
-        let (record, life) = (Mutex::new(record), Life::default());
-        let keeper_pid = pid.as_raw_nonzero().get();
-        Ok(Arc::new(Container { dir, record, folder, keeper_pid, keeper, life, processes }))
-    }
-
-    pub fn record(&self) -> Record {
-        self.record.lock().clone()
-    }
-
-    /// Its number and limit, when it has one.
-    pub fn disk_limit(&self) -> Option<(u32, u64)> {
-        let record = self.record.lock();
-        let bytes = record.spec.limits.disk_bytes;
-        (bytes > 0).then_some((record.index, bytes))
-    }
-
-    pub fn info(&self) -> ContainerInfo {
-        let record = self.record.lock();
-        ContainerInfo {
-            handle: record.handle.clone(),
-            host_ip: record.host_ip,
-            container_ip: record.container_ip,
-            ports: record.ports.clone(),
-            properties: Properties::clone(&record.spec.properties),
-            processes: self.processes.lock().known.keys().cloned().collect(),
-            created_at: record.created_at,
-        }
-    }
-
-    async fn ask(&self, request: &Request) -> Result<Reply> {
-        let answer = keeper::ask(self.folder.as_fd(), request).await;
-        answer.map_err(|error| GardenError::failed("asking the container's keeper", error))
-    }
-
-    /// A number for a new process.
-    fn admit(&self, id: &ProcessId) -> Result<(u32, PathBuf)> {
-        let mut processes = self.processes.lock();
-        if processes.known.contains_key(id) {
-            return Err(GardenError::failed(
-                "naming a process",
-                format!("process {id} exists already"),
-            ));
-        }
-        let index = processes.next;
-        processes.next += 1;
-        processes.known.insert(id.clone(), index);
-        Ok((index, self.process_folder(index)))
-    }
-
-    fn process(&self, handle: &Handle, id: &ProcessId) -> Result<(u32, PathBuf)> {
-        let index = self.processes.lock().known.get(id).copied();
-        let index = index.ok_or_else(|| GardenError::UnknownProcess(id.clone(), handle.clone()))?;
-        Ok((index, self.process_folder(index)))
-    }
-
-    fn process_folder(&self, index: u32) -> PathBuf {
-        self.dir.join(PROCESSES).join(index.to_string())
-    }
-
-    fn forget(&self, id: &ProcessId) {
-        if let Some(index) = self.processes.lock().known.remove(id) {
-            // What is left goes with the container.
-            let _ = fs::remove_dir_all(self.process_folder(index));
-        }
-    }
-
-    fn note_end(&self, id: &ProcessId) {
-        let oldest = {
-            let mut processes = self.processes.lock();
-            if !processes.ended.contains(id) {
-                processes.ended.push_back(id.clone());
-            }
-            if processes.ended.len() > ENDED_KEPT { processes.ended.pop_front() } else { None }
-        };
-        if let Some(id) = oldest {
-            self.forget(&id);
-        }
-    }
-
-    async fn unpack(&self, path: &str, user: &str, mut tar: Tar) -> Result<()> {
-        let (theirs, ours) = pipe().map_err(|error| GardenError::failed("making a pipe", error))?;
-        let mut ours = tokio::net::unix::pipe::Sender::from_owned_fd(ours)
-            .map_err(|error| GardenError::failed("making a pipe", error))?;
-        let stream = wire::Stream { path: path.into(), user: user.into() };
-        let request = Request::Unpack(stream);
-        let asked = keeper::ask_with(self.folder.as_fd(), &request, theirs);
-        let send = async {
-            let sent = tokio::io::copy(&mut tar, &mut ours).await;
-            drop(ours);
-            sent
-        };
-        let (mut asked, mut send) = (std::pin::pin!(asked), std::pin::pin!(send));
-        let (reply, sent) = tokio::select! {
-            // Whoever unpacks reads to the end, so an answer before it is a refusal.
-            reply = &mut asked => (reply, Ok(0)),
-            sent = &mut send => (asked.await, sent),
-        };
-        match reply.map_err(|error| GardenError::failed("asking the container's keeper", error))? {
-            // Its reason is the better one: a broken pipe only follows from it.
-            Reply::Refused(refusal) => Err(refused(refusal, None)),
-            _ => sent.map(drop).map_err(|error| GardenError::failed("reading the archive", error)),
-        }
-    }
-
-    /// The archive; an error on the way shows as one at its end. The future must be run beside it.
-    async fn pack(
-        self: Arc<Container>,
-        path: &str,
-        user: &str,
-    ) -> Result<(Tar, impl Future<Output = ()> + use<>)> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let fail = |error| GardenError::failed("packing", error);
-        let (ours, theirs) = pipe().map_err(fail)?;
-        let mut ours = tokio::net::unix::pipe::Receiver::from_owned_fd(ours).map_err(fail)?;
-        let request = Request::Pack(wire::Stream { path: path.into(), user: user.into() });
-        let asking = async move { keeper::ask_with(self.folder.as_fd(), &request, theirs).await };
-        let mut asking = Box::pin(asking);
-        // Nothing to pack shows before the first byte, as an error of this call.
-        let mut first = vec![0; 512];
-        let mut early = None;
-        let got = loop {
-            tokio::select! {
-                got = ours.read(&mut first) => break got.map_err(fail)?,
-                reply = &mut asking, if early.is_none() => {
-                    if let Reply::Refused(refusal) = reply.map_err(fail)? {
-                        return Err(refused(refusal, None));
-                    }
-                    early = Some(());
-                }
-            }
-        };
-        if got == 0
-            && early.is_none()
-            && let Reply::Refused(refusal) = (&mut asking).await.map_err(fail)?
-        {
-            return Err(refused(refusal, None));
-        }
-        let (mut inner, outer) = tokio::io::duplex(64 * 1024);
-        let done = async move {
-            // A reader who goes away before the end wants no more; the packer then ends by a broken pipe.
-            let copied = async {
-                inner.write_all(&first[..got]).await?;
-                tokio::io::copy(&mut ours, &mut inner).await
-            };
-            if let Err(error) = copied.await {
-                warn!(%error, "an archive was not read to its end");
-            }
-            drop(ours);
-            if got > 0
-                && early.is_none()
-                && let Ok(Reply::Refused(refusal)) = asking.await
-            {
-                warn!(why = %refusal.what, "an archive ends early");
-            }
-        };
-        Ok((Box::pin(outer), done))
-    }
-
-    /// Kills the keeper and with it everything inside; returns when nothing of it is left.
-    pub async fn end(&self, isolated: bool) -> io::Result<()> {
-        self.life.removed.store(true, Ordering::SeqCst);
-        if !isolated {
-            // Without a namespace the keeper's death would leave its children alive.
-            let _ = keeper::ask(self.folder.as_fd(), &Request::KillAll(libc::SIGKILL)).await;
-        }
-        match rustix::process::pidfd_send_signal(&self.keeper, rustix::process::Signal::KILL) {
-            Err(rustix::io::Errno::SRCH) => {}
-            result => result?,
-        }
-        wait_end(&self.keeper).await?;
-        self.life.end.cancel();
-        Ok(())
-    }
-}
-
-/// Tells followers that the keeper, and with it every process, has ended.
-async fn watch_keeper(container: Arc<Container>, stop: CancellationToken) {
-    tokio::select! {
-        ended = wait_end(&container.keeper) => match ended {
-            Ok(()) => container.life.end.cancel(),
-            Err(error) => warn!(%error, "the end of a container cannot be seen"),
-        },
-        () = stop.cancelled() => {}
-        () = container.life.ended() => {}
-    }
-}
-
-async fn wait_end(keeper: &OwnedFd) -> io::Result<()> {
-    // A copy, since others may wait too and each descriptor can be waited for once.
-    let keeper = keeper.try_clone()?;
-    // SAFETY: the descriptor is owned here for as long as it is registered.
-    let keeper = unsafe { AsyncFd::register_with_interest(keeper, tokio::io::Interest::READABLE) }?;
-    keeper.readable().await.map(drop)
-}
-
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    // Blocking for the one who unpacks; this side makes its own end non-blocking.
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    Ok((read, write))
-}
-
-fn load(dir: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()
-}
-
-/// Replaces the record whole.
-pub fn save(dir: &Path, record: &Record) -> io::Result<()> {
-    let new = dir.join("container.json.new");
-    fs::write(&new, serde_json::to_vec(record)?)?;
-    fs::rename(new, dir.join(RECORD))
-}
-
-/// The folders a keeper needs to begin with. It writes as `owner`.
-pub fn make_keeper_folders(dir: &Path, owner: u32) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let processes = dir.join(PROCESSES);
-    fs::create_dir(&processes)?;
-    own(&processes, owner)
-}
-
-fn make_process_folder(dir: &Path, id: &ProcessId, owner: u32) -> io::Result<()> {
-    fs::create_dir(dir)?;
-    fs::write(dir.join(NAME), id.as_str())?;
-    own(dir, owner)
-}
-
-/// Hands a file over to a container's id; what is of the platform's own user stays.
-pub fn own(path: &Path, owner: u32) -> io::Result<()> {
-    if owner == 0 { Ok(()) } else { std::os::unix::fs::chown(path, Some(owner), Some(owner)) }
-}
-
-/// Known are those that run and those that left an exit; a folder with neither was never run.
-fn find_processes(dir: &Path, running: &[u32]) -> io::Result<Processes> {
-    let mut processes = Processes::default();
-    for entry in fs::read_dir(dir.join(PROCESSES))? {
-        let path = entry?.path();
-        let Some(index) = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        processes.next = processes.next.max(index + 1);
-        let id = fs::read_to_string(path.join(NAME)).ok();
-        match id {
-            Some(id) if running.contains(&index) || path.join(shim::EXIT).exists() => {
-                processes.known.insert(ProcessId::from(id), index);
-            }
-            _ => fs::remove_dir_all(&path)?,
-        }
-    }
-    Ok(processes)
-}
-
-/// Held as long as this program uses the state folder. A program just killed may leave a child that still holds it for
-/// the moment it takes to become another program.
-pub async fn lock(state: &Path) -> anyhow::Result<OwnedFd> {
-    use rustix::fs::{FlockOperation, Mode, OFlags};
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(state.join("lock"), flags, Mode::from_raw_mode(0o600))
-        .context("opening the lock")?;
-    let mut tries = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
-    for _ in 0..10 {
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return Ok(lock);
-        }
-        tokio::time::sleep(tries.step()).await;
-    }
-    anyhow::bail!("another platform uses {}", state.display())
-}
-
-/// A path as the shim takes it.
-pub fn text(path: &Path) -> Result<String> {
-    path.to_str()
-        .map(str::to_owned)
-        .ok_or_else(|| GardenError::failed("reading a path", format!("{path:?} is not UTF-8")))
-}
-
-pub fn host_memory_mb() -> io::Result<u64> {
-    let content = fs::read_to_string("/proc/meminfo")?;
-    let line =
-        content.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
-    line.and_then(|kilobytes| kilobytes.trim().parse::<u64>().ok())
-        .map(|kilobytes| kilobytes >> 10)
-        .ok_or_else(|| io::Error::other("/proc/meminfo does not say"))
-}
-
-/// Making and removing go on to their end when the caller goes away in the middle.
-pub async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    tokio::spawn(work)
-        .await
-        .map_err(|error| GardenError::failed("working on a container", error))?
-}
-
-/// Removes what is there, also folders that somebody closed to their owner.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let removed = match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_folders(path);
-            fs::remove_dir_all(path)
-        }
-        removed => removed,
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-fn open_folders(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    // What cannot be opened shows again when it cannot be removed.
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    let Ok(entries) = fs::read_dir(path) else { return };
-    let folders =
-        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    folders.for_each(|folder| open_folders(&folder.path()));
-}
-
-/// One environment out of two; the later value of a name wins, in the earlier one's place.
-fn merge(base: &[(String, String)], over: &[(String, String)]) -> Vec<String> {
-    let mut merged: Vec<(&str, &str)> = Vec::with_capacity(base.len() + over.len());
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for (key, value) in base.iter().chain(over) {
-        match places.get(key.as_str()) {
-            Some(place) => merged[*place].1 = value,
-            None => {
-                places.insert(key, merged.len());
-                merged.push((key, value));
-            }
-        }
-    }
-    merged.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_later_value_wins() {
-        let pairs = |text: &str| -> Vec<(String, String)> {
-            text.split(' ')
-                .filter_map(|pair| pair.split_once('='))
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect()
-        };
-        assert_eq!(merge(&pairs("A=1 B=2 A=3"), &pairs("C=4 B=5")), ["A=3", "B=5", "C=4"]);
-    }
-
-    #[test]
-    fn folders_without_process_or_exit_are_cleared() {
-        let dir = tempfile::tempdir().unwrap();
-        for (index, id, exit) in [(0, "done", true), (1, "runs", false), (4, "never", false)] {
-            let folder = dir.path().join(PROCESSES).join(index.to_string());
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join(NAME), id).unwrap();
-            if exit {
-                fs::write(folder.join(shim::EXIT), "status 0\n").unwrap();
-            }
-        }
-        let found = find_processes(dir.path(), &[1]).unwrap();
-        assert_eq!(found.known.keys().map(ProcessId::as_str).collect::<Vec<_>>(), ["done", "runs"]);
-        assert_eq!(found.next, 5);
     }
 }

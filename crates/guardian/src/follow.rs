@@ -69,6 +69,7 @@ impl Follower {
                 },
                 () = self.watched.changed(), if !ended => {}
                 () = self.life.ended(), if !ended => if !self.keeper_ended() { return },
+                () = left_alone(&self.output, &self.exit) => return,
             }
         }
     }
@@ -105,4 +106,10 @@ impl Follower {
             None
         })
     }
+}
+
+/// Nobody reads, and nobody waits for the end.
+async fn left_alone(output: &mpsc::Sender<Output>, exit: &watch::Sender<Option<Exit>>) {
+    output.closed().await;
+    exit.closed().await;
 }

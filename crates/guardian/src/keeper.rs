@@ -11,7 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use garden::{GardenError, Handle};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
 use shim::wire::{self, Refusal, Reply, Request, Start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -122,9 +125,14 @@ pub fn refused(refusal: Refusal, handle: Option<(&Handle, &garden::ProcessId)>) 
         wire::REFUSED_NO_PROGRAM => GardenError::ExecutableNotFound(refusal.what),
         wire::REFUSED_NO_USER => GardenError::UnknownUser(refusal.what),
         wire::REFUSED_NO_FILE => GardenError::FileNotFound(refusal.what),
-        wire::REFUSED_NO_PROCESS if handle.is_some() => {
+        kind @ (wire::REFUSED_NO_PROCESS | wire::REFUSED_NO_INPUT) if handle.is_some() => {
             let (handle, process) = handle.expect("just looked");
-            GardenError::UnknownProcess(process.clone(), handle.clone())
+            let (handle, process) = (handle.clone(), process.clone());
+            if kind == wire::REFUSED_NO_INPUT {
+                GardenError::NoInput(process, handle)
+            } else {
+                GardenError::UnknownProcess(process, handle)
+            }
         }
         _ if refusal.errno == 0 => GardenError::failed("doing it in the container", refusal.what),
         _ => GardenError::failed(refusal.what, io::Error::from_raw_os_error(refusal.errno)),
@@ -160,6 +168,34 @@ pub async fn ask_with(
     })?;
     drop(passed);
     exchange(stream, &message[sent..]).await
+}
+
+/// A question whose answer may hand over a descriptor. The answer is small, so that it comes in one piece.
+pub async fn ask_for(
+    dir: BorrowedFd<'_>,
+    request: &Request,
+) -> io::Result<(Reply, Option<OwnedFd>)> {
+    let mut stream = connect(dir).await?;
+    stream.write_all(&wire::encode(request)).await?;
+    let mut bytes = vec![0; 4096];
+    let (length, passed) = stream
+        .async_io(tokio::io::Interest::READABLE, || {
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut part = [io::IoSliceMut::new(&mut bytes)];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let got = rustix::net::recvmsg(&stream, &mut part, &mut control, flags)?;
+            let mut passed = None;
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                    passed = descriptors.into_iter().next();
+                }
+            }
+            Ok((got.bytes, passed))
+        })
+        .await?;
+    let reply = wire::decode(&bytes[..length]).ok_or_else(garbled)?;
+    Ok((reply, passed))
 }
 
 /// The socket is named through the folder's descriptor: its own path may be longer than such names can be.

@@ -4,6 +4,7 @@ pub mod bench;
 mod containers;
 mod follow;
 mod furnish;
+mod hosted;
 mod keeper;
 pub mod linux;
 mod output;

@@ -239,9 +239,23 @@ fn zip_entries(file: File, count: &mut Count, each: Each<'_>) -> anyhow::Result<
         let mode = mode.map(|mode| mode & 0o7777).filter(|mode| *mode != 0).unwrap_or(usual);
         let modified = file.last_modified().map_or(0, seconds);
         let entry = Entry { path, mode, modified, kind };
-        // The size in the header is a claim; a file that holds more is cut off here, one that holds less fails later.
-        each(&entry, &mut file.by_ref().take(size))?;
+        let mut content = file.by_ref().take(size);
+        each(&entry, &mut content)?;
+        if matches!(entry.kind, Kind::File { .. }) {
+            honest(&entry, content)?;
+        }
     }
+    Ok(())
+}
+
+/// The size in a header is a claim, which limits are counted by: what holds more or less is refused. One more read also
+/// has the checksum looked at.
+fn honest(entry: &Entry, content: std::io::Take<impl Read>) -> anyhow::Result<()> {
+    let left = content.limit();
+    let about = || format!("reading {}", entry.path.display());
+    let more = content.into_inner().read(&mut [0]).with_context(about)? > 0;
+    // Neither is at its end when nobody read it.
+    ensure!(more == (left > 0), "{} has another size than it says", entry.path.display());
     Ok(())
 }
 
@@ -352,6 +366,39 @@ mod tests {
                 .to_string()
                 .contains("bytes")
         );
+    }
+
+    #[test]
+    fn a_zip_that_lies_about_sizes_is_refused() {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        zip.start_file("zeros", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(&vec![0; 1 << 20]).unwrap();
+        let honest = zip.finish().unwrap().into_inner();
+        let claiming = |size: u32| {
+            let mut bytes = honest.clone();
+            for at in 0..bytes.len() - 4 {
+                if bytes[at..at + 4] == (1_u32 << 20).to_le_bytes() {
+                    bytes[at..at + 4].copy_from_slice(&size.to_le_bytes());
+                }
+            }
+            written(&bytes)
+        };
+        let told = |archive: &Path, consume: bool| {
+            let limits = Limits { entries: 9, bytes: 8 << 20 };
+            let mut held = 0;
+            let read = entries(archive, limits, |_, content| {
+                held = if consume { std::io::copy(content, &mut std::io::sink())? } else { 0 };
+                Ok(())
+            });
+            (held, read.map_err(|error| format!("{error:#}")))
+        };
+        assert_eq!(told(claiming(1 << 20).path(), true), (1 << 20, Ok(())));
+        assert_eq!(told(claiming(1 << 20).path(), false), (0, Ok(())));
+        // A bomb never gets further than it claims.
+        let (held, refused) = told(claiming(100).path(), true);
+        assert_eq!(held, 100);
+        assert_eq!(refused.unwrap_err(), "zeros has another size than it says");
+        assert!(told(claiming(2 << 20).path(), true).1.is_err());
     }
 
     #[tokio::test]

@@ -82,7 +82,7 @@ impl Loggregator {
         self.store.latest(source_id, process_id, instance)
     }
 
-    /// Envelopes that did not get to disk because the queue was full.
+    /// Envelopes that did not get to disk, because the queue or the disk was full.
     pub fn dropped(&self) -> u64 {
         self.segments.dropped()
     }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use bytes::{Buf as _, Bytes};
 use envelope::Envelope;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::Config;
 use crate::codec::{decode, encode};
@@ -24,7 +25,8 @@ const LEVEL: i32 = 1;
 pub(crate) struct Segments {
     /// There until the end begins.
     queue: Option<SyncSender<Vec<u8>>>,
-    dropped: AtomicU64,
+    /// Counted here and by the writer.
+    dropped: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -37,12 +39,14 @@ impl Segments {
         replay(&known, each)?;
         let next = known.last().map_or(0, |(number, _)| number + 1);
         let (sender, receiver) = sync_channel(config.queue);
+        let dropped = Arc::new(AtomicU64::new(0));
         let files =
             Files { dir: config.dir.clone(), number: next, max: config.max_disk_bytes, open: None };
-        let writer = std::thread::Builder::new()
-            .name("logs".to_owned())
-            .spawn(move || run(&receiver, files))?;
-        Ok(Segments { queue: Some(sender), dropped: AtomicU64::new(0), writer: Some(writer) })
+        let writer = std::thread::Builder::new().name("logs".to_owned()).spawn({
+            let dropped = dropped.clone();
+            move || run(&receiver, files, &dropped)
+        })?;
+        Ok(Segments { queue: Some(sender), dropped, writer: Some(writer) })
     }
 
     /// Never waits: when the disk does not keep up, the line is kept in memory alone and counted.
@@ -73,17 +77,31 @@ impl Drop for Segments {
     }
 }
 
-/// Sleeps while nobody says anything; takes all that waits as one frame.
-fn run(queue: &Receiver<Vec<u8>>, mut files: Files) {
+/// Sleeps while nobody says anything; takes all that waits as one frame. What the disk does not take is counted.
+fn run(queue: &Receiver<Vec<u8>>, mut files: Files, dropped: &AtomicU64) {
+    let mut failing = false;
     while let Ok(first) = queue.recv() {
-        let mut frame = first;
+        let (mut frame, mut lines) = (first, 1);
         while frame.len() < FRAME_MAX
             && let Ok(more) = queue.try_recv()
         {
             frame.extend(more);
+            lines += 1;
         }
-        if let Err(error) = files.append(&frame) {
-            warn!(error = %format!("{error:#}"), "log lines are kept in memory alone");
+        match files.append(&frame) {
+            Ok(()) if failing => {
+                failing = false;
+                info!("log lines get to disk again");
+            }
+            Ok(()) => {}
+            Err(error) => {
+                dropped.fetch_add(lines, Ordering::Relaxed);
+                // Once: the disk does not get better by many words.
+                if !failing {
+                    warn!(error = %format!("{error:#}"), "log lines are kept in memory alone until the disk takes them again");
+                }
+                failing = true;
+            }
         }
     }
 }
@@ -106,7 +124,13 @@ impl Files {
         whole.extend(u32::try_from(packed.len())?.to_be_bytes());
         whole.extend(u32::try_from(frame.len())?.to_be_bytes());
         whole.extend(packed);
-        file.write_all(&whole).context("writing log lines")?;
+        if let Err(error) = file.write_all(&whole) {
+            // The next frame goes where this one began, else nobody could read what follows.
+            if file.set_len(size).is_ok() {
+                self.open = Some((file, size));
+            }
+            return Err(error).context("writing log lines");
+        }
         let size = size + whole.len() as u64;
         if size < SEGMENT_MAX {
             self.open = Some((file, size));
@@ -225,5 +249,45 @@ mod tests {
         let left: Vec<u64> =
             list(folder.path()).unwrap().into_iter().map(|(number, _)| number).collect();
         assert_eq!(left, [3, 4, 5]);
+    }
+
+    #[test]
+    fn what_the_disk_does_not_take_is_counted_and_the_rest_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("logs");
+        let config = Config::new(dir.clone());
+        let (segments, _) = reopen(&config);
+        std::fs::remove_dir_all(&dir).unwrap();
+        segments.write(&line("app", "lost", 1));
+        while segments.dropped() == 0 {
+            std::thread::yield_now();
+        }
+        std::fs::create_dir_all(&dir).unwrap();
+        segments.write(&line("app", "kept", 2));
+        drop(segments);
+        assert_eq!(reopen(&config).1, ["kept"]);
+    }
+
+    #[test]
+    fn a_frame_that_was_not_written_does_not_hide_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files =
+            Files { dir: folder.path().to_owned(), number: 0, max: 1 << 30, open: None };
+        let frame = |text: &str| {
+            let mut bytes = Vec::new();
+            assert!(encode(&line("app", text, 1), &mut bytes));
+            bytes
+        };
+        files.append(&frame("first")).unwrap();
+        // Read-only: every write fails.
+        let path = folder.path().join("000000000000.logs");
+        let (file, size) = files.open.take().unwrap();
+        files.open = Some((File::open(&path).unwrap(), size));
+        assert!(files.append(&frame("lost")).is_err());
+        files.open = Some((file, size));
+        files.append(&frame("second")).unwrap();
+        let mut seen = Vec::new();
+        replay(&list(folder.path()).unwrap(), |envelope| seen.push(text(&envelope))).unwrap();
+        assert_eq!(seen, ["first", "second"]);
     }
 }

@@ -1,10 +1,11 @@
 //! One cell: garden, executor and rep, with the cell's own HTTP API; inside `cupola up`, or alone on its machine.
 
-mod network;
+pub mod network;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use base::http::Secret;
@@ -23,6 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::cluster::Home;
 use crate::data_dir::DataDir;
+use crate::operator::Containers as About;
 use crate::settings::Backend;
 
 /// What is chosen about a cell, whoever chooses it.
@@ -93,6 +95,10 @@ impl Cell {
         deps: Deps,
     ) -> anyhow::Result<Cell> {
         let Deps { bbs, sink, secret, clock } = deps;
+        let limits = executor::Config::default();
+        for complaint in executor::host_limits::prepare(limits.containers) {
+            warn!("{complaint}");
+        }
         let (containers, garden) = containers(settings, site, data, &clock).await?;
         let store = image::Store::open(image::Config {
             dir: data.folder("images")?,
@@ -104,7 +110,7 @@ impl Cell {
             dir: data.folder("executor")?,
             memory_mb: settings.memory_mb,
             disk_mb: settings.disk_mb,
-            ..executor::Config::default()
+            ..limits
         };
         let executor = Executor::new(garden, Arc::new(store), sink, config, clock)?;
         let port = if let Site::Outside { port, .. } = site { *port } else { 0 };
@@ -118,6 +124,11 @@ impl Cell {
             Site::Outside { .. } => format!("https://{address}"),
         };
         let mut config = rep::Config::new(settings.cell_id.as_str().into(), url.as_str(), secret);
+        if let Site::Inside { .. } = site {
+            // The brain cannot lose a cell of its own process, so nothing has to be said in a hurry.
+            config.timings.presence_ttl = Duration::from_secs(15);
+            config.timings.announce = Duration::from_secs(5);
+        }
         config.stacks = settings.stacks.clone();
         config.zone = settings.zone.clone();
         config.placement_tags = settings.placement_tags.clone();
@@ -149,6 +160,22 @@ impl Cell {
             }
         });
         Ok(Cell { containers, rep, url, stop, tasks })
+    }
+
+    /// For the operator.
+    pub fn about(&self) -> About {
+        match &self.containers {
+            Containers::Linux(garden) => About {
+                backend: "linux".to_owned(),
+                isolation: "namespaces, control groups, filtered system calls".to_owned(),
+                disk_limits: garden.disk_limits().to_owned(),
+            },
+            Containers::Process(garden) => About {
+                backend: "process".to_owned(),
+                isolation: garden.isolation().to_owned(),
+                disk_limits: "none".to_owned(),
+            },
+        }
     }
 
     /// Where its API answers.

@@ -1,11 +1,14 @@
 //! The folder everything is kept in: locked by one running platform, with the secrets it made for itself.
 
+pub mod format;
+
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
+use base::Timestamp;
 use base::http::Secret;
 use rand::Rng as _;
 use rand::distr::Alphanumeric;
@@ -18,12 +21,17 @@ pub struct DataDir {
 }
 
 /// How to reach the platform that runs on a data directory; written when it is ready.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Running {
     pub pid: u32,
+    pub version: String,
+    pub started_at: Timestamp,
     pub api: String,
     pub http: String,
     pub https: String,
+    /// Where the platform's own components reach each other: `http://HOST:PORT`.
+    pub internal: String,
     pub domain: String,
     /// Where an app named `APP` answers.
     pub app: String,
@@ -32,29 +40,43 @@ pub struct Running {
     pub receptor: String,
 }
 
+/// Written and synced at start to see that there is room; databases need some to begin with.
+const ROOM: usize = 1 << 20;
+
 impl DataDir {
     /// # Errors
-    /// When another platform runs on it.
+    /// When another platform runs on it, when a newer program wrote it (then nothing is touched), when it cannot be
+    /// written to, and when its disk is full.
     pub fn open(path: &Path) -> anyhow::Result<DataDir> {
-        std::fs::create_dir_all(path)
-            .with_context(|| format!("making the data directory {}", path.display()))?;
+        let before = format::check(path)?;
+        std::fs::create_dir_all(path).map_err(|error| unusable(path, "making", &error))?;
         // Containers' users must be able to pass through, but not to list.
-        std::fs::set_permissions(path, Permissions::from_mode(0o711))?;
-        let lock = OpenOptions::new()
+        std::fs::set_permissions(path, Permissions::from_mode(0o711))
+            .map_err(|error| unusable(path, "changing the permissions of", &error))?;
+        let mut lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .open(path.join("lock"))?;
+            .open(path.join(LOCK))
+            .map_err(|error| unusable(path, "writing to", &error))?;
         if rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-            let who = running(path)
-                .map(|running| format!(" (process {}, {})", running.pid, running.api))
-                .unwrap_or_default();
+            let who = match (running(path), holder(path)) {
+                (Some(running), _) => format!(" (process {}, {})", running.pid, running.api),
+                (None, Some(pid)) => format!(" (process {pid})"),
+                (None, None) => String::new(),
+            };
             bail!(
                 "another platform runs on {}{who}: stop it first, or pass another --data",
                 path.display()
             );
         }
+        has_room(path)?;
+        lock.set_len(0)?;
+        write!(lock, "{}", std::process::id())
+            .map_err(|error| unusable(path, "writing to", &error))?;
+        let is_new = before.is_none() && !path.join("secret").exists();
+        format::bring_forward(path, is_new)?;
         let dir = DataDir { path: path.to_owned(), _lock: lock };
         // What an earlier life wrote is not true any more.
         let _ = std::fs::remove_file(dir.path.join(RUNNING));
@@ -74,7 +96,12 @@ impl DataDir {
 
     /// What the components show each other.
     pub fn secret(&self) -> anyhow::Result<Secret> {
-        Ok(Secret::new(self.kept("secret", || random(40))?))
+        Ok(Secret::new(self.kept(SECRET, || random(40))?))
+    }
+
+    /// What `cupola status` and `cupola explain` show the UAA.
+    pub fn operator_secret(&self) -> anyhow::Result<String> {
+        self.kept(OPERATOR_SECRET, || random(40))
     }
 
     /// Encrypts secrets at rest.
@@ -144,6 +171,9 @@ impl DataDir {
 }
 
 const RUNNING: &str = "running.json";
+const LOCK: &str = "lock";
+const SECRET: &str = "secret";
+const OPERATOR_SECRET: &str = "operator-secret";
 pub const RECEPTOR_USER: &str = "receptor";
 const RECEPTOR_PASSWORD: &str = "receptor-password";
 
@@ -154,6 +184,58 @@ pub fn receptor_password(path: &Path) -> anyhow::Result<String> {
     Ok(text.with_context(|| format!("reading {}", path.display()))?.trim_end().to_owned())
 }
 
+/// The API that components use among each other, on loopback.
+pub struct Inside {
+    pub url: String,
+    pub secret: Secret,
+}
+
+/// # Errors
+/// When no platform was ever started on `path`, or its secrets cannot be read.
+pub fn inside(path: &Path) -> anyhow::Result<Inside> {
+    let read = |name: &str| {
+        let path = path.join(name);
+        let text = std::fs::read_to_string(&path);
+        text.map(|text| text.trim_end().to_owned())
+            .with_context(|| format!("reading {}", path.display()))
+    };
+    let url = format!("http://127.0.0.1:{}", read(INTERNAL_PORT)?);
+    Ok(Inside { url, secret: Secret::new(read("secret")?) })
+}
+
+/// The certificate of the authority that machines of the platform at `path` trust, if there is more than one.
+pub fn authority(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path.join(AUTHORITY)).ok()
+}
+
+/// The cell that runs on a data directory of its own; written when it is at work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellAtWork {
+    pub pid: u32,
+    pub cell_id: String,
+    pub platform: String,
+    /// The cell's own.
+    pub api: String,
+}
+
+const CELL_AT_WORK: &str = "cell.json";
+
+impl CellAtWork {
+    pub fn find(path: &Path) -> Option<CellAtWork> {
+        serde_json::from_slice(&std::fs::read(path.join(CELL_AT_WORK)).ok()?).ok()
+    }
+
+    pub fn announce(&self, data: &DataDir) -> anyhow::Result<()> {
+        data.keep(CELL_AT_WORK, &serde_json::to_string_pretty(self)?)
+    }
+
+    pub fn retract(data: &DataDir) -> anyhow::Result<()> {
+        data.forget(CELL_AT_WORK)
+    }
+}
+
+pub const INTERNAL_PORT: &str = "internal-port";
+pub const AUTHORITY: &str = "authority.crt";
 /// What new cells join with; there while they may.
 pub const JOIN_TOKEN: &str = "join-token";
 
@@ -162,9 +244,64 @@ pub fn join_token(path: &Path) -> std::io::Result<String> {
     Ok(std::fs::read_to_string(path.join(JOIN_TOKEN))?.trim_end().to_owned())
 }
 
-/// The platform that runs on `path`, if one says so.
+/// The platform that runs on `path`, if one says so. One that was killed says so too.
 pub fn running(path: &Path) -> Option<Running> {
     serde_json::from_slice(&std::fs::read(path.join(RUNNING)).ok()?).ok()
+}
+
+/// The live process that locked `path` last. It may be starting, running or stopping.
+pub fn holder(path: &Path) -> Option<u32> {
+    let pid: u32 = std::fs::read_to_string(path.join(LOCK)).ok()?.trim().parse().ok()?;
+    is_cupola(pid).then_some(pid)
+}
+
+/// Whether the process lives and is a platform. Numbers are used again by others.
+pub fn is_cupola(pid: u32) -> bool {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = command.split(|byte| *byte == 0);
+    words.next().is_some() && words.any(|word| [&b"up"[..], b"server", b"cell"].contains(&word))
+}
+
+/// The secrets that this machine's commands show to the platform running on `path`: the components' and the operator's.
+pub fn secrets(path: &Path) -> anyhow::Result<(Secret, String)> {
+    let read = |name: &str| {
+        let file = path.join(name);
+        std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
+    };
+    Ok((Secret::new(read(SECRET)?.trim_end()), read(OPERATOR_SECRET)?.trim_end().to_owned()))
+}
+
+/// What was tried with the data directory, why it failed, and what to do.
+fn unusable(path: &Path, doing: &str, error: &std::io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            let user = rustix::process::geteuid().as_raw();
+            format!(
+                "user {user} may not: run as its owner or as root, or choose another folder with --data"
+            )
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "its disk is full: make room, or choose another folder with --data".to_owned()
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "it lies on a read-only file system: choose another folder with --data".to_owned()
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
+            "a file is in the way: choose another folder with --data".to_owned()
+        }
+        _ => "choose another folder with --data".to_owned(),
+    };
+    anyhow!("{doing} the data directory {}: {error}: {remedy}", path.display())
+}
+
+fn has_room(path: &Path) -> anyhow::Result<()> {
+    let probe = path.join("room.new");
+    let written = File::create(&probe).and_then(|mut file| {
+        file.write_all(&vec![b'x'; ROOM])?;
+        file.sync_all()
+    });
+    let _ = std::fs::remove_file(&probe);
+    written.map_err(|error| unusable(path, "writing to", &error))
 }
 
 /// Whole or not at all, also when the power fails.
@@ -200,20 +337,20 @@ mod tests {
     fn a_second_platform_is_told_who_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let first = DataDir::open(folder.path()).unwrap();
-        let running = Running {
-            pid: 7,
-            api: "http://localhost".into(),
-            http: String::new(),
-            https: String::new(),
-            domain: String::new(),
-            app: String::new(),
-            admin_user: String::new(),
-            receptor: String::new(),
-        };
+        let running = Running { pid: 7, api: "http://localhost".to_owned(), ..Running::default() };
         first.announce(&running).unwrap();
         let error = DataDir::open(folder.path()).err().expect("it is locked").to_string();
         assert!(error.contains("process 7, http://localhost"), "{error}");
         drop(first);
         DataDir::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        std::fs::write(&path, "").unwrap();
+        let error = DataDir::open(&path).err().expect("a file is no folder").to_string();
+        assert!(error.contains("a file is in the way") && error.contains("--data"), "{error}");
     }
 }

@@ -1,10 +1,12 @@
 //! The ports of the front door.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use tokio::net::TcpListener;
 
+use crate::doctor::ports;
 use crate::settings::Settings;
 
 pub struct Door {
@@ -46,14 +48,45 @@ async fn listen(
 ) -> anyhow::Result<TcpListener> {
     let [first, second] = usual;
     if let Some(port) = wish {
-        return TcpListener::bind((ip, port))
-            .await
-            .with_context(|| format!("listening on {ip}:{port}: choose another with {flag}"));
+        let listener = TcpListener::bind((ip, port)).await;
+        return listener.map_err(|error| {
+            anyhow!("listening on {ip}:{port}: {}: {}", why(port, &error), remedy(&error, flag))
+        });
     }
-    if let Ok(listener) = TcpListener::bind((ip, first)).await {
-        return Ok(listener);
+    let no = match TcpListener::bind((ip, first)).await {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    TcpListener::bind((ip, second)).await.map_err(|error| {
+        anyhow!(
+            "listening on {ip}: {first}: {}; {second}: {}: {}",
+            why(first, &no),
+            why(second, &error),
+            remedy(&error, flag)
+        )
+    })
+}
+
+/// Why nobody can listen there, with who does.
+fn why(port: u16, error: &std::io::Error) -> String {
+    match (error.kind(), ports::holder(port)) {
+        (ErrorKind::AddrInUse, Some((pid, name))) => format!("held by {name} (process {pid})"),
+        (ErrorKind::AddrInUse, None) => "in use".to_owned(),
+        _ => error.to_string(),
     }
-    TcpListener::bind((ip, second)).await.with_context(|| format!("listening on {ip}:{second} ({first} is taken or not allowed): choose a port with {flag}"))
+}
+
+fn remedy(error: &std::io::Error, flag: &str) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!("stop who holds it, or choose another port with {flag}"),
+        ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need root; choose another with {flag}")
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; choose one with --listen".to_owned()
+        }
+        _ => format!("choose another port with {flag}"),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `cupola cell …`: a cell alone on its machine, at work for a platform elsewhere.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -10,12 +10,11 @@ use base::{CancellationToken, Clock, Signal, TaskTracker, shutdown_signal};
 use clap::{Args, Subcommand};
 use diego::Bbs;
 use router::tls::Identity;
-use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::cell::{Cell, CellSettings, Deps, End, Site, address_towards};
 use crate::cluster::{Forward, JoinToken, Joined, enter};
-use crate::data_dir::{self, DataDir};
+use crate::data_dir::{self, CellAtWork, DataDir};
 use crate::settings::{self, Backend};
 
 #[derive(Args)]
@@ -30,6 +29,8 @@ enum What {
     Join(Box<JoinArgs>),
     /// Print the token that a new cell joins with, on the platform's machine
     Token(TokenArgs),
+    /// Look into what crashed instances left behind
+    Crashed(crate::crashed::CrashedArgs),
 }
 
 #[derive(Args)]
@@ -95,6 +96,7 @@ struct TokenArgs {
 
 pub fn main(args: CellArgs) -> anyhow::Result<()> {
     match args.what {
+        What::Crashed(args) => crate::crashed::main(args),
         What::Token(args) => {
             let data = settings::data_folder(args.data, "cupola")?;
             let token = data_dir::join_token(&data).with_context(|| {
@@ -120,7 +122,7 @@ pub fn main(args: CellArgs) -> anyhow::Result<()> {
 
 async fn join(args: JoinArgs) -> anyhow::Result<()> {
     let data = DataDir::open(&settings::data_folder(args.data.clone(), "cupola-cell")?)?;
-    data.forget(WORKING)?;
+    CellAtWork::retract(&data)?;
     let settings = cell_settings(&args, &data)?;
     let joined = joined(&args, &settings.cell_id, &data).await?;
     let (clock, secret) = (Clock::system(), Secret::new(joined.secret.as_str()));
@@ -138,13 +140,13 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
     };
     let cell =
         Cell::start(&settings, &site, &data, Deps { bbs, sink: logs, secret, clock }).await?;
-    let working = Working {
+    let at_work = CellAtWork {
         pid: std::process::id(),
         cell_id: settings.cell_id.clone(),
         platform: joined.url.clone(),
         api: cell.url().to_owned(),
     };
-    data.keep(WORKING, &serde_json::to_string_pretty(&working)?)?;
+    at_work.announce(&data)?;
     println!("{} works for {}", settings.cell_id, joined.url);
     if shutdown_signal().await? == Signal::Terminate {
         tokio::select! {
@@ -152,7 +154,7 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
             again = shutdown_signal() => { again?; }
         }
     }
-    data.forget(WORKING)?;
+    CellAtWork::retract(&data)?;
     cell.stop(End::Remove).await?;
     stop.cancel();
     tasks.close();
@@ -163,14 +165,7 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
 /// Knows the platform from an earlier start, or asks it now.
 async fn joined(args: &JoinArgs, cell_id: &str, data: &DataDir) -> anyhow::Result<Joined> {
     let path = data.file(JOINED);
-    let known: Option<Joined> =
-        match std::fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).with_context(|| {
-                format!("{} is damaged: remove it and join anew", path.display())
-            })?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-        };
+    let known = if path.exists() { Some(read_joined(&path)?) } else { None };
     let token = args.token.as_deref().map(JoinToken::parse).transpose()?;
     match (known, token) {
         (Some(known), token)
@@ -197,18 +192,18 @@ async fn joined(args: &JoinArgs, cell_id: &str, data: &DataDir) -> anyhow::Resul
     }
 }
 
-/// Written when the cell is at work.
-#[derive(Serialize)]
-struct Working {
-    pid: u32,
-    cell_id: String,
-    platform: String,
-    /// The cell's own.
-    api: String,
+const JOINED: &str = "joined.json";
+
+/// What the cell with this data directory knows of its platform.
+pub fn joined_at(data: &Path) -> anyhow::Result<Joined> {
+    read_joined(&data.join(JOINED))
 }
 
-const WORKING: &str = "cell.json";
-const JOINED: &str = "joined.json";
+fn read_joined(path: &Path) -> anyhow::Result<Joined> {
+    let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is damaged: remove it and join anew", path.display()))
+}
 
 fn cell_settings(args: &JoinArgs, data: &DataDir) -> anyhow::Result<CellSettings> {
     let made = || format!("cell-{}", &base::new_guid()[..8]);

@@ -1,14 +1,21 @@
 //! The program: `cupola up` runs the whole platform, and called as `cf` it is its command line.
 
+mod backup;
 mod bench;
 mod cell;
 mod cluster;
+mod crashed;
 mod data_dir;
+mod doctor;
 mod door;
+mod explain;
 mod glue;
 mod join;
+mod operator;
+mod print;
 mod receptor;
 mod settings;
+mod status;
 mod up;
 
 use std::ffi::{OsStr, OsString};
@@ -40,6 +47,16 @@ enum Command {
     Cell(join::CellArgs),
     /// Look at what runs where, and steer it: cells, LRPs, tasks, events
     Diego(receptor::DiegoArgs),
+    /// Show what runs on a data directory and what is wrong with it; ends with 0 when all is well, 1 on problems, 2 when nothing runs
+    Status(status::StatusArgs),
+    /// Look whether this machine can run a platform, and say what to do where it cannot
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Tell why an app runs or does not run, from what was asked for to what happened
+    Explain(explain::ExplainArgs),
+    /// Copy what a data directory holds into one file, also while the platform runs
+    Backup(backup::BackupArgs),
+    /// Make a data directory from a backup
+    Restore(backup::RestoreArgs),
     /// The Cloud Foundry command line; the same as calling this program `cf`
     #[command(disable_help_flag = true)]
     Cf {
@@ -71,12 +88,18 @@ fn main() -> ExitCode {
         Command::Cell(args) => join::main(args),
         Command::Diego(args) => receptor::main(args),
         Command::Bench(args) => bench::main(args),
+        Command::Status(args) => return ended(status::main(args)),
+        Command::Doctor(args) => return ended(doctor::main(*args)),
+        Command::Explain(args) => return ended(explain::main(args)),
+        Command::Backup(args) => backup::main(args),
+        Command::Restore(args) => backup::restore(args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cupola: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("cupola: {error:#}");
+        ExitCode::FAILURE
+    })
 }

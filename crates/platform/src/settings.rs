@@ -1,14 +1,39 @@
 //! Every setting of `cupola up`: by flag, by environment variable, by TOML file, in this order.
 
+mod check;
+mod file;
+#[cfg(test)]
+mod reference;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Args;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+/// Which data directory, for the commands that look at a platform from outside.
 #[derive(Args, Debug)]
+pub struct DataArgs {
+    /// The TOML file that `cupola up` was given, if it names the data directory
+    #[arg(long, env = "CUPOLA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The data directory [default: /var/lib/cupola as root, else ~/.local/share/cupola]
+    #[arg(long, env = "CUPOLA_DATA", value_name = "FOLDER")]
+    data: Option<PathBuf>,
+}
+
+impl DataArgs {
+    pub fn resolve(self) -> anyhow::Result<PathBuf> {
+        let from_file = match (&self.data, &self.config) {
+            (None, Some(path)) => file::read(path)?.data,
+            _ => None,
+        };
+        data_folder(self.data.or(from_file), "cupola")
+    }
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct UpArgs {
     /// A TOML file with any of the settings below, named as the flags with underscores
     #[arg(long, env = "CUPOLA_CONFIG", value_name = "FILE")]
@@ -54,10 +79,10 @@ struct Given {
     /// The stacks that manifests may name; each shows this machine's /usr [default: cflinuxfs4]
     #[arg(long = "stack", env = "CUPOLA_STACKS", value_name = "NAME", value_delimiter = ',')]
     stacks: Vec<String>,
-    /// What apps may use in all, in MB [default: this machine's memory]
+    /// The memory that apps may use in all, in MB [default: this machine's memory]
     #[arg(long, env = "CUPOLA_MEMORY_MB", value_name = "MB")]
     memory_mb: Option<u64>,
-    /// What apps may use in all, in MB [default: the free disk under FOLDER]
+    /// What apps may write in all, in MB [default: the free disk under FOLDER]
     #[arg(long, env = "CUPOLA_DISK_MB", value_name = "MB")]
     disk_mb: Option<u64>,
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
@@ -106,20 +131,24 @@ pub struct Settings {
 
 impl UpArgs {
     /// Reads the file, if one is named, and fills in what neither flags nor environment say.
+    ///
+    /// # Errors
+    /// Name the setting, what it was given and what it takes.
     pub fn resolve(self) -> anyhow::Result<Settings> {
         let file = match &self.config {
-            Some(path) => read(path)?,
+            Some(path) => file::read(path)?,
             None => Given::default(),
         };
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        self.given.over(file).resolve(rustix::process::geteuid().is_root(), home.as_deref())
+        let is_root = rustix::process::geteuid().is_root();
+        let given = self.given.over(file);
+        let settings = given.resolve(is_root, home().as_deref())?;
+        check::check(&settings)?;
+        Ok(settings)
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Given> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("reading the configuration {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("in the configuration {}", path.display()))
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
 impl Given {
@@ -145,25 +174,21 @@ impl Given {
         }
     }
 
-    fn resolve(self, root: bool, home: Option<&Path>) -> anyhow::Result<Settings> {
-        let data = data_folder_of(self.data, "cupola", root, home)?;
+    fn resolve(self, is_root: bool, home: Option<&Path>) -> anyhow::Result<Settings> {
         let tls = match (self.tls_certificate, self.tls_key) {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
-            _ => anyhow::bail!("tls_certificate and tls_key go together"),
+            (Some(_), None) => anyhow::bail!(
+                "tls_certificate is set and tls_key is not: name the certificate's key with --tls-key FILE"
+            ),
+            (None, Some(_)) => anyhow::bail!(
+                "tls_key is set and tls_certificate is not: name the certificate with --tls-certificate FILE"
+            ),
         };
-        let domain = self.domain.unwrap_or_else(|| "localhost".to_owned()).to_ascii_lowercase();
-        anyhow::ensure!(is_domain(&domain), "domain: {domain:?} is not a domain name");
-        let backend = backend_of(self.backend, root)?;
-        if let Some(address) = self.cells_listen {
-            anyhow::ensure!(
-                !address.ip().is_unspecified(),
-                "cells_listen: {address} names no machine: give the address by which cells reach this one"
-            );
-        }
+        let backend = backend_of(self.backend, is_root)?;
         Ok(Settings {
-            data,
-            domain,
+            data: data_folder_of(self.data, "cupola", is_root, home)?,
+            domain: self.domain.unwrap_or_else(|| "localhost".to_owned()).to_ascii_lowercase(),
             listen: self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             http_port: self.http_port,
             https_port: self.https_port,
@@ -186,10 +211,13 @@ impl Given {
     }
 }
 
+/// What is missing where apps are plain processes.
+pub const NO_ISOLATION: &str =
+    "no limits of memory, CPU or disk, and apps share this machine's network";
+
 /// The folder named, or the usual one of this user for a program called `name`.
 pub fn data_folder(given: Option<PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    data_folder_of(given, name, rustix::process::geteuid().is_root(), home.as_deref())
+    data_folder_of(given, name, rustix::process::geteuid().is_root(), home().as_deref())
 }
 
 fn data_folder_of(
@@ -216,32 +244,23 @@ fn backend_of(given: Option<Backend>, root: bool) -> anyhow::Result<Backend> {
     let backend = given.unwrap_or(if root { Backend::Linux } else { Backend::Process });
     anyhow::ensure!(
         backend != Backend::Linux || root,
-        "backend: linux needs root; start with sudo, or use --backend process, which isolates nothing"
+        "backend: linux needs root, for namespaces, control groups and mounts: start with sudo; \
+         or use --backend process, which runs apps as plain processes of this user: {NO_ISOLATION}"
     );
     Ok(backend)
-}
-
-fn is_domain(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(label)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn given(toml: &str) -> Result<Given, toml::de::Error> {
-        toml::from_str(toml)
+    fn given(toml: &str) -> Given {
+        toml::from_str(toml).unwrap()
     }
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let file = given("domain = 'file.test'\nhttp_port = 1\nbackend = 'process'").unwrap();
+        let file = given("domain = 'file.test'\nhttp_port = 1\nbackend = 'process'");
         let flags = Given { http_port: Some(2), ..Given::default() };
         let settings = flags.over(file).resolve(true, None).unwrap();
         assert_eq!(
@@ -253,23 +272,28 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_is_named() {
-        let error = given("domian = 'x'").unwrap_err().to_string();
-        assert!(error.contains("domian") && error.contains("line 1"), "{error}");
+    fn linux_without_root_says_what_the_other_backend_lacks() {
+        let linux = Given { backend: Some(Backend::Linux), ..Given::default() };
+        let error = linux.resolve(false, Some(Path::new("/home/me"))).unwrap_err().to_string();
+        for part in ["needs root", "sudo", "--backend process", "no limits"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
-        let refused = |given: Given| {
-            given.resolve(false, Some(Path::new("/home/me"))).unwrap_err().to_string()
-        };
-        assert!(
-            refused(Given { backend: Some(Backend::Linux), ..Given::default() })
-                .contains("needs root")
+    fn a_certificate_needs_its_key() {
+        let half = Given { tls_certificate: Some("x".into()), ..Given::default() };
+        let error = half.resolve(true, None).unwrap_err().to_string();
+        assert!(error.contains("--tls-key"), "{error}");
+    }
+
+    #[test]
+    fn without_root_data_lies_at_home() {
+        let at = |home| data_folder_of(None, "cupola", false, home);
+        assert_eq!(
+            at(Some(Path::new("/home/me"))).unwrap(),
+            Path::new("/home/me/.local/share/cupola")
         );
-        assert!(
-            refused(Given { domain: Some("no spaces".to_owned()), ..Given::default() })
-                .contains("not a domain name")
-        );
+        assert!(at(None).unwrap_err().to_string().contains("--data"));
     }
 }

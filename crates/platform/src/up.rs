@@ -15,7 +15,7 @@ use cloud_controller::config::{StackConfig, SystemBuildpack};
 use envelope::Sink;
 use loggregator::Loggregator;
 use router::Router;
-use router::tls::Identity as Certificate;
+use router::tls::{Identity as Certificate, ServerConfig};
 use sql::Db;
 use tokio::net::TcpListener;
 use tracing::{error, info};
@@ -27,6 +27,7 @@ use crate::cluster::{Admission, Authority, Home, JoinToken, receiver};
 use crate::data_dir::{self, DataDir, Running};
 use crate::door::Door;
 use crate::glue::{FromLogs, LogAccess};
+use crate::operator::{self, Insight};
 use crate::settings::{Settings, UpArgs};
 
 const RECEPTOR_PORT: u16 = 8887;
@@ -51,10 +52,16 @@ pub fn main(args: UpArgs) -> anyhow::Result<()> {
 async fn up(settings: Settings) -> anyhow::Result<()> {
     let data = DataDir::open(&settings.data)?;
     let door = Door::open(&settings).await?;
+    // A certificate that does not fit is told before any container is touched.
+    let tls =
+        certificate(&data, &settings)?.server_config().context("tls_certificate and tls_key")?;
     let platform = Platform::start(&settings, &data, &door).await?;
     let (http, https) = door.urls(&format!("api.{}", settings.domain))?;
-    let running = running(&settings, &door, &http, &https, &platform.receptor)?;
-    let serving = platform.open(door, &data, &settings).await?;
+    let running = Running {
+        internal: platform.internal_url.clone(),
+        ..running(&settings, &door, &http, &https, &platform.receptor)?
+    };
+    let serving = platform.open(door, tls);
     data.announce(&running)?;
     println!("api    {http}");
     println!("       {https}   (its certificate is made by the platform: --skip-ssl-validation)");
@@ -85,6 +92,9 @@ fn running(
     let api = if settings.domain == "localhost" { direct.clone() } else { http.to_owned() };
     Ok(Running {
         pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: Clock::system().now(),
+        internal: String::new(),
         api,
         http: direct,
         https: https.to_owned(),
@@ -101,6 +111,8 @@ struct Platform {
     tasks: TaskTracker,
     router: Router,
     cell: Cell,
+    /// Where components on this machine find each other.
+    internal_url: String,
     /// Where the Receptor API answers.
     receptor: String,
 }
@@ -176,7 +188,11 @@ impl Platform {
             }
         });
         let inside = brain.router().merge(cc.internal());
-        let (router_inside, until) = (inside.clone(), stop.clone());
+        let insight =
+            Insight { router: router.clone(), logs: logs.clone(), containers: Arc::default() };
+        let containers = insight.containers.clone();
+        // What only the operator of this machine asks is not for other machines.
+        let (router_inside, until) = (inside.clone().merge(insight.router(&secret)), stop.clone());
         tasks.spawn(async move {
             if let Err(error) = base::http::serve(internal, router_inside, until).await {
                 error!(%error, "the internal API ended");
@@ -199,23 +215,18 @@ impl Platform {
         };
         let deps = Deps { bbs, sink, secret, clock };
         let cell = Cell::start(&cell_settings(settings), &site, data, deps).await?;
-        Ok(Platform { stop, tasks, router, cell, receptor })
+        let _ = containers.set(cell.about());
+        Ok(Platform { stop, tasks, router, cell, internal_url: inside_url, receptor })
     }
 
     /// Lets clients in. The token shuts the door again.
-    async fn open(
-        &self,
-        door: Door,
-        data: &DataDir,
-        settings: &Settings,
-    ) -> anyhow::Result<CancellationToken> {
-        let certificate = certificate(data, settings)?.server_config()?;
+    fn open(&self, door: Door, tls: Arc<ServerConfig>) -> CancellationToken {
         let serving = self.stop.child_token();
         let (http, https) = (self.router.clone(), self.router.clone());
         let (until, also) = (serving.clone(), serving.clone());
         self.tasks.spawn(async move { http.serve_http(door.http, until).await });
-        self.tasks.spawn(async move { https.serve_https(door.https, certificate, also).await });
-        Ok(serving)
+        self.tasks.spawn(async move { https.serve_https(door.https, tls, also).await });
+        serving
     }
 
     /// Ctrl-C takes the containers along; SIGTERM leaves them for the next start.
@@ -326,7 +337,7 @@ fn cell_settings(settings: &Settings) -> CellSettings {
 /// Components and cells find the control plane at the same place after a restart, so the port is chosen once.
 async fn internal_listener(data: &DataDir) -> anyhow::Result<TcpListener> {
     let local = Ipv4Addr::LOCALHOST;
-    let path = data.file("internal-port");
+    let path = data.file(data_dir::INTERNAL_PORT);
     let known =
         std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<u16>().ok());
     if let Some(port) = known {
@@ -351,6 +362,7 @@ async fn open_uaa(settings: &Settings, data: &DataDir, clock: &Clock) -> anyhow:
     let issuer = format!("http://uaa.{}", settings.domain);
     let mut config = uaa::Config::new(issuer, data.encryption_key()?.to_vec(), password);
     config.admin_user = settings.admin_user.clone();
+    config.clients.push(operator::client(data)?);
     let db = Db::open_file(&data.file("uaa.db")).await?;
     Uaa::open(db, config, clock.clone()).await.context("starting the UAA")
 }
@@ -368,6 +380,7 @@ fn cloud_controller_config(
     config.internal_url = internal_url.to_owned();
     config.app_domains = vec![settings.domain.clone()];
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
+    config.temp_dir = Some(data.folder("uploads")?);
     let stack = |name: &String| StackConfig {
         name: name.clone(),
         description: "This machine's /usr, read-only".to_owned(),

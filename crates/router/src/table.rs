@@ -88,6 +88,23 @@ impl Table {
         None
     }
 
+    /// What stands behind exactly this route (`host` or `host/path`); empty when it is not in the table.
+    pub fn endpoints(&self, route: &str) -> Vec<Endpoint> {
+        let (host, path) = split(route);
+        let hosts = self.0.read();
+        let paths = hosts.0.get(&host).into_iter().flatten();
+        paths
+            .filter(|(known, _)| *known == path)
+            .flat_map(|(_, pool)| {
+                pool.endpoints
+                    .read()
+                    .iter()
+                    .map(|target| target.endpoint.clone())
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
     /// Routes and endpoints, counted.
     pub fn size(&self) -> (usize, usize) {
         let hosts = self.0.read();
@@ -205,6 +222,18 @@ pub(crate) mod tests {
             .map(|path| found(&table, "a.com", path))
             .into();
         assert_eq!(got, ["root", "foo", "root", "foo", "bar", "bar"]);
+    }
+
+    #[test]
+    fn endpoints_are_those_of_exactly_that_route() {
+        let table = table(&[("a.com", "root"), ("A.com/foo/", "foo"), ("*.com", "wild")]);
+        let told = |route| -> Vec<String> {
+            let found = table.endpoints(route).into_iter();
+            found.map(|endpoint| endpoint.instance_guid.to_string()).collect()
+        };
+        assert_eq!(told("a.com"), ["root"]);
+        assert_eq!(told("a.com/Foo"), ["foo"]);
+        assert!(told("b.com").is_empty() && told("a.com/foo/x").is_empty());
     }
 
     #[test]

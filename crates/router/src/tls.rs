@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use rustls::ServerConfig;
+
+pub use rustls::ServerConfig;
 
 /// A certificate chain and its key, both as PEM.
 #[derive(Clone)]

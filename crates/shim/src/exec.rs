@@ -14,11 +14,15 @@ const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 const USER_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const DEFAULT_NOFILE: u64 = 16_384;
 
-/// Where a process's output goes and where it says why it could not start.
+/// Where a process reads and writes, and where it says why it could not start.
 pub struct Ends {
+    /// -1 when there is nothing to read.
+    pub stdin: RawFd,
     pub stdout: RawFd,
     pub stderr: RawFd,
     pub report: RawFd,
+    /// The three are one terminal.
+    pub terminal: bool,
 }
 
 /// A refusal in the making.
@@ -45,10 +49,18 @@ fn become_program(
 ) -> std::result::Result<std::convert::Infallible, Failed> {
     reset();
     limit_files(run.nofile);
+    if run.limits.iter().all(|limit| limit.resource != libc::RLIMIT_CORE) {
+        limit(&wire::Limit { resource: libc::RLIMIT_CORE, most: 0 })?;
+    }
+    run.limits.iter().try_for_each(limit)?;
     let user = resolve(start, &run.user)?;
-    for stream in [ends.stdout, ends.stderr] {
+    for stream in [ends.stdin, ends.stdout, ends.stderr] {
         // So that the process can open /dev/stdout by name. SAFETY: plain numbers.
         unsafe { libc::fchown(stream, user.uid, user.gid) };
+    }
+    if ends.terminal {
+        // The session is new and has no terminal yet. SAFETY: plain numbers.
+        done(unsafe { libc::ioctl(ends.stdin, libc::TIOCSCTTY, 0) }, "taking the terminal")?;
     }
     become_user(start, &user)?;
     fill_env(&mut run.env, &user);
@@ -84,7 +96,18 @@ fn limit_files(wanted: u64) {
             let most = wanted.min(now.rlim_max);
             libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: most, rlim_max: most });
         }
-        libc::setrlimit(libc::RLIMIT_CORE, &libc::rlimit { rlim_cur: 0, rlim_max: 0 });
+    }
+}
+
+/// No further than this process may be held to already.
+fn limit(limit: &wire::Limit) -> Result<()> {
+    // SAFETY: the structs are valid and live through the calls; the kernel refuses numbers it does not know.
+    unsafe {
+        let mut now: libc::rlimit = std::mem::zeroed();
+        done(libc::getrlimit(limit.resource, &raw mut now), "reading a limit")?;
+        let most = limit.most.min(now.rlim_max);
+        let wanted = libc::rlimit { rlim_cur: most, rlim_max: most };
+        done(libc::setrlimit(limit.resource, &raw const wanted), "limiting a process").map(drop)
     }
 }
 
@@ -197,9 +220,11 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a String>) -> Result<Vec<CString
 
 /// The process gets its three streams and no other descriptor.
 fn take_streams(ends: &Ends) -> Result<()> {
-    for (from, to) in [(ends.stdout, 1), (ends.stderr, 2)] {
-        // SAFETY: plain numbers.
-        done(unsafe { libc::dup2(from, to) }, "giving a process its output")?;
+    for (from, to) in [(ends.stdin, 0), (ends.stdout, 1), (ends.stderr, 2)] {
+        if from >= 0 {
+            // SAFETY: plain numbers.
+            done(unsafe { libc::dup2(from, to) }, "giving a process its streams")?;
+        }
     }
     close_on_exec()
 }

@@ -2,7 +2,7 @@
 //! one build or of neighbouring ones: `VERSION` changes with every change of form, and a shim refuses what it does not know.
 
 /// First byte of every message.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The longest message either side takes.
 pub const LARGEST: usize = 8 << 20;
 
@@ -187,6 +187,28 @@ record! {
         dir: String,
         user: String,
         nofile: u64,
+        limits: Vec<Limit>,
+        /// It gets a pipe to read from, whose other end can be asked for.
+        stdin: bool,
+        /// It runs on a terminal, which serves as its input too.
+        tty: Option<Window>,
+    }
+
+    /// Of a terminal.
+    struct Window {
+        columns: u16,
+        rows: u16,
+    }
+
+    /// One of the kernel's limits of a process, by its number.
+    struct Limit {
+        resource: u32,
+        most: u64,
+    }
+
+    struct Resize {
+        index: u32,
+        window: Window,
     }
 
     struct Kill {
@@ -218,6 +240,10 @@ choice! {
         4 => List(()),
         5 => Unpack(Stream),
         6 => Pack(Stream),
+        /// The writing end of a process's input, which travels as a descriptor beside the answer.
+        7 => Input(u32),
+        8 => CloseInput(u32),
+        9 => Resize(Resize),
     }
 
     enum Reply {
@@ -248,6 +274,7 @@ pub const REFUSED_NO_PROGRAM: u8 = 1;
 pub const REFUSED_NO_USER: u8 = 2;
 pub const REFUSED_NO_FILE: u8 = 3;
 pub const REFUSED_NO_PROCESS: u8 = 4;
+pub const REFUSED_NO_INPUT: u8 = 5;
 
 /// A message with its length and version before it.
 pub fn encode<T: Wire>(message: &T) -> Vec<u8> {

@@ -73,6 +73,19 @@ impl Db {
         self.writers.begin().await
     }
 
+    /// Writes everything committed so far to a new SQLite file, while others go on reading and writing. Only for SQLite.
+    pub async fn copy_to(&self, path: &Path) -> anyhow::Result<()> {
+        anyhow::ensure!(self.engine == Engine::Sqlite, "PostgreSQL has its own tools for copies");
+        let text =
+            path.to_str().with_context(|| format!("the path {} is not UTF-8", path.display()))?;
+        let mut connection = self.read().await?;
+        let copy = sqlx::query("VACUUM INTO $1").bind(text.to_owned());
+        copy.execute(&mut *connection)
+            .await
+            .with_context(|| format!("copying a database to {text}"))?;
+        Ok(())
+    }
+
     pub async fn close(&self) {
         self.readers.close().await;
         self.writers.close().await;
@@ -98,6 +111,14 @@ pub fn is_taken(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(cause) if cause.is_unique_violation())
 }
 
+/// Whether the error says that there is no room on the disk.
+pub fn is_full(error: &sqlx::Error) -> bool {
+    const SQLITE_FULL: &str = "13";
+    const POSTGRES_DISK_FULL: &str = "53100";
+    let sqlx::Error::Database(cause) = error else { return false };
+    cause.code().is_some_and(|code| code == SQLITE_FULL || code == POSTGRES_DISK_FULL)
+}
+
 /// `$3, $4, $5` for `count` parameters from number `first` on. An empty list is `NULL`, which no value equals.
 pub fn placeholders(first: usize, count: usize) -> String {
     if count == 0 {
@@ -114,6 +135,46 @@ mod tests {
     fn placeholders_count_on() {
         assert_eq!(placeholders(3, 3), "$3, $4, $5");
         assert_eq!(placeholders(1, 0), "NULL");
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_whole_while_a_writer_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_file(&folder.path().join("a.db")).await.unwrap();
+        let table = [Migration { name: "0001", sql: "CREATE TABLE things (size BIGINT NOT NULL)" }];
+        db.migrate("test", &table).await.unwrap();
+        let insert = "INSERT INTO things (size) VALUES (1)";
+        let mut tx = db.begin().await.unwrap();
+        sqlx::query(insert).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut open = db.begin().await.unwrap();
+        sqlx::query(insert).execute(&mut *open).await.unwrap();
+        let path = folder.path().join("b.db");
+        db.copy_to(&path).await.unwrap();
+        open.commit().await.unwrap();
+        let copy = Db::open_file(&path).await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM things")
+            .fetch_one(&mut *copy.read().await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(count, 1, "what is not committed is not in the copy");
+        assert!(db.copy_to(&path).await.is_err(), "a file that is there is not written over");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_from_other_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_file(&folder.path().join("a.db")).await.unwrap();
+        let table = [Migration { name: "0001", sql: "CREATE TABLE things (bytes TEXT NOT NULL)" }];
+        db.migrate("test", &table).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        // SQLite says the same for its own limit as for the disk's.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&mut *tx).await.unwrap();
+        let insert =
+            sqlx::query("INSERT INTO things (bytes) VALUES ($1)").bind("x".repeat(100_000));
+        assert!(is_full(&insert.execute(&mut *tx).await.unwrap_err()));
+        let wrong = sqlx::query("INSERT INTO nothing VALUES (1)").execute(&mut *tx).await;
+        assert!(!is_full(&wrong.unwrap_err()));
     }
 
     #[tokio::test]

@@ -120,6 +120,16 @@ impl IntoResponse for Error {
 
 impl From<anyhow::Error> for Error {
     fn from(error: anyhow::Error) -> Error {
+        let is_full = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<sqlx::Error>().is_some_and(sql::is_full)
+        };
+        if error.chain().any(is_full) {
+            return Error::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                "the platform's disk is full, so nothing was changed; its operator can see more with: cupola status",
+            );
+        }
         tracing::error!(error = %format!("{error:#}"), "a request to UAA broke");
         Error::new(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -24,7 +24,7 @@ pub(super) async fn the_unknown(
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     for attempt in 0..=MORE_TRIES {
         let (unknown, alone) = {
-            let floor = auctioneer.floor.lock();
+            let mut floor = auctioneer.floor.lock();
             let unknown = floor.unknown(present);
             let alone = unknown.len() == present.len();
             (if alone { unknown } else { floor.not_silent(unknown) }, alone)

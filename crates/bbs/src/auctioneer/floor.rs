@@ -1,15 +1,16 @@
 //! What the brain believes of the cells: what each has free, from what it said last and what was committed since.
 //! It may be wrong for a while; a cell takes no more than it has room for, and is asked anew when it refuses.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use auction::{Holding, Outcome, Weights};
 use base::Timestamp;
-use diego::cell::{LrpHeld, Resources};
-use diego::{CellId, CellPresence, CellState, InstanceGuid, LrpKey, ProcessGuid, TaskGuid, Work};
+use diego::cell::Resources;
+use diego::{CellId, CellPresence, CellState, ProcessGuid, TaskGuid, Work};
 
-use crate::state::{Slot, State};
+use crate::state::Slot;
 
 /// What a commit changed on a cell.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +26,7 @@ pub(crate) enum Move {
     Started(CellId),
     /// `None`: how much it took is not known.
     Left {
+        process: ProcessGuid,
         cell: CellId,
         resources: Option<Resources>,
         ran: bool,
@@ -44,37 +46,53 @@ pub(crate) enum Move {
     CellGone(CellId),
 }
 
-#[derive(Debug, Default)]
 pub(crate) struct Floor {
-    cells: BTreeMap<CellId, Known>,
+    index: auction::Floor,
+    known: HashMap<CellId, Known>,
     /// Work that was given to a cell which has not claimed it yet.
-    flying: BTreeMap<Slot, Flight>,
-    flying_tasks: BTreeMap<TaskGuid, Flight>,
+    flying: HashMap<Slot, Flight>,
+    flying_tasks: HashMap<TaskGuid, Flight>,
     /// Cells that did not answer, and until when nobody waits for them again.
     silent: HashMap<CellId, Instant>,
+    /// What flew to a cell that is gone.
+    stranded: (Vec<Slot>, Vec<TaskGuid>),
 }
 
-#[derive(Debug)]
+/// What a cell said of itself, and when.
 struct Known {
     presence: Arc<CellPresence>,
-    free: Resources,
-    starting: u32,
-    tasks: u32,
-    /// When the cell itself said so.
     asked: Timestamp,
 }
 
-#[derive(Clone, Debug)]
 struct Flight {
     cell: CellId,
     resources: Resources,
 }
 
 impl Floor {
-    /// Those of `present` of which nothing is known, or whose offer has changed.
-    pub fn unknown(&self, present: &[Arc<CellPresence>]) -> Vec<Arc<CellPresence>> {
+    pub fn new(weights: &Weights) -> Floor {
+        Floor {
+            index: auction::Floor::new(weights),
+            known: HashMap::new(),
+            flying: HashMap::new(),
+            flying_tasks: HashMap::new(),
+            silent: HashMap::new(),
+            stranded: Default::default(),
+        }
+    }
+
+    /// How many cells take part.
+    pub fn cells(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Those of `present` of which nothing is known, or whose offer has changed. All others leave the floor.
+    pub fn unknown(&mut self, present: &[Arc<CellPresence>]) -> Vec<Arc<CellPresence>> {
+        let here: HashSet<_> = present.iter().map(|presence| &presence.cell_id).collect();
+        let gone: Vec<_> = self.known.keys().filter(|id| !here.contains(id)).cloned().collect();
+        gone.iter().for_each(|id| self.doubt(id));
         let known = |presence: &Arc<CellPresence>| {
-            self.cells.get(&presence.cell_id).is_some_and(|known| known.presence == *presence)
+            self.known.get(&presence.cell_id).is_some_and(|known| known.presence == *presence)
         };
         present.iter().filter(|presence| !known(presence)).cloned().collect()
     }
@@ -92,234 +110,135 @@ impl Floor {
 
     /// The cells that were not asked since `before`, the longest ago first, at most so many.
     pub fn oldest(&self, before: Timestamp, most: usize) -> Vec<Arc<CellPresence>> {
-        let mut old: Vec<_> = self.cells.values().filter(|known| known.asked < before).collect();
+        let mut old: Vec<_> = self.known.values().filter(|known| known.asked < before).collect();
         old.sort_by_key(|known| known.asked);
         old.into_iter().take(most).map(|known| known.presence.clone()).collect()
     }
 
     /// A cell's own word. What flies to it and has not arrived is taken off.
     pub fn set(&mut self, presence: Arc<CellPresence>, state: &CellState, now: Timestamp) {
-        let mut known = Known {
-            free: state.available,
-            starting: state.starting,
-            tasks: u32::try_from(state.tasks.len()).unwrap_or(u32::MAX),
-            asked: now,
-            presence,
-        };
-        let id = &known.presence.cell_id.clone();
-        let to_it = |flight: &&Flight| flight.cell == *id;
-        let lrps: BTreeSet<_> =
+        let id = presence.cell_id.clone();
+        self.index.update_cell(state);
+        let lrps: HashSet<_> =
             state.lrps.iter().map(|held| (&held.key.process_guid, held.key.index)).collect();
-        let mut late = Vec::new();
-        for ((guid, index), flight) in &self.flying {
-            if to_it(&flight) && !lrps.contains(&(guid, *index)) {
-                late.push(flight.resources);
+        for ((process, index), flight) in &self.flying {
+            if flight.cell == id && !lrps.contains(&(process, *index)) {
+                self.index.hold(&id, Holding::Lrp(process), &flight.resources, true);
             }
         }
         for (guid, flight) in &self.flying_tasks {
-            if to_it(&flight) && state.tasks.iter().all(|held| held.task_guid != *guid) {
-                late.push(flight.resources);
-                known.tasks += 1;
+            if flight.cell == id && state.tasks.iter().all(|held| held.task_guid != *guid) {
+                self.index.hold(&id, Holding::Task, &flight.resources, true);
             }
         }
-        late.iter().for_each(|resources| known.take(resources));
-        self.silent.remove(id);
-        self.cells.insert(id.clone(), known);
+        self.silent.remove(&id);
+        self.known.insert(id, Known { presence, asked: now });
     }
 
     /// The cell must be asked before it gets more.
     pub fn doubt(&mut self, cell: &CellId) {
-        self.cells.remove(cell);
+        self.known.remove(cell);
+        self.index.remove_cell(cell);
     }
 
-    /// The known ones among `present`, with those instances that are of a process in `work`.
-    pub fn states(
-        &self,
-        present: &[Arc<CellPresence>],
-        work: &Work,
-        state: &State,
-    ) -> Vec<CellState> {
-        let mut siblings = self.siblings(work, state);
-        let known = present.iter().filter_map(|presence| self.cells.get(&presence.cell_id));
-        let state_of = |known: &Known| CellState {
-            presence: CellPresence::clone(&known.presence),
-            available: known.free,
-            lrps: siblings.remove(&known.presence.cell_id).unwrap_or_default(),
-            tasks: (0..known.tasks).map(|_| nameless()).collect(),
-            starting: known.starting,
-        };
-        known.map(state_of).collect()
-    }
-
-    fn siblings(&self, work: &Work, state: &State) -> HashMap<CellId, Vec<LrpHeld>> {
-        let mut siblings: HashMap<CellId, Vec<LrpHeld>> = HashMap::new();
-        let mut seen: BTreeSet<&ProcessGuid> = BTreeSet::new();
-        let held = |key: LrpKey, instance_guid: InstanceGuid| LrpHeld {
-            key,
-            instance_guid,
-            resources: Resources::default(),
-        };
+    /// Places work; what has a place is on its way from now on.
+    pub fn place(&mut self, work: Work) -> Outcome {
+        // Offered again: wherever it was sent before, it has not arrived.
         for start in &work.lrps {
-            let guid = &start.desired.process_guid;
-            if !seen.insert(guid) {
-                continue;
-            }
-            let groups =
-                state.process(guid).into_iter().flat_map(|process| process.groups.values());
-            for lrp in groups.flat_map(|group| group.records()) {
-                if let Some(by) = lrp.instance() {
-                    let lrp = held(lrp.key.clone(), by.instance_guid.clone());
-                    siblings.entry(by.cell_id.clone()).or_default().push(lrp);
-                }
-            }
-            let flying = self.flying.range((guid.clone(), 0)..=(guid.clone(), u32::MAX));
-            for ((_, index), flight) in flying {
-                let domain = start.desired.domain.clone();
-                let key = LrpKey { process_guid: guid.clone(), index: *index, domain };
-                let lrp = held(key, InstanceGuid::from(""));
-                siblings.entry(flight.cell.clone()).or_default().push(lrp);
-            }
-        }
-        siblings
-    }
-
-    /// Work is on its way to a cell.
-    pub fn send(&mut self, cell: &CellId, work: &Work) {
-        for start in &work.lrps {
-            let slot = (start.desired.process_guid.clone(), start.index);
-            let resources = Resources::of(&start.desired.run);
-            self.land(&slot, true);
-            self.take(cell, &resources);
-            self.flying.insert(slot, Flight { cell: cell.clone(), resources });
+            self.back(&(start.desired.process_guid.clone(), start.index));
         }
         for task in &work.tasks {
-            let resources = Resources::of(&task.definition.run);
-            self.land_task(&task.task_guid, true);
-            self.take(cell, &resources);
-            if let Some(known) = self.cells.get_mut(cell) {
-                known.tasks += 1;
-            }
-            let flight = Flight { cell: cell.clone(), resources };
-            self.flying_tasks.insert(task.task_guid.clone(), flight);
+            self.task_back(&task.task_guid);
         }
+        let outcome = self.index.place(work);
+        for (cell, work) in &outcome.placed {
+            for start in &work.lrps {
+                let slot = (start.desired.process_guid.clone(), start.index);
+                let resources = Resources::of(&start.desired.run);
+                self.flying.insert(slot, Flight { cell: cell.clone(), resources });
+            }
+            for task in &work.tasks {
+                let resources = Resources::of(&task.definition.run);
+                let flight = Flight { cell: cell.clone(), resources };
+                self.flying_tasks.insert(task.task_guid.clone(), flight);
+            }
+        }
+        outcome
     }
 
-    /// The cell did not take it.
+    /// What must be offered again, for its cell went before it claimed it.
+    pub fn stranded(&mut self) -> (Vec<Slot>, Vec<TaskGuid>) {
+        std::mem::take(&mut self.stranded)
+    }
+
+    /// It flies no more and did not arrive.
     pub fn back(&mut self, slot: &Slot) {
-        self.land(slot, true);
+        if let Some(flight) = self.flying.remove(slot) {
+            self.index.release(&flight.cell, Holding::Lrp(&slot.0), &flight.resources, true);
+        }
     }
 
     pub fn task_back(&mut self, guid: &TaskGuid) {
-        self.land_task(guid, true);
+        if let Some(flight) = self.flying_tasks.remove(guid) {
+            self.index.release(&flight.cell, Holding::Task, &flight.resources, true);
+        }
     }
 
     pub fn apply(&mut self, change: Move) {
         match change {
             Move::Entered { slot, cell, resources, runs } => {
-                let here = self.flying.get(&slot).is_some_and(|flight| flight.cell == cell);
-                self.land(&slot, !here);
-                if !here {
-                    match resources {
-                        Some(resources) => self.take(&cell, &resources),
-                        None => self.doubt(&cell),
-                    }
-                }
+                self.entered(&slot, &cell, resources);
                 if runs {
-                    self.started(&cell);
+                    self.index.started(&cell);
                 }
             }
-            Move::Started(cell) => self.started(&cell),
-            Move::Left { cell, resources: Some(resources), ran } => {
-                if !ran {
-                    self.started(&cell);
-                }
-                if let Some(known) = self.cells.get_mut(&cell) {
-                    known.give(&resources);
-                }
+            Move::Started(cell) => self.index.started(&cell),
+            Move::Left { process, cell, resources: Some(resources), ran } => {
+                self.index.release(&cell, Holding::Lrp(&process), &resources, !ran);
             }
             Move::Left { cell, resources: None, .. } => self.doubt(&cell),
             Move::CellGone(cell) => {
                 self.doubt(&cell);
                 self.silent.remove(&cell);
+                let to_it = |flight: &Flight| flight.cell == cell;
+                let lrps = self.flying.extract_if(|_, flight| to_it(flight));
+                self.stranded.0.extend(lrps.map(|(slot, _)| slot));
+                let tasks = self.flying_tasks.extract_if(|_, flight| to_it(flight));
+                self.stranded.1.extend(tasks.map(|(guid, _)| guid));
             }
-            Move::Dropped(slot) => self.land(&slot, true),
+            Move::Dropped(slot) => self.back(&slot),
             Move::TaskEntered { guid, cell, resources } => {
-                let here = self.flying_tasks.get(&guid).is_some_and(|flight| flight.cell == cell);
-                self.land_task(&guid, !here);
-                if !here {
-                    self.take(&cell, &resources);
-                    if let Some(known) = self.cells.get_mut(&cell) {
-                        known.tasks += 1;
+                let flight = self.flying_tasks.remove(&guid);
+                if flight.as_ref().is_none_or(|flight| flight.cell != cell) {
+                    self.index.hold(&cell, Holding::Task, &resources, true);
+                    if let Some(flight) = flight {
+                        self.index.release(&flight.cell, Holding::Task, &flight.resources, true);
                     }
                 }
-                self.started(&cell);
+                self.index.started(&cell);
             }
             Move::TaskLeft { cell, resources } => {
-                if let Some(known) = self.cells.get_mut(&cell) {
-                    known.give(&resources);
-                    known.tasks = known.tasks.saturating_sub(1);
-                }
+                self.index.release(&cell, Holding::Task, &resources, false);
             }
-            Move::TaskDropped(guid) => self.land_task(&guid, true),
+            Move::TaskDropped(guid) => self.task_back(&guid),
         }
     }
 
-    fn take(&mut self, cell: &CellId, resources: &Resources) {
-        if let Some(known) = self.cells.get_mut(cell) {
-            known.take(resources);
-            known.starting += 1;
+    /// Where it was expected, nothing changes.
+    fn entered(&mut self, slot: &Slot, cell: &CellId, resources: Option<Resources>) {
+        if self.flying.get(slot).is_some_and(|flight| flight.cell == *cell) {
+            self.flying.remove(slot);
+            return;
         }
-    }
-
-    fn started(&mut self, cell: &CellId) {
-        if let Some(known) = self.cells.get_mut(cell) {
-            known.starting = known.starting.saturating_sub(1);
-        }
-    }
-
-    /// It flies no more; what it took is given back unless it arrived.
-    fn land(&mut self, slot: &Slot, give_back: bool) {
-        let flight = self.flying.remove(slot);
-        if let Some(flight) = flight.filter(|_| give_back) {
-            self.give_back(&flight);
-        }
-    }
-
-    fn land_task(&mut self, guid: &TaskGuid, give_back: bool) {
-        let flight = self.flying_tasks.remove(guid);
-        if let Some(flight) = flight.filter(|_| give_back) {
-            self.give_back(&flight);
-            if let Some(known) = self.cells.get_mut(&flight.cell) {
-                known.tasks = known.tasks.saturating_sub(1);
+        self.back(slot);
+        match resources {
+            Some(resources) => {
+                self.index.hold(cell, Holding::Lrp(&slot.0), &resources, true);
             }
-        }
-    }
-
-    fn give_back(&mut self, flight: &Flight) {
-        if let Some(known) = self.cells.get_mut(&flight.cell) {
-            known.give(&flight.resources);
-            known.starting = known.starting.saturating_sub(1);
+            None => self.doubt(cell),
         }
     }
 }
 
-impl Known {
-    fn take(&mut self, resources: &Resources) {
-        self.free.memory_mb = self.free.memory_mb.saturating_sub(resources.memory_mb);
-        self.free.disk_mb = self.free.disk_mb.saturating_sub(resources.disk_mb);
-        self.free.containers = self.free.containers.saturating_sub(resources.containers);
-    }
-
-    /// Never more than the cell has.
-    fn give(&mut self, resources: &Resources) {
-        let total = &self.presence.capacity;
-        self.free.memory_mb = (self.free.memory_mb + resources.memory_mb).min(total.memory_mb);
-        self.free.disk_mb = (self.free.disk_mb + resources.disk_mb).min(total.disk_mb);
-        self.free.containers = (self.free.containers + resources.containers).min(total.containers);
-    }
-}
-
-/// An auction counts a cell's tasks and asks for no more.
-fn nameless() -> diego::cell::TaskHeld {
-    diego::cell::TaskHeld { task_guid: TaskGuid::from(""), resources: Resources::default() }
-}
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,8 @@ pub(super) fn one(
             }
         }
         TaskState::Running { cell_id } => {
-            if !state.is_present(cell_id, now) {
+            let lost = state.last_seen(cell_id) + timings.task_lost;
+            if !state.is_present(cell_id, now) && round.is_due(lost, now) {
                 round.act(Remedy::FailTask(guid(), "cell disappeared before completion"));
             }
         }

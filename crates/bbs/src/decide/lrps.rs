@@ -1,5 +1,6 @@
 //! Long running processes: what clients desire and what cells report.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base::Timestamp;
@@ -13,7 +14,7 @@ use diego::{
 };
 
 use super::{Decision, missing};
-use crate::state::{Group, Process, Retirement, State, Write};
+use crate::state::{Group, Process, Retag, Retirement, State, Write};
 
 pub(super) fn desire(state: &State, lrp: DesiredLrp, now: Timestamp) -> Result<Decision> {
     lrp.validate()?;
@@ -43,7 +44,32 @@ pub(super) fn update(
     for group in process.groups.range(after.instances..).map(|(_, group)| group) {
         retire_group(&mut decision, state, group, now);
     }
+    if before.metric_tags != after.metric_tags && !process.groups.is_empty() {
+        let slots = process.groups.keys().copied().collect();
+        let version = after.modification_tag.index;
+        let retag = Retag { slots, version, since: now };
+        decision.writes.push(Write::Retag(guid.clone(), Some(Arc::new(retag))));
+    }
     Ok(decision)
+}
+
+/// Forgets those that carry the tags by now, as long as no others are wanted.
+pub(super) fn retagged(
+    state: &State,
+    process: ProcessGuid,
+    version: u32,
+    done: &BTreeSet<u32>,
+) -> Decision {
+    let Some(retag) = state.retag(&process).filter(|retag| retag.version == version) else {
+        return Decision::default();
+    };
+    let slots: BTreeSet<u32> = retag.slots.difference(done).copied().collect();
+    if slots == retag.slots {
+        return Decision::default();
+    }
+    let left = Retag { slots, ..Retag::clone(retag) };
+    let left = (!left.slots.is_empty()).then(|| Arc::new(left));
+    Decision::write(Write::Retag(process, left))
 }
 
 pub(super) fn remove_desired(
@@ -53,6 +79,9 @@ pub(super) fn remove_desired(
 ) -> Result<Decision> {
     let (process, _) = desired(state, guid)?;
     let mut decision = Decision::write(Write::Desired(guid.clone(), None));
+    if state.retag(guid).is_some() {
+        decision.writes.push(Write::Retag(guid.clone(), None));
+    }
     for group in process.groups.values() {
         retire_group(&mut decision, state, group, now);
     }

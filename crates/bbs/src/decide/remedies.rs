@@ -35,6 +35,7 @@ pub(super) fn remedy(state: &State, remedy: Remedy, now: Timestamp) -> Result<De
         Remedy::Auction(_)
         | Remedy::AuctionTask(_)
         | Remedy::StopAgain(_)
+        | Remedy::Retag(_)
         | Remedy::CallBack(_) => Ok(Decision::default()),
     }
 }

@@ -92,7 +92,19 @@ fn some_command() -> impl Strategy<Value = Command> {
             _ => Command::Evacuate(key, by, Evacuation::Running { net: net(), routable: flag }),
         });
     let on_process =
-        (process, 0_u32..4, 0..4_u8).prop_map(|(process, instances, kind)| match kind {
+        (process, 0_u32..4, 0..6_u8).prop_map(|(process, instances, kind)| match kind {
+            4 => Command::Update(
+                process.into(),
+                DesiredLrpUpdate {
+                    metric_tags: Some(BTreeMap::from([("n".to_owned(), instances.to_string())])),
+                    ..Default::default()
+                },
+            ),
+            5 => Command::Retagged {
+                process: process.into(),
+                version: instances,
+                slots: (0..instances).collect(),
+            },
             0 => Command::RemoveDesired(process.into()),
             1 => Command::Update(
                 process.into(),
@@ -277,6 +289,7 @@ fn changes(round: &Round) -> Vec<&Remedy> {
             Remedy::Auction(_)
                 | Remedy::AuctionTask(_)
                 | Remedy::StopAgain(_)
+                | Remedy::Retag(_)
                 | Remedy::CallBack(_)
         )
     };
@@ -316,6 +329,11 @@ proptest! {
             world.converge()?;
         }
         let last = world.converge()?;
+        for (guid, retag) in world.state.retags() {
+            let desired = world.state.desired(guid);
+            prop_assert!(desired.is_some_and(|desired| desired.modification_tag.index >= retag.version));
+            prop_assert!(!retag.slots.is_empty());
+        }
         prop_assert!(changes(&last).is_empty(), "{:?}", changes(&last));
         prop_assert!(last.next.is_none_or(|next| next > world.now), "{:?} is over", last.next);
         for (_, process) in world.state.processes() {

@@ -8,7 +8,10 @@ use diego::{
     TaskGuid,
 };
 
-use super::{Fresh, Group, Present, Process, Retirement, State};
+use super::{Fresh, Group, Present, Process, Retag, Retirement, State};
+
+/// Cells that went and are remembered; of older ones it is forgotten when they went.
+const MOST_GONE: usize = 4096;
 
 /// Names one ActualLRP record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +40,7 @@ pub(crate) enum Write {
     Domain(Domain, Option<Fresh>),
     Cell(CellId, Option<Present>),
     Retirement(InstanceGuid, Option<Arc<Retirement>>),
+    Retag(ProcessGuid, Option<Arc<Retag>>),
 }
 
 /// Names a row of the store.
@@ -48,6 +52,7 @@ pub(crate) enum Key {
     Domain(Domain),
     Cell(CellId),
     Retirement(InstanceGuid),
+    Retag(ProcessGuid),
 }
 
 impl Write {
@@ -71,6 +76,7 @@ impl Write {
             Write::Domain(domain, _) => Key::Domain(domain.clone()),
             Write::Cell(id, _) => Key::Cell(id.clone()),
             Write::Retirement(guid, _) => Key::Retirement(guid.clone()),
+            Write::Retag(guid, _) => Key::Retag(guid.clone()),
         }
     }
 
@@ -130,9 +136,14 @@ impl State {
                 let before = match present {
                     Some(present) => {
                         self.newest_cell = self.newest_cell.max(present.came);
+                        self.gone.remove(&id);
                         self.cells.insert(id.clone(), present)
                     }
-                    None => self.cells.remove(&id),
+                    None => {
+                        let before = self.cells.remove(&id);
+                        self.remember(&id, before.as_ref());
+                        before
+                    }
                 };
                 Write::Cell(id, before)
             }
@@ -142,6 +153,25 @@ impl State {
                     None => self.retirements.remove(&guid),
                 };
                 Write::Retirement(guid, before)
+            }
+            Write::Retag(guid, retag) => {
+                let before = match retag {
+                    Some(retag) => self.retags.insert(guid.clone(), retag),
+                    None => self.retags.remove(&guid),
+                };
+                Write::Retag(guid, before)
+            }
+        }
+    }
+
+    fn remember(&mut self, id: &CellId, before: Option<&Present>) {
+        if let Some(before) = before {
+            self.gone.insert(id.clone(), before.until);
+        }
+        if self.gone.len() > MOST_GONE {
+            let oldest = self.gone.iter().min_by_key(|(_, until)| **until);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                self.gone.remove(&oldest);
             }
         }
     }
@@ -160,6 +190,7 @@ impl State {
             Key::Domain(domain) => self.domains.get(domain).map(text),
             Key::Cell(id) => self.cells.get(id).map(|cell| text(&cell.presence)),
             Key::Retirement(guid) => self.retirements.get(guid).map(text),
+            Key::Retag(guid) => self.retags.get(guid).map(text),
         }
     }
 

@@ -38,6 +38,8 @@ pub(crate) struct Follow {
     pub auction_tasks: Vec<TaskGuid>,
     pub cancels: Vec<(CellId, TaskGuid)>,
     pub retired: Vec<InstanceGuid>,
+    /// Whose instances are to be given new tags.
+    pub retagged: BTreeSet<ProcessGuid>,
     /// Tasks that ended and have somebody to tell.
     pub completed: Vec<TaskGuid>,
     pub cells_gone: Vec<CellId>,
@@ -73,6 +75,7 @@ impl Batch {
             let undo = state.write(write.clone());
             self.follow.events.extend(write.event(&undo));
             self.notice(&undo, &write);
+            self.notice_tags(state, &write);
             moves(&mut self.follow.moves, state, &undo, &write);
             self.undo.push(undo);
         }
@@ -81,6 +84,22 @@ impl Batch {
         self.follow.cancels.extend(decision.cancel);
         self.follow.converge |= decision.converge;
         decision.answer
+    }
+
+    /// Tags changed, or somebody who has old ones came up.
+    fn notice_tags(&mut self, state: &State, write: &Write) {
+        match write {
+            Write::Retag(process, Some(_)) => drop(self.follow.retagged.insert(process.clone())),
+            Write::Actual(key, Some(lrp)) if matches!(lrp.state, LrpState::Running { .. }) => {
+                let waits = state
+                    .retag(&key.process_guid)
+                    .is_some_and(|retag| retag.slots.contains(&key.index));
+                if waits {
+                    self.follow.retagged.insert(key.process_guid.clone());
+                }
+            }
+            _ => {}
+        }
     }
 
     /// What follows from a change, whatever brought it about.
@@ -159,7 +178,8 @@ fn moves(moves: &mut Vec<Move>, state: &State, before: &Write, after: &Write) {
             }
             if let (Some(lrp), Some(by)) = (old, left) {
                 let (resources, ran) = (taken(state, lrp), runs(lrp));
-                moves.push(Move::Left { cell: by.cell_id, resources, ran });
+                let process = key.process_guid.clone();
+                moves.push(Move::Left { process, cell: by.cell_id, resources, ran });
             }
             if let (Some(lrp), Some(by)) = (new, entered) {
                 let (resources, runs) = (taken(state, lrp), runs(lrp));

@@ -199,3 +199,49 @@ async fn a_silent_cell_loses_its_start_to_another_after_half_a_minute() {
     rig.running("web", 1).await;
     assert_eq!(rig.cells[0].performed(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_tags_reach_running_instances_and_those_that_come_up() {
+    for db in sql::testing::databases().await {
+        let rig = Rig::new(db, 2).await;
+        rig.bbs.desire_lrp(lrp("web", 2)).await.unwrap();
+        rig.running("web", 2).await;
+        // One is being made with the old tags, on a cell that is cut off when the new ones come.
+        rig.cells[1].set_reachable(false);
+        let renamed = |name: &str| DesiredLrpUpdate {
+            metric_tags: Some([("app_name".to_owned(), name.to_owned())].into()),
+            ..DesiredLrpUpdate::default()
+        };
+        rig.bbs.update_lrp(&"web".into(), renamed("first")).await.unwrap();
+        rig.bbs.update_lrp(&"web".into(), renamed("second")).await.unwrap();
+        let named = |place: usize| {
+            let cell = rig.cells[place].clone();
+            move || {
+                let cell = cell.clone();
+                async move {
+                    let all = cell.instances();
+                    all.iter()
+                        .map(|(_, guid)| cell.tags(guid).unwrap()["app_name"].clone())
+                        .collect::<Vec<_>>()
+                }
+            }
+        };
+        eventually("renamed", named(0), |names| names == &["second"]).await;
+        assert_eq!(named(1)().await, ["web"]);
+        let rig_reopened = rig.reopen().await;
+        let rig = &rig_reopened;
+        rig.cells[1].set_reachable(true);
+        rig.advance(std::time::Duration::from_secs(31), &[]).await;
+        let cell = rig.cells[1].clone();
+        let names = || async {
+            let all = cell.instances();
+            all.iter()
+                .map(|(_, guid)| cell.tags(guid).unwrap()["app_name"].clone())
+                .collect::<Vec<_>>()
+        };
+        eventually("told after a restart and the cell's return", names, |names| {
+            names == &["second"]
+        })
+        .await;
+    }
+}

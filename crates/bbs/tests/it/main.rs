@@ -4,6 +4,7 @@ mod cells;
 mod evacuation;
 mod http;
 mod lease;
+mod loss;
 mod lrps;
 mod random;
 mod receptor;

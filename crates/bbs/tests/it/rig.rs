@@ -17,8 +17,8 @@ use diego::desired_lrp::RunInfo;
 use diego::routing::{CF_ROUTER, Endpoint, Routers, TableUpdate};
 use diego::sim::{SimCell, SimDial};
 use diego::{
-    ActualLrp, Bbs, BbsError, Cell, CellPresence, CellState, DesiredLrp, InstanceGuid, Presence,
-    ProcessGuid, TaskGuid, Work,
+    ActualLrp, Bbs, BbsError, Cell, CellId, CellPresence, CellState, DesiredLrp, InstanceGuid,
+    Presence, ProcessGuid, TaskGuid, Work,
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -49,6 +49,8 @@ pub struct Table {
     pub updates: Mutex<Vec<TableUpdate>>,
     /// Routes that at some moment after their first endpoint had none.
     pub gaps: Mutex<BTreeSet<String>>,
+    /// Cells that take what is sent to them and never answer.
+    pub cut_off: Mutex<BTreeSet<CellId>>,
     /// How long a router takes.
     pub delay: Mutex<Duration>,
 }
@@ -104,22 +106,37 @@ struct Watched {
 
 impl Dial for Watched {
     fn dial(&self, presence: &CellPresence) -> Arc<dyn Cell> {
-        Arc::new(WatchedCell { cell: self.dial.dial(presence), routers: self.routers.clone() })
+        Arc::new(WatchedCell {
+            id: presence.cell_id.clone(),
+            cell: self.dial.dial(presence),
+            routers: self.routers.clone(),
+        })
     }
 }
 
 struct WatchedCell {
+    id: CellId,
     cell: Arc<dyn Cell>,
     routers: Arc<Table>,
+}
+
+impl WatchedCell {
+    async fn unless_cut_off(&self) {
+        if self.routers.cut_off.lock().contains(&self.id) {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 #[async_trait]
 impl Cell for WatchedCell {
     async fn state(&self) -> Result<CellState, BbsError> {
+        self.unless_cut_off().await;
         self.cell.state().await
     }
 
     async fn perform(&self, work: Work) -> Result<Refused, BbsError> {
+        self.unless_cut_off().await;
         self.cell.perform(work).await
     }
 

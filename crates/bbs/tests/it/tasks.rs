@@ -16,7 +16,7 @@ use diego::{Bbs as _, TaskDefinition};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-use crate::rig::{Rig, eventually, run_info};
+use crate::rig::{Rig, TTL, eventually, run_info};
 
 fn definition(callback: &str) -> TaskDefinition {
     TaskDefinition {
@@ -221,7 +221,11 @@ async fn a_task_on_a_lost_cell_fails_and_does_not_move() {
         shows(&rig, "t", "RUNNING").await;
         let holder = rig.cells.iter().position(|cell| !cell.task_guids().is_empty()).unwrap();
         rig.cells[holder].set_reachable(false);
-        rig.advance(Duration::from_secs(16), &[holder]).await;
+        rig.advance(TTL + Duration::from_secs(1), &[holder]).await;
+        let cells = || async { rig.bbs.cells().await.unwrap().len() };
+        eventually("the cell is lost", cells, |count| *count == 1).await;
+        shows(&rig, "t", "RUNNING").await;
+        rig.advance(Duration::from_secs(15), &[holder]).await;
         shows(&rig, "t", "COMPLETED (cell disappeared before completion)").await;
         let other = rig.bbs.start_task(&"t".into(), &"cell-9".into()).await.unwrap_err();
         assert_eq!(other.kind, ErrorKind::InvalidStateTransition);

@@ -2,19 +2,17 @@
 
 use std::path::Path;
 
-use reqwest::header::{HeaderMap, LOCATION};
+use reqwest::header::LOCATION;
 use reqwest::{Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 
 use super::{Client, LONGEST_UPLOAD, MOST_BODY, RENEW_BEFORE_UPLOAD, chain, header};
 use crate::error::{ApiError, Error, Result};
 
-/// Writes what is at a URL anywhere to a file. Unlike the API, such a place is reached as this machine reaches all others.
+/// Writes what is at a URL anywhere to a file.
 pub async fn fetch(url: &str, to: &Path) -> Result<()> {
-    base::http::install_crypto();
-    let failed = |error: reqwest::Error| Error::Request(chain(&error));
-    let http = reqwest::Client::builder().timeout(LONGEST_UPLOAD).build().map_err(failed)?;
-    let response = http.get(url).send().await.map_err(failed)?;
+    let response = elsewhere()?.get(url).send().await;
+    let response = response.map_err(|error| Error::Request(chain(&error)))?;
     if !response.status().is_success() {
         return Err(Error::Failed(format!(
             "Download attempt failed; server returned {}\nUnable to install; buildpack is not available from the given URL.",
@@ -22,6 +20,13 @@ pub async fn fetch(url: &str, to: &Path) -> Result<()> {
         )));
     }
     write(response, to).await
+}
+
+/// For places that are not the API: reached as this machine reaches all others, and never shown a token.
+fn elsewhere() -> Result<reqwest::Client> {
+    base::http::install_crypto();
+    let built = reqwest::Client::builder().timeout(LONGEST_UPLOAD).build();
+    built.map_err(|error| Error::Request(chain(&error)))
 }
 
 async fn write(mut response: Response, to: &Path) -> Result<()> {
@@ -53,8 +58,11 @@ impl Client {
         let mut url = self.url(path, &[])?;
         for _ in 0..MOST_HOPS {
             let is_api = url.as_str().starts_with(&api);
-            let headers = if is_api { self.headers(&token) } else { HeaderMap::new() };
-            let request = self.http.get(url.clone()).headers(headers).timeout(LONGEST_UPLOAD);
+            let request = if is_api {
+                self.http.get(url.clone()).headers(self.headers(&token)).timeout(LONGEST_UPLOAD)
+            } else {
+                elsewhere()?.get(url.clone())
+            };
             let response = request.send().await.map_err(|error| self.request_error(&error))?;
             let moved = header(response.headers(), LOCATION.as_str())
                 .filter(|_| response.status().is_redirection());

@@ -1,5 +1,10 @@
 //! Requests and answers as `-v` shows them, without secrets.
 
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
 use base::Timestamp;
 use reqwest::Request;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
@@ -11,35 +16,58 @@ const HIDDEN: &str = "[PRIVATE DATA HIDDEN]";
 /// Keys whose values are nobody's business.
 const SECRET: &[&str] = &["token", "password", "secret", "passcode", "assertion", "credential"];
 
-#[derive(Clone, Default)]
-pub struct Tracer;
+/// Where requests and answers are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    pub screen: bool,
+    pub file: Option<PathBuf>,
+}
 
-impl Tracer {
-    pub fn request(&self, request: &Request, body: &str, now: Timestamp) -> String {
-        let url = request.url();
-        let path = url
-            .query()
-            .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-        let host = url.host_str().unwrap_or_default();
-        let headers = show_headers(request.headers());
-        format!(
-            "REQUEST: [{}]\n{} {path} HTTP/1.1\nHost: {host}\n{headers}{}\n",
-            now.to_rfc3339(),
-            request.method(),
-            show_body(body)
-        )
+impl Trace {
+    /// As people wish for it: `true` means the screen, `false` nothing, all else is a file's name.
+    pub fn add(&mut self, wish: &str, dir: &Path) {
+        match wish {
+            "true" | "1" => self.screen = true,
+            "" | "false" | "0" => {}
+            path => self.file = Some(dir.join(path)),
+        }
     }
 
-    pub fn response(&self, answer: &Answer, body: &[u8], now: Timestamp) -> String {
-        let headers = show_headers(&answer.headers);
-        let body = show_body(&String::from_utf8_lossy(body));
-        format!(
-            "RESPONSE: [{}]\n{:?} {}\n{headers}{body}\n",
-            now.to_rfc3339(),
-            answer.version,
-            answer.status
-        )
+    pub fn is_wanted(&self) -> bool {
+        self.screen || self.file.is_some()
     }
+}
+
+/// Adds to the file, which only its owner may read: tokens are hidden, but names and data are not.
+pub fn append(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")
+}
+
+pub fn request(request: &Request, body: &str, now: Timestamp) -> String {
+    let url = request.url();
+    let path = url
+        .query()
+        .map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let host = url.host_str().unwrap_or_default();
+    let headers = show_headers(request.headers());
+    format!(
+        "REQUEST: [{}]\n{} {path} HTTP/1.1\nHost: {host}\n{headers}{}\n",
+        now.to_rfc3339(),
+        request.method(),
+        show_body(body)
+    )
+}
+
+pub fn response(answer: &Answer, body: &[u8], now: Timestamp) -> String {
+    let headers = show_headers(&answer.headers);
+    let body = show_body(&String::from_utf8_lossy(body));
+    format!(
+        "RESPONSE: [{}]\n{:?} {}\n{headers}{body}\n",
+        now.to_rfc3339(),
+        answer.version,
+        answer.status
+    )
 }
 
 fn show_headers(headers: &HeaderMap) -> String {
@@ -85,6 +113,17 @@ fn hide(value: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wish_is_the_screen_or_a_file() {
+        let of = |wish: &str| {
+            let mut trace = Trace::default();
+            trace.add(wish, Path::new("/home"));
+            trace
+        };
+        assert!(of("true").screen && !of("false").is_wanted() && !of("").is_wanted());
+        assert_eq!(of("log/trace").file.as_deref(), Some(Path::new("/home/log/trace")));
+    }
 
     #[test]
     fn secrets_stay_hidden() {

@@ -121,7 +121,7 @@ fn counts(mut processes: Vec<Process>) -> String {
 pub struct App {
     #[arg(value_name = "APP_NAME")]
     app: String,
-    /// Print the app's guid and nothing else
+    /// Retrieve and display the given app's guid. All other health and status output for the app is suppressed.
     #[arg(long)]
     guid: bool,
 }
@@ -164,7 +164,7 @@ pub struct CreateApp {
 impl Command for CreateApp {
     const SPEC: &'static Spec = &Spec {
         name: "create-app",
-        about: "Create an app without code in the target space",
+        about: "Create an Application in the target space",
         usage: "{cf} create-app APP_NAME [--app-type (buildpack | docker | cnb)]",
         see_also: &["app", "apps", "push"],
         needs: Needs::Space,
@@ -315,7 +315,7 @@ pub struct CreateAppManifest {
 impl Command for CreateAppManifest {
     const SPEC: &'static Spec = &Spec {
         name: "create-app-manifest",
-        about: "Write the app manifest of an app that has been pushed",
+        about: "Create an app manifest for an app that has been pushed successfully",
         usage: "{cf} create-app-manifest APP_NAME [-p /path/to/<app-name>_manifest.yml]",
         see_also: &["apps", "push"],
         needs: Needs::Space,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::client::Body;
 use crate::command::{Command, Context, Needs, Spec};
 use crate::commands::routes::which::Address;
-use crate::error::{Result, failed};
+use crate::error::{Error, Result};
 use crate::resources::{Binding, Route};
 use crate::ui::say;
 
@@ -19,9 +19,9 @@ fn parameters(cx: &Context, text: Option<&str>) -> Result<Option<Map<String, Val
     let file = std::fs::read_to_string(cx.ui.io.dir.join(text));
     match serde_json::from_str(file.as_deref().unwrap_or(text)) {
         Ok(Value::Object(object)) => Ok(Some(object)),
-        _ => failed(
-            "Invalid configuration provided for -c flag. Please provide a valid JSON object or path to a file containing a valid JSON object.",
-        ),
+        _ => Err(Error::Usage(
+            "Invalid configuration provided for -c flag. Please provide a valid JSON object or path to a file containing a valid JSON object.".to_owned(),
+        )),
     }
 }
 
@@ -123,7 +123,7 @@ impl Command for BindService {
     }
 }
 
-fn is_bound_already(error: &crate::error::Error) -> bool {
+fn is_bound_already(error: &Error) -> bool {
     error.api_detail(422).is_some_and(|detail| detail.contains("already bound"))
 }
 

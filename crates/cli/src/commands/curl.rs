@@ -36,7 +36,7 @@ pub struct Curl {
 impl Command for Curl {
     const SPEC: &'static Spec = &Spec {
         name: "curl",
-        about: "Send a request to the targeted API endpoint",
+        about: "Executes a request to the targeted API endpoint",
         usage: "{cf} curl PATH [-iv] [-X METHOD] [-H HEADER]... [-d DATA] [--output FILE]\n\nWithout -d the request is a GET; with it, a POST of application/json.\n-H and -X say otherwise.",
         examples: "{cf} curl \"/v3/apps\" -X GET\n{cf} curl \"/v3/apps\" -X POST -d @/path/to/file",
         see_also: &["oauth-token"],

@@ -96,7 +96,18 @@ pub async fn set_droplet(cx: &Context<'_>, app: &str, droplet: &str) -> Result<(
 /// `start`, `stop` or `restart`.
 pub async fn act(cx: &Context<'_>, app: &str, action: &str) -> Result<()> {
     let path = format!("/v3/apps/{app}/actions/{action}");
-    cx.client.send(reqwest::Method::POST, &path, &[], Body::None).await.map(drop)
+    let done = cx.client.send(reqwest::Method::POST, &path, &[], Body::None).await;
+    done.map(drop).map_err(|error| with_limits(error, &cx.cf(), &cx.org().name, &cx.space().name))
+}
+
+/// Pure: a refusal for a quota, with the way to see it.
+pub fn with_limits(error: Error, cf: &str, org: &str, space: &str) -> Error {
+    match error.api_detail(422).filter(|detail| detail.contains("quota")) {
+        Some(detail) => Error::Failed(format!(
+            "{detail}\n\nTIP: Use '{cf} org {org}' and '{cf} space {space}' to see which quotas apply, and '{cf} org-quota' or '{cf} space-quota' to see their limits."
+        )),
+        None => error,
+    }
 }
 
 /// What the instances of a process amount to, for one who waits.
@@ -119,13 +130,15 @@ fn progress(instances: &[Instance]) -> Progress {
 }
 
 fn details(instances: &[Instance]) -> String {
+    trouble(instances).unwrap_or_else(|| "Instances starting...".to_owned())
+}
+
+/// Pure: why an instance does not run, when one tells.
+pub fn trouble(instances: &[Instance]) -> Option<String> {
     let why = instances
         .iter()
         .find_map(|instance| instance.details.as_deref().filter(|details| !details.is_empty()));
-    why.map_or_else(
-        || "Instances starting...".to_owned(),
-        |why| format!("Error starting instances: '{why}'"),
-    )
+    why.map(|why| format!("Error starting instances: '{why}'"))
 }
 
 /// Waits until every process has an instance that runs; with `no_wait`, only the web process counts.
@@ -200,6 +213,21 @@ mod tests {
         assert_eq!(progress(&instances(&["CRASHED", "STARTING"])), Progress::Starting);
         assert_eq!(progress(&instances(&["DOWN"])), Progress::Starting);
         assert_eq!(progress(&instances(&["CRASHED", "CRASHED"])), Progress::Crashed);
+    }
+
+    #[test]
+    fn a_quota_in_the_way_can_be_found() {
+        let refusal = |detail: &str| {
+            let body = serde_json::json!({ "errors": [{ "detail": detail }] }).to_string();
+            Error::Api(crate::error::ApiError::new(422, String::new(), None, body.as_bytes()))
+        };
+        let told = |detail| with_limits(refusal(detail), "cf", "acme", "dev").to_string();
+        expect![[r#"
+            memory quota_exceeded
+
+            TIP: Use 'cf org acme' and 'cf space dev' to see which quotas apply, and 'cf org-quota' or 'cf space-quota' to see their limits."#]]
+        .assert_eq(&told("memory quota_exceeded"));
+        assert_eq!(told("no"), "no");
     }
 
     #[test]

@@ -138,14 +138,14 @@ impl Command for SetHealthCheck {
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         let kind = self.kind.as_str();
+        let (name, process, place) =
+            (cx.ui.name(&self.app), cx.ui.name(&self.process), cx.place()?);
+        say!(cx.ui, "Updating health check type for app {name} process {process} in {place}...\n");
         if kind != "http" && self.endpoint != "/" {
             return Err(Error::Failed(
                 "Health check type must be 'http' to set a health check HTTP endpoint.".to_owned(),
             ));
         }
-        let (name, process, place) =
-            (cx.ui.name(&self.app), cx.ui.name(&self.process), cx.place()?);
-        say!(cx.ui, "Updating health check type for app {name} process {process} in {place}...\n");
         let app = cx.client.app(&self.app, &cx.space().guid).await?;
         let path = format!("/v3/apps/{}/processes/{}", app.guid, self.process);
         let found: Process =

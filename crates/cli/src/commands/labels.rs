@@ -225,11 +225,12 @@ impl Command for Labels {
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         let kind = self.which.check(cx)?;
         let shown = self.which.shown(cx, kind)?;
-        say!(cx.ui, "Getting labels for {shown}...\n");
+        say!(cx.ui, "Getting labels for {shown}...");
         if matches!(kind, Domain | Org | ServiceBroker | Stack) {
             say!(cx.ui);
         }
         let labels: BTreeMap<String, String> = self.which.find(cx, kind).await?.metadata.labels;
+        say!(cx.ui);
         if labels.is_empty() {
             say!(cx.ui, "No labels found.");
             return Ok(());

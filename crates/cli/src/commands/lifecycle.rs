@@ -97,7 +97,7 @@ impl Command for Restart {
     const SPEC: &'static Spec = &Spec {
         name: "restart",
         alias: "rs",
-        about: "Stop all instances of the app, then start them again",
+        about: "Stop all instances of the app, then start them again.",
         usage: "{cf} restart APP_NAME [--strategy (canary | rolling)] [--max-in-flight COUNT] [--no-wait]\n\nThe app is down in between unless a strategy is given.\nIf the app's newest package is not staged yet, it is staged first.",
         environment: TIMEOUTS,
         see_also: &["restage", "restart-app-instance"],
@@ -110,7 +110,12 @@ impl Command for Restart {
         let app = cx.client.app(&self.app, &cx.space().guid).await?;
         let (place, no_wait) = (cx.place()?, self.rollout.no_wait);
         let how = How { verb: "Restarting", place: &place, rollout: rollout.as_ref(), no_wait };
-        match unstaged(cx, &app).await? {
+        let unstaged = unstaged(cx, &app).await?;
+        if unstaged.is_some() || rollout.is_some() {
+            let name = cx.ui.name(&app.name);
+            say!(cx.ui, "Restarting app {name} in {place}...\n");
+        }
+        match unstaged {
             Some(package) => stage_and_start(cx, &app, &package, how).await,
             None => start(cx, &app, Version::Current, how).await,
         }
@@ -130,7 +135,7 @@ impl Command for Restage {
     const SPEC: &'static Spec = &Spec {
         name: "restage",
         alias: "rg",
-        about: "Stage the app's newest package anew, and restart the app with it",
+        about: "Stage the app's latest package into a droplet and restart the app with this new droplet and updated configuration (environment variables, service bindings, buildpack, stack, etc.).",
         usage: "{cf} restage APP_NAME [--strategy (canary | rolling)] [--max-in-flight COUNT] [--no-wait]\n\nThe app is down in between unless a strategy is given.",
         environment: TIMEOUTS,
         see_also: &["restart"],
@@ -267,7 +272,7 @@ pub struct RestartAppInstance {
 impl Command for RestartAppInstance {
     const SPEC: &'static Spec = &Spec {
         name: "restart-app-instance",
-        about: "Terminate, then start, one instance of an app",
+        about: "Stop, then start application instance without updating application environment",
         usage: "{cf} restart-app-instance APP_NAME INDEX [--process PROCESS]",
         see_also: &["restart"],
         needs: Needs::Space,

@@ -68,7 +68,7 @@ pub struct OauthToken {}
 impl Command for OauthToken {
     const SPEC: &'static Spec = &Spec {
         name: "oauth-token",
-        about: "Display the access token of the current session, renewed first",
+        about: "Display the OAuth token for the current session and refresh the token if necessary",
         usage: "{cf} oauth-token",
         see_also: &["curl"],
         needs: Needs::Login,

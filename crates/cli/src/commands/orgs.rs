@@ -52,7 +52,7 @@ impl Command for Orgs {
 pub struct Org {
     #[arg(value_name = "ORG")]
     org: String,
-    /// Print the org's guid and nothing else
+    /// Retrieve and display the given org's guid. All other output for the org is suppressed.
     #[arg(long)]
     guid: bool,
 }
@@ -196,7 +196,7 @@ pub struct DeleteOrg {
 impl Command for DeleteOrg {
     const SPEC: &'static Spec = &Spec {
         name: "delete-org",
-        about: "Delete an org with all that is in it",
+        about: "Delete an org",
         usage: "{cf} delete-org ORG [-f]",
         see_also: &["create-org", "orgs", "set-org-role"],
         needs: Needs::Login,

@@ -81,7 +81,7 @@ impl Command for CreatePackage {
             let app = cx.client.app(&self.app, &cx.space().guid).await?;
             source::docker_package(cx, &app, &Docker { image, username: None }, None).await?
         } else {
-            say!(cx.ui, "Uploading and creating bits package for app {name} in {place}...");
+            say!(cx.ui, "Creating and uploading bits package for app {name} in {place}...");
             let app = cx.client.app(&self.app, &cx.space().guid).await?;
             let dir = cx.ui.io.dir.clone();
             let path = self.path.map_or(dir.clone(), |path| dir.join(path));

@@ -38,6 +38,7 @@ impl Command for Push {
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         self.check()?;
+        self.check_path(cx)?;
         let rollout = self.rollout()?;
         let overrides = self.overrides(cx);
         let mut manifest = self.manifest(cx)?;
@@ -222,7 +223,17 @@ async fn show_diff(cx: &mut Context<'_>, manifest: &Manifest, redact_env: bool) 
 async fn apply(cx: &Context<'_>, manifest: &Manifest) -> Result<()> {
     let path = format!("/v3/spaces/{}/actions/apply_manifest", cx.space().guid);
     let reply = cx.client.send(Method::POST, &path, &[], Body::Yaml(manifest.to_yaml())).await?;
-    cx.client.finish(&reply).await
+    // The manifest is to blame, not the job that read it.
+    cx.client.finish(&reply).await.map_err(|error| match error {
+        Error::Job { detail, .. } if detail.contains("must be an existing admin buildpack") => {
+            let cf = cx.cf();
+            Error::Failed(format!(
+                "{detail}\n\nTIP: Use '{cf} buildpacks' to see a list of supported buildpacks."
+            ))
+        }
+        Error::Job { detail, .. } => Error::Failed(detail),
+        error => error,
+    })
 }
 
 /// `cf apply-manifest`
@@ -245,7 +256,7 @@ pub struct ApplyManifest {
 impl Command for ApplyManifest {
     const SPEC: &'static Spec = &Spec {
         name: "apply-manifest",
-        about: "Apply manifest properties to apps of the space, without pushing code",
+        about: "Apply manifest properties to a space",
         usage: "{cf} apply-manifest [-f APP_MANIFEST_PATH] [--var KEY=VALUE]... [--vars-file VARS_FILE_PATH]...",
         see_also: &["create-app", "create-app-manifest", "push"],
         needs: Needs::Space,

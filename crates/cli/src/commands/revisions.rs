@@ -151,6 +151,9 @@ async fn show(cx: &mut Context<'_>, revision: &Revised, is_deployed: bool) -> Re
     section(cx, "annotations:", &revision.metadata.annotations);
     let env = environment(cx, &revision.guid).await?;
     section(cx, "application environment variables:", &env);
+    if env.is_empty() {
+        say!(cx.ui);
+    }
     Ok(())
 }
 
@@ -177,5 +180,7 @@ fn section(cx: &mut Context, title: &str, values: &BTreeMap<String, String>) {
     let rows: Vec<(&str, String)> =
         keys.iter().map(String::as_str).zip(values.values().cloned()).collect();
     table::key_values(&mut cx.ui, &rows);
-    say!(cx.ui);
+    if !values.is_empty() {
+        say!(cx.ui);
+    }
 }

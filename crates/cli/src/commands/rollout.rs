@@ -6,9 +6,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Body, Pace};
 use crate::command::Context;
-use crate::commands::deploy::{startup_limit, wait_for};
+use crate::commands::deploy::{startup_limit, trouble, wait_for, with_limits};
 use crate::error::{Error, Result, failed};
-use crate::resources::{App, Deployment, Process};
+use crate::resources::{App, Deployment, Event, Process, Stats};
+use crate::ui::say;
 
 /// How a new version replaces the old one without downtime.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,9 +116,11 @@ pub async fn create_deployment(
     version: Version<'_>,
     rollout: &Rollout,
 ) -> Result<String> {
-    let reply =
-        cx.client.post("/v3/deployments", deployment_body(&app.guid, version, rollout)).await?;
-    Ok(reply.json::<Deployment>()?.guid)
+    let body = deployment_body(&app.guid, version, rollout);
+    let made = cx.client.post("/v3/deployments", body).await;
+    let made =
+        made.map_err(|error| with_limits(error, &cx.cf(), &cx.org().name, &cx.space().name))?;
+    Ok(made.json::<Deployment>()?.guid)
 }
 
 /// Pure: only what was asked for is sent, so that older servers take it too.
@@ -172,11 +175,17 @@ async fn deployed(
     until: Instant,
 ) -> Result<()> {
     let (path, mut pace) = (format!("/v3/deployments/{guid}"), Pace::default());
+    let mut said = String::new();
     loop {
         let reply = cx.client.send(Method::GET, &path, &[], Body::None).await?;
         let deployment: Deployment = reply.json()?;
         match (deployment.status.value.as_str(), deployment.status.reason.as_str()) {
             ("FINALIZED", "CANCELED") => {
+                if said.is_empty()
+                    && let Some(why) = reason(cx, app, &deployment).await
+                {
+                    say!(cx.ui, "Error starting instances: '{why}'");
+                }
                 return failed(format!(
                     "Deployment has been canceled\n\nTIP: use '{} logs {} --recent' for more information",
                     cx.cf(),
@@ -189,12 +198,50 @@ async fn deployed(
             _ if no_wait && !deployment.new_processes.is_empty() => {
                 return wait_for(cx, app, &deployment.new_processes, until).await;
             }
-            _ => pace.wait(reply.took).await,
+            _ => {
+                tell_trouble(cx, &deployment.new_processes, &mut said).await;
+                pace.wait(reply.took).await;
+            }
         }
     }
     let processes: Vec<Process> =
         cx.client.list(&format!("/v3/apps/{}/processes", app.guid), &[]).await?.resources;
     wait_for(cx, app, &processes, until).await
+}
+
+/// Why a deployment was canceled: what it says itself, else the last crash since it began. Not to know is no error.
+async fn reason(cx: &Context<'_>, app: &App, deployment: &Deployment) -> Option<String> {
+    if let Some(error) = deployment.status.details["error"].as_str() {
+        return Some(error.to_owned());
+    }
+    #[derive(serde::Deserialize)]
+    struct Page {
+        resources: Vec<Event>,
+    }
+    let query = [
+        ("target_guids", app.guid.as_str()),
+        ("types", "audit.app.process.crash"),
+        ("order_by", "-created_at"),
+        ("per_page", "1"),
+    ];
+    let reply = cx.client.send(Method::GET, "/v3/audit_events", &query, Body::None).await.ok()?;
+    let crash = reply.json::<Page>().ok()?.resources.into_iter().next()?;
+    let when = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let is_of_this = when(&crash.created_at)? >= when(&deployment.created_at)?;
+    let why = crash.data["exit_description"].as_str().filter(|_| is_of_this)?;
+    Some(why.to_owned())
+}
+
+/// Says why new instances do not come up, while the old ones still serve. A process may be gone before it is asked for.
+async fn tell_trouble(cx: &mut Context<'_>, processes: &[Process], said: &mut String) {
+    for process in processes {
+        let path = format!("/v3/processes/{}/stats", process.guid);
+        let Ok(stats) = cx.client.get::<Stats>(&path).await else { continue };
+        if let Some(trouble) = trouble(&stats.resources).filter(|trouble| trouble != said) {
+            say!(cx.ui, "{trouble}");
+            *said = trouble;
+        }
+    }
 }
 
 #[cfg(test)]

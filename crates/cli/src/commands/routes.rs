@@ -403,7 +403,7 @@ pub struct DeleteOrphanedRoutes {
 impl Command for DeleteOrphanedRoutes {
     const SPEC: &'static Spec = &Spec {
         name: "delete-orphaned-routes",
-        about: "Delete all routes of the space that lead to no app",
+        about: "Delete all orphaned routes in the currently targeted space (i.e. those that are not mapped to an app or service instance)",
         usage: "{cf} delete-orphaned-routes [-f]",
         see_also: &["delete-route", "routes"],
         needs: Needs::Space,

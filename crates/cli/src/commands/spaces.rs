@@ -8,7 +8,7 @@ use crate::commands::quotas;
 use crate::commands::roles;
 use crate::config::SpacePlace;
 use crate::error::{Error, Result};
-use crate::resources::Named;
+use crate::resources::{Named, Rule, SecurityGroup};
 use crate::table::{self, row};
 use crate::ui::say;
 
@@ -54,16 +54,19 @@ impl Command for Spaces {
 pub struct Space {
     #[arg(value_name = "SPACE")]
     space: String,
-    /// Print the space's guid and nothing else
+    /// Retrieve and display the given space's guid. All other output for the space is suppressed.
     #[arg(long)]
     guid: bool,
+    /// Retrieve the rules for all the security groups associated with the space.
+    #[arg(long)]
+    security_group_rules: bool,
 }
 
 impl Command for Space {
     const SPEC: &'static Spec = &Spec {
         name: "space",
         about: "Show space info",
-        usage: "{cf} space SPACE [--guid]",
+        usage: "{cf} space SPACE [--guid] [--security-group-rules]",
         see_also: &["space-users", "spaces"],
         needs: Needs::Org,
         ..Spec::NONE
@@ -88,9 +91,11 @@ impl Command for Space {
             None => String::new(),
         };
         let segment = segment(cx, &space.guid).await?;
-        let groups = |kind: &str| format!("/v3/spaces/{}/{kind}_security_groups", space.guid);
-        let running = optional(cx, &groups("running"), &[]).await?;
-        let staging = optional(cx, &groups("staging"), &[]).await?;
+        let running = groups(cx, &space.guid, "running").await?;
+        let staging = groups(cx, &space.guid, "staging").await?;
+        let group_names = |groups: &[SecurityGroup]| {
+            groups.iter().map(|group| group.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
         let rows = [
             ("name:", space.name.clone()),
             ("org:", org.name),
@@ -98,12 +103,54 @@ impl Command for Space {
             ("services:", services),
             ("isolation segment:", segment),
             ("quota:", quota),
-            ("running security groups:", running),
-            ("staging security groups:", staging),
+            ("running security groups:", group_names(&running)),
+            ("staging security groups:", group_names(&staging)),
         ];
         table::key_values(&mut cx.ui, &rows);
+        if self.security_group_rules {
+            show_rules(cx, &running, &staging);
+        }
         Ok(())
     }
+}
+
+/// The security groups of a space in a phase; smaller APIs may have none.
+async fn groups(cx: &Context<'_>, space: &str, phase: &str) -> Result<Vec<SecurityGroup>> {
+    match cx.client.list(&format!("/v3/spaces/{space}/{phase}_security_groups"), &[]).await {
+        Ok(list) => Ok(list.resources),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn show_rules(cx: &mut Context, running: &[SecurityGroup], staging: &[SecurityGroup]) {
+    say!(cx.ui);
+    let of = |groups: &[SecurityGroup], phase: &str| {
+        let rules =
+            groups.iter().flat_map(|group| group.rules.iter().map(move |rule| (group, rule)));
+        let row = |(group, rule): (&SecurityGroup, &Rule)| {
+            let text = |of: &Option<String>| of.clone().unwrap_or_default();
+            row![
+                group.name,
+                rule.destination,
+                text(&rule.ports),
+                rule.protocol,
+                phase,
+                text(&rule.description)
+            ]
+        };
+        rules.map(row).collect::<Vec<_>>()
+    };
+    let mut rows = of(running, "running");
+    rows.extend(of(staging, "staging"));
+    if rows.is_empty() {
+        say!(cx.ui, "No security group rules found.");
+        return;
+    }
+    rows.sort_by(|a, b| a[0].cmp(&b[0]));
+    let head = ["security group", "destination", "ports", "protocol", "lifecycle", "description"];
+    rows.insert(0, head.map(str::to_owned).to_vec());
+    table::with_header(&mut cx.ui, "", &rows);
 }
 
 /// Names of a kind of resource that smaller APIs may not have.
@@ -232,7 +279,7 @@ pub struct DeleteSpace {
 impl Command for DeleteSpace {
     const SPEC: &'static Spec = &Spec {
         name: "delete-space",
-        about: "Delete a space with all that is in it",
+        about: "Delete a space",
         usage: "{cf} delete-space SPACE [-o ORG] [-f]",
         needs: Needs::Login,
         ..Spec::NONE

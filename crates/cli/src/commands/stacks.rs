@@ -21,7 +21,7 @@ pub struct Stacks {
 impl Command for Stacks {
     const SPEC: &'static Spec = &Spec {
         name: "stacks",
-        about: "List all stacks (a stack is a pre-built file system, including an operating system, that can run apps)",
+        about: "List all stacks (a stack is a pre-built file system, including an operating system, that can run apps) and current state",
         usage: "{cf} stacks [--labels SELECTOR]",
         see_also: &["buildpacks", "push"],
         needs: Needs::Login,
@@ -66,7 +66,7 @@ pub struct Stack {
 impl Command for Stack {
     const SPEC: &'static Spec = &Spec {
         name: "stack",
-        about: "Show information for a stack (a stack is a pre-built file system, including an operating system, that can run apps)",
+        about: "Show information for a stack (a stack is a pre-built file system, including an operating system, that can run apps) and current state",
         usage: "{cf} stack STACK_NAME",
         see_also: &["app", "push", "stacks", "update-stack"],
         needs: Needs::Login,

@@ -26,7 +26,7 @@ pub struct Api {
 impl Command for Api {
     const SPEC: &'static Spec = &Spec {
         name: "api",
-        about: "Set or view the API endpoint",
+        about: "Set or view target api url",
         usage: "{cf} api [URL] [--skip-ssl-validation]\n{cf} api --unset",
         see_also: &["auth", "login", "target"],
         ..Spec::NONE
@@ -116,15 +116,18 @@ pub async fn aim(cx: &mut Context<'_>, url: &str, skip_ssl_validation: bool) -> 
         *cx.config() = before;
         return failed(format!("API endpoint not found at '{url}'"));
     }
-    let mut config = cx.config();
-    config.api_version = version;
-    config.authorization_endpoint = root.href("login");
-    config.uaa_endpoint = root.href("uaa");
-    config.doppler_endpoint = root.href("logging");
-    config.log_cache_endpoint = root.href("log_cache");
-    config.network_policy_endpoint = root.href("network_policy_v1");
-    config.routing_endpoint = root.href("routing");
-    Ok(())
+    {
+        let mut config = cx.config();
+        config.api_version = version;
+        config.authorization_endpoint = root.href("login");
+        config.uaa_endpoint = root.href("uaa");
+        config.doppler_endpoint = root.href("logging");
+        config.log_cache_endpoint = root.href("log_cache");
+        config.network_policy_endpoint = root.href("network_policy_v1");
+        config.routing_endpoint = root.href("routing");
+    }
+    // The other endpoints may want more of a connection than the API does.
+    cx.reconnect()
 }
 
 fn forget(cx: &mut Context) {

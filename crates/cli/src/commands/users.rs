@@ -133,7 +133,7 @@ impl Command for Passwd {
     const SPEC: &'static Spec = &Spec {
         name: "passwd",
         alias: "pw",
-        about: "Change your password",
+        about: "Change user password",
         usage: "{cf} passwd",
         needs: Needs::Login,
         ..Spec::NONE

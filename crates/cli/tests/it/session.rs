@@ -244,3 +244,31 @@ async fn unknown_commands_and_flags_end_with_one() {
     );
     assert!(ran.out.starts_with("NAME:\n   app - "), "{}", ran.out);
 }
+
+#[tokio::test]
+async fn every_command_of_the_help_can_be_run() {
+    let world = World::start().await;
+    let page = world.cf(&["help", "-a"]).await.out;
+    let listed =
+        page.split("GETTING STARTED:").nth(1).unwrap().split("ENVIRONMENT VARIABLES:").next();
+    let names: Vec<&str> = listed
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("   ")?.split_whitespace().next())
+        .collect();
+    assert!(names.len() > 150 && names.contains(&"push"), "{names:?}");
+    for name in names {
+        let help = world.cf(&["help", name]).await;
+        assert!(
+            help.code == 0 && help.out.starts_with(&format!("NAME:\n   {name} - ")),
+            "{name}: {}",
+            help.out
+        );
+        let refused = world.cf(&[name, "--no-such-flag"]).await;
+        assert_eq!(
+            (refused.code, refused.err.trim_end()),
+            (1, "Incorrect Usage: unknown flag `no-such-flag'"),
+            "{name}"
+        );
+    }
+}

@@ -7,7 +7,7 @@ use crate::Cc;
 use crate::actions::apps as actions;
 use crate::auth::Caller;
 use crate::db::jobs::{self, Outcome};
-use crate::db::{self, apps, domains, organizations, spaces};
+use crate::db::{self, Stored as _, apps, domains, organizations, spaces};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::v3::common;
 
@@ -77,7 +77,7 @@ async fn apps_in(tx: &mut Connection, space: &str) -> ApiResult<Vec<apps::App>> 
     let rows = db::query("SELECT * FROM apps WHERE space_guid = $1 ORDER BY id", [space.into()])
         .all(tx)
         .await?;
-    Ok(rows.iter().map(apps::read).collect::<db::Result<_>>()?)
+    Ok(rows.iter().map(apps::App::read).collect::<db::Result<_>>()?)
 }
 
 async fn remove_org(cc: &Cc, tx: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<()> {
@@ -116,7 +116,7 @@ async fn shared_domains(tx: &mut Connection, org: &str) -> ApiResult<Vec<String>
         .await?;
     let mut names = Vec::new();
     for row in &rows {
-        let domain = domains::read(row)?;
+        let domain = domains::Domain::read(row)?;
         if !domains::shared_with(tx, &domain.guid).await?.is_empty() {
             names.push(domain.name);
         }

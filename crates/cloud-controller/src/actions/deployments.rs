@@ -18,6 +18,7 @@ use crate::db::processes::{self, Process, WEB};
 use crate::db::revisions::{self, Revision};
 use crate::db::{quota_usage, usage_events};
 use crate::errors::{ApiError, ApiResult};
+use crate::logs::AppNames;
 use crate::v3::processes::Scale;
 
 /// What is to be deployed, and how.
@@ -138,15 +139,29 @@ fn successor(
 
 async fn begin(cc: &Cc, tx: &mut Connection, process: &Process) -> ApiResult<()> {
     let before = Process { app_started: false, ..process.clone() };
-    quota_usage::check_process(tx, process, &before).await.map_err(|error| {
-        let advice = "The quota may not be large enough to support rolling deployments or your configured max-in-flight.";
-        let told = |(kind, detail): (_, String)| if detail.contains("exceeded") { (kind, format!("{detail}. {advice}")) } else { (kind, detail) };
-        ApiError(error.0.into_iter().map(told).collect())
-    })?;
+    if let Err(error) = quota_usage::check_process(tx, process, &before).await {
+        let names = apps::names(tx, &process.app_guid).await?;
+        let told = |(kind, detail)| (kind, for_deployments(detail, &names));
+        return Err(ApiError(error.0.into_iter().map(told).collect()));
+    }
     processes::insert_as(tx, cc.now(), process).await?;
     processes::changed(tx, &process.guid, &process.version).await?;
     usage_events::record(tx, cc.now(), "STARTED", process).await?;
     Ok(())
+}
+
+/// A quota that the app keeps while it stands may still be too small for two versions side by side.
+fn for_deployments(detail: String, names: &AppNames) -> String {
+    let all = ["quota_exceeded", "app_instance_limit_exceeded"];
+    let (kind, name) = match all.iter().find(|code| detail.contains(**code)) {
+        Some(code) if detail.contains(&format!("space_{code}")) => ("space", &names.space_name),
+        Some(_) => ("organization", &names.org_name),
+        None => return detail,
+    };
+    format!(
+        "{detail} for {kind} {name}. This {kind}'s quota may not be large enough to support rolling deployments or your \
+         configured max-in-flight."
+    )
 }
 
 async fn find_app(tx: &mut Connection, guid: &str) -> ApiResult<App> {

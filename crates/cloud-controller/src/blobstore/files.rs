@@ -44,16 +44,17 @@ impl Files {
         Ok(self.root.join("blobs").join(relative))
     }
 
-    fn incoming(&self) -> PathBuf {
-        self.root.join("incoming").join(base::new_guid())
+    /// A name for what is on its way in.
+    fn draft(&self) -> Draft {
+        Draft(self.root.join("incoming").join(base::new_guid()))
     }
 
     /// Moves a complete, synced file to its place and makes the move last.
-    async fn settle(&self, file: &Path, key: &str) -> anyhow::Result<()> {
+    async fn settle(&self, draft: Draft, key: &str) -> anyhow::Result<()> {
         let path = self.path(key)?;
         let folder = path.parent().context("a blob lies in a folder")?;
         fs::create_dir_all(folder).await.with_context(|| format!("making {}", folder.display()))?;
-        fs::rename(file, &path)
+        fs::rename(&draft.0, &path)
             .await
             .with_context(|| format!("moving a blob to {}", path.display()))?;
         File::open(folder)
@@ -64,25 +65,36 @@ impl Files {
     }
 }
 
+/// A file that is gone in the end, unless it was moved to its place: also when writing it failed, or whoever waited
+/// for it went away.
+struct Draft(PathBuf);
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 #[async_trait]
 impl Blobstore for Files {
     async fn put_file(&self, key: &str, file: &Path) -> anyhow::Result<()> {
-        let beside = self.incoming();
+        let draft = self.draft();
         // A link costs nothing; another file system needs a copy.
-        if fs::hard_link(file, &beside).await.is_err() {
-            fs::copy(file, &beside).await.with_context(|| format!("copying {}", file.display()))?;
+        if fs::hard_link(file, &draft.0).await.is_err() {
+            let copied = fs::copy(file, &draft.0).await;
+            copied.with_context(|| format!("copying {}", file.display()))?;
         }
-        File::open(&beside).await?.sync_all().await.context("syncing a blob")?;
-        self.settle(&beside, key).await
+        File::open(&draft.0).await?.sync_all().await.context("syncing a blob")?;
+        self.settle(draft, key).await
     }
 
     async fn put(&self, key: &str, content: Bytes) -> anyhow::Result<()> {
-        let beside = self.incoming();
-        let mut file =
-            File::create(&beside).await.with_context(|| format!("making {}", beside.display()))?;
+        let draft = self.draft();
+        let made = File::create(&draft.0).await;
+        let mut file = made.with_context(|| format!("making {}", draft.0.display()))?;
         file.write_all(&content).await.context("writing a blob")?;
         file.sync_all().await.context("syncing a blob")?;
-        self.settle(&beside, key).await
+        self.settle(draft, key).await
     }
 
     async fn get(&self, key: &str) -> anyhow::Result<Option<Blob>> {

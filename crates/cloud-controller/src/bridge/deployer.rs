@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use diego::ActualLrp;
 use diego::actual_lrp::State;
+use envelope::LogType;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::warn;
 
@@ -92,14 +94,24 @@ async fn steps(cc: &Cc, guid: &str) -> anyhow::Result<Vec<String>> {
         deployments::lock_app(&mut tx, &look.app.guid).await?;
         // Looked at again under the lock: somebody may have canceled or superseded it.
         let Some(look) = self::look(cc, &mut tx, guid).await? else { return Ok(Vec::new()) };
-        for action in rollout::step(&look.view) {
+        let actions = rollout::step(&look.view);
+        for action in actions.iter().copied() {
             act(cc, &mut tx, &look, action)
                 .await
                 .map_err(|error| anyhow::anyhow!("{action:?}: {error}"))?;
         }
+        let names = apps::names(&mut tx, &look.app.guid).await?;
         tx.commit().await?;
         cc.nsync.poke();
         cc.changes.tell(guid);
+        if actions.contains(&Action::Cancel) {
+            let line = format!(
+                "Deployment with guid {guid} is canceled: {}. The version before goes on serving: correct the app and \
+                 push again.",
+                look.why_hopeless(cc)
+            );
+            cc.app_log(&names, "API", LogType::Err, &line);
+        }
     }
     Ok(look(cc, &mut *cc.db.read().await?, guid)
         .await?
@@ -119,6 +131,19 @@ impl Look {
     fn processes(&self) -> Vec<String> {
         self.new.iter().chain(&self.old).map(|process| process.guid.clone()).collect()
     }
+
+    /// What the new instances crash of.
+    fn why_hopeless(&self, cc: &Cc) -> String {
+        let lrps = self.new.iter().flat_map(|process| cc.mirror.instances(&process.lrp_guid()));
+        let reason = lrps.filter(|lrp| given_up(lrp)).map(|lrp| lrp.crash_reason.clone()).next();
+        let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("the new instances crash{reason}")
+    }
+}
+
+/// Diego only tries it now and then.
+fn given_up(lrp: &ActualLrp) -> bool {
+    lrp.state == State::Crashed && lrp.crash_count >= TOO_MANY_CRASHES
 }
 
 /// `None` when it has ended or is gone.
@@ -167,8 +192,7 @@ fn side(cc: &Cc, process: &Process) -> Side {
             State::Running { routable: true, .. } => {
                 side.routable.insert(lrp.key.index.into());
             }
-            State::Crashed if lrp.crash_count >= TOO_MANY_CRASHES => side.hopeless = true,
-            _ => {}
+            _ => side.hopeless |= given_up(lrp),
         }
     }
     side
@@ -198,7 +222,7 @@ async fn act(
         }
         Action::Pause => Ok(deployments::advance(tx, cc.now(), &deployment.guid, PAUSED).await?),
         Action::Cancel => {
-            let set = vec![("error", "the new instances crash".into())];
+            let set = vec![("error", look.why_hopeless(cc).into())];
             crate::db::update(tx, "deployments", &deployment.guid, set).await?;
             Ok(deployments::advance(tx, cc.now(), &deployment.guid, CANCELING).await?)
         }

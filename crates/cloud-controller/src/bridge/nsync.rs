@@ -13,7 +13,7 @@ use tracing::warn;
 use super::{APPS_DOMAIN, recipe};
 use crate::Cc;
 use crate::db::processes::{self, Process};
-use crate::db::{Columns as _, Sql, apps, query, recipes, routing};
+use crate::db::{Columns as _, Sql, Stored as _, apps, query, recipes, routing};
 use crate::logs::AppNames;
 
 /// How long Diego may take the desired state for complete: three full passes and some.
@@ -168,7 +168,7 @@ async fn wanted(cc: &Cc, after: i64) -> anyhow::Result<Vec<Wanted>> {
     let rows = query(&text, [after.into()]).all(&mut connection).await?;
     let mut read: Vec<(i64, Process, AppNames)> = Vec::new();
     for row in &rows {
-        read.push((row.int("id")?, processes::read(row)?, apps::read_names(row)?));
+        read.push((row.int("id")?, Process::read(row)?, apps::read_names(row)?));
     }
     let guids: Vec<String> = read.iter().map(|(_, process, _)| process.app_guid.clone()).collect();
     let mappings = routing::of_apps(&mut connection, &guids).await?;

@@ -17,6 +17,7 @@ use twox_hash::XxHash64;
 
 use super::STAGING_DOMAIN;
 use super::environment::{self, Limits, View};
+use super::explain::{self, Failure, Given};
 use super::recipe::{self, LIFECYCLE, unsigned};
 use crate::Cc;
 use crate::actions::apps::audit_by;
@@ -35,6 +36,9 @@ const CPU_WEIGHT: u32 = 50;
 const GRACE: Duration = Duration::from_secs(120);
 /// A build this young may not have its task at Diego yet.
 const YOUNG: Duration = Duration::from_secs(30);
+
+/// What to do about what was not the app's fault.
+pub const AGAIN: &str = "Push again; when that does not help, ask an operator.";
 
 /// A build with all it needs.
 #[derive(Clone, Debug)]
@@ -260,19 +264,19 @@ pub async fn complete(cc: &Cc, guid: &str, callback: &TaskCallback) -> anyhow::R
     let build = builds::find(&mut *cc.db.read().await?, guid).await?;
     let Some(build) = build.filter(|build| !build.is_final()) else { return Ok(()) };
     if callback.failed {
-        let (id, description) = failure(&callback.failure_reason);
-        return fail(cc, &build, id, &description).await;
+        let given = Given {
+            memory_mb: build.memory_mb,
+            disk_mb: build.disk_mb,
+            timeout: cc.config.limits.staging_timeout,
+            stack: build.stack.as_deref().unwrap_or_else(|| cc.config.default_stack()),
+        };
+        return fail(cc, &build, &explain::staging(&callback.failure_reason, given)).await;
     }
     match serde_json::from_str::<BuildResult>(&callback.result) {
         Ok(result) => succeed(cc, &build, result).await,
         Err(_) => {
-            fail(
-                cc,
-                &build,
-                "StagingError",
-                "Staging error: the builder's result could not be read",
-            )
-            .await
+            let failure = Failure::other("the builder's result could not be read", AGAIN);
+            fail(cc, &build, &failure).await
         }
     }
 }
@@ -286,7 +290,7 @@ async fn succeed(cc: &Cc, build: &Build, result: BuildResult) -> anyhow::Result<
     };
     let Some(droplet) = droplet.filter(|droplet| droplet.sha256.is_some()) else {
         drop(tx);
-        return fail(cc, build, "StagingError", "Staging error: no droplet").await;
+        return fail(cc, build, &Failure::other("no droplet", AGAIN)).await;
     };
     let installed = buildpack_choice::names_by_key(&mut tx).await?;
     let execution_metadata = match &result.execution_metadata {
@@ -343,12 +347,13 @@ fn actor(build: &Build) -> Actor {
 }
 
 /// Ends a build that cannot succeed.
-pub async fn fail(cc: &Cc, build: &Build, id: &str, description: &str) -> anyhow::Result<()> {
+pub async fn fail(cc: &Cc, build: &Build, failure: &Failure) -> anyhow::Result<()> {
     let now = cc.now();
+    let Failure { id, description, next } = failure;
     let mut tx = cc.db.begin().await?;
     let set = vec![
         ("state", FAILED.into()),
-        ("error_id", id.into()),
+        ("error_id", (*id).into()),
         ("error_description", description.into()),
     ];
     builds::update(&mut tx, now, &build.guid, set).await?;
@@ -365,45 +370,23 @@ pub async fn fail(cc: &Cc, build: &Build, id: &str, description: &str) -> anyhow
     let names = apps::names(&mut tx, &build.app_guid).await?;
     tx.commit().await?;
     cc.changes.tell(&build.guid);
-    cc.app_log(&names, "STG", LogType::Err, &format!("Failed to stage build: {description}"));
+    let line = format!("Failed to stage build: {description}. {next}");
+    cc.app_log(&names, "STG", LogType::Err, &line);
     Ok(())
 }
 
-/// What a task's failure means to whoever pushed. The builder tells its phase by its exit status.
-fn failure(reason: &str) -> (&'static str, String) {
-    let named = |id: &'static str, text: &str| (id, text.to_owned());
-    let status = reason.rsplit(' ').next().unwrap_or_default();
-    match status {
-        "222" => {
-            return named(
-                "NoAppDetectedError",
-                "An app was not successfully detected by any available buildpack",
-            );
-        }
-        "223" | "225" | "226" => {
-            return named(
-                "BuildpackCompileFailed",
-                "App staging failed in the buildpack compile phase",
-            );
-        }
-        "224" => {
-            return named(
-                "BuildpackReleaseFailed",
-                "App staging failed in the buildpack release phase",
-            );
-        }
-        _ => {}
-    }
-    if reason.contains("insufficient resources") {
-        return named("InsufficientResources", "Insufficient resources");
-    }
-    if reason.contains("found no compatible cell") {
-        return named("NoCompatibleCell", "Found no compatible cell");
-    }
-    if reason.starts_with("exceeded") && reason.ends_with("timeout") {
-        return ("StagingTimeExpired", format!("Staging time expired: {reason}"));
-    }
-    named("StagingError", "Staging error: staging failed")
+/// Tells in the app's log why what a build made could not be stored.
+pub async fn upload_failed(
+    cc: &Cc,
+    build: &Build,
+    kind: &str,
+    error: &ApiError,
+) -> anyhow::Result<()> {
+    let names = apps::names(&mut *cc.db.read().await?, &build.app_guid).await?;
+    let what = if kind == "caches" { "build artifacts cache" } else { "droplet" };
+    let line = format!("Storing the {what} failed: {error}");
+    cc.app_log(&names, "STG", LogType::Err, &line);
+    Ok(())
 }
 
 /// Ends builds whose task is gone without a word.
@@ -420,26 +403,11 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     for build in waiting {
         let late = now.since(build.created_at) > cc.config.limits.staging_timeout + GRACE;
         if late {
-            fail(cc, &build, "StagingTimeExpired", "Staging time expired: the build took too long")
-                .await?;
+            let description = "Staging time expired: the build took too long";
+            fail(cc, &build, &Failure::new("StagingTimeExpired", description, AGAIN)).await?;
         } else if !alive.contains_key(&build.guid) {
-            fail(cc, &build, "StagingError", "Staging error: the staging task was lost").await?;
+            fail(cc, &build, &Failure::other("the staging task was lost", AGAIN)).await?;
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_builders_exit_status_tells_the_phase() {
-        let id = |reason: &str| failure(reason).0;
-        assert_eq!(id("STG: Exited with status 222"), "NoAppDetectedError");
-        assert_eq!(id("Exited with status 223"), "BuildpackCompileFailed");
-        assert_eq!(id("Exited with status 224"), "BuildpackReleaseFailed");
-        assert_eq!(id("insufficient resources: memory"), "InsufficientResources");
-        assert_eq!(id("cell disappeared before completion"), "StagingError");
-    }
 }

@@ -1,9 +1,11 @@
 //! Follows what runs: keeps the mirror, wakes who waits for it, and tells of crashes.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base::Backoff;
+use diego::actual_lrp::State;
 use diego::bbs::ActualLrpFilter;
 use diego::{Event, InstanceKey, LrpKey};
 use envelope::LogType;
@@ -11,7 +13,7 @@ use futures::StreamExt as _;
 use serde_json::json;
 use tracing::warn;
 
-use super::APPS_DOMAIN;
+use super::{APPS_DOMAIN, explain};
 use crate::Cc;
 use crate::actions::apps::audit_by;
 use crate::db::audit_events::Actor;
@@ -43,6 +45,7 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
     cc.mirror.replace(all);
     cc.rollouts.poke();
     backoff.reset();
+    let mut told = Unplaced::default();
     while let Some(event) = events.next().await {
         if let Event::ActualLrpCrashed { key, instance, crash_count, crash_reason, since } = &event
             && key.domain.as_str() == APPS_DOMAIN
@@ -53,12 +56,63 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
                 warn!(lrp = %key, error = %format!("{error:#}"), "a crash was not recorded");
             }
         }
+        if let Some((key, error)) = told.news(&event)
+            && let Err(error) = unplaced(cc, key, error).await
+        {
+            warn!(lrp = %key, error = %format!("{error:#}"), "an instance without a cell was not told of");
+        }
         if let Some(guid) = cc.mirror.apply(&event)
             && let Some(process) = processes::process_of(&guid)
         {
             cc.changes.tell(process);
         }
     }
+    Ok(())
+}
+
+/// Which instances their apps were told to be without a cell, and why. As large as there are such instances.
+#[derive(Default)]
+struct Unplaced(HashMap<LrpKey, String>);
+
+impl Unplaced {
+    /// The instance and what keeps it from being placed, when its app does not know that yet.
+    fn news<'a>(&mut self, event: &'a Event) -> Option<(&'a LrpKey, &'a str)> {
+        let lrp = match event {
+            Event::ActualLrpCreated { actual_lrp } => actual_lrp,
+            Event::ActualLrpChanged { after, .. } => after,
+            Event::ActualLrpRemoved { actual_lrp } => {
+                self.0.remove(&actual_lrp.key);
+                return None;
+            }
+            _ => return None,
+        };
+        let State::Unclaimed { placement_error } = &lrp.state else {
+            self.0.remove(&lrp.key);
+            return None;
+        };
+        if placement_error.is_empty() || lrp.key.domain.as_str() != APPS_DOMAIN {
+            // Tried once more; that is no news by itself.
+            return None;
+        }
+        // How much is free where changes all the time.
+        let gist = placement_error.split(" (").next().unwrap_or_default();
+        if self.0.get(&lrp.key).is_some_and(|known| known == gist) {
+            return None;
+        }
+        self.0.insert(lrp.key.clone(), gist.to_owned());
+        Some((&lrp.key, placement_error))
+    }
+}
+
+async fn unplaced(cc: &Cc, key: &LrpKey, error: &str) -> anyhow::Result<()> {
+    let Some(process) = processes::process_of(key.process_guid.as_str()) else { return Ok(()) };
+    let mut connection = cc.db.read().await?;
+    let Some(process) = processes::find(&mut connection, process).await? else { return Ok(()) };
+    let names = apps::names(&mut connection, &process.app_guid).await?;
+    let next = explain::placement(error, &process, &names.app_name);
+    let line =
+        format!("Instance {} of process {} has no cell: {error}. {next}", key.index, process.kind);
+    cc.app_log(&names, "API", LogType::Err, &line);
     Ok(())
 }
 
@@ -102,5 +156,9 @@ async fn crashed(cc: &Cc, crash: &Crash<'_>) -> anyhow::Result<()> {
     tx.commit().await?;
     let line = format!("App instance exited with guid {} payload: {data}", app.guid);
     cc.app_log(&names, "API", LogType::Out, &line);
+    let next = explain::crash(crash.reason, &process, &app.name);
+    let (index, kind, reason) = (crash.key.index, &process.kind, crash.reason);
+    let line = format!("Instance {index} of process {kind} crashed: {reason}. {next}");
+    cc.app_log(&names, "API", LogType::Err, &line);
     Ok(())
 }

@@ -62,6 +62,8 @@ pub struct Rights {
     power: Power,
     roles: BTreeSet<String>,
     org_suspended: bool,
+    /// Bars everybody but the organization's managers, who alone can end it.
+    space_suspended: bool,
     /// The organization's guid.
     pub org_guid: String,
     in_space: bool,
@@ -84,7 +86,11 @@ impl Rights {
     }
 
     pub fn can_write(&self, roles: &[&str]) -> bool {
-        self.power == Power::Admin || (self.has(roles) && !self.org_suspended)
+        self.power == Power::Admin || (self.has(roles) && !self.org_suspended && !self.bars(roles))
+    }
+
+    fn bars(&self, roles: &[&str]) -> bool {
+        self.space_suspended && !(roles.contains(&ORG_MANAGER) && self.has(&[ORG_MANAGER]))
     }
 
     /// # Errors
@@ -94,16 +100,20 @@ impl Rights {
     }
 
     /// # Errors
-    /// 404 for those who do not see it, 403 for those who lack one of `roles` or whose organization is suspended.
+    /// 404 for those who do not see it, 403 for those who lack one of `roles` or whose organization or space is
+    /// suspended.
     pub fn change(&self, what: &str, roles: &[&str]) -> ApiResult<()> {
         self.see(what)?;
         if self.can_write(roles) {
             return Ok(());
         }
-        if self.power == Power::User && self.has(roles) {
-            return Err(Kind::OrgSuspended.with("The organization is suspended"));
+        if self.power != Power::User || !self.has(roles) {
+            return Err(ApiError::forbidden());
         }
-        Err(ApiError::forbidden())
+        Err(match self.org_suspended {
+            true => Kind::OrgSuspended.with("The organization is suspended"),
+            false => Kind::SpaceSuspended.with("The space is suspended"),
+        })
     }
 
     /// # Errors
@@ -124,7 +134,7 @@ pub async fn in_space(
     caller: &Caller,
     space: &str,
 ) -> ApiResult<Rights> {
-    let text = "SELECT s.org_guid, o.suspended, r.type AS role FROM spaces s JOIN organizations o ON o.guid = s.org_guid \
+    let text = "SELECT s.org_guid, o.suspended, s.suspended AS space_suspended, r.type AS role FROM spaces s JOIN organizations o ON o.guid = s.org_guid \
                 LEFT JOIN roles r ON r.user_guid = $2 AND r.org_guid = s.org_guid AND r.space_guid IN ('', s.guid) \
                 WHERE s.guid = $1";
     rights(query(text, [space.into(), (&caller.guid).into()]), connection, caller, true).await
@@ -132,7 +142,7 @@ pub async fn in_space(
 
 /// The caller's rights in an organization.
 pub async fn in_org(connection: &mut Connection, caller: &Caller, org: &str) -> ApiResult<Rights> {
-    let text = "SELECT o.guid AS org_guid, o.suspended, r.type AS role FROM organizations o \
+    let text = "SELECT o.guid AS org_guid, o.suspended, CAST(0 AS BIGINT) AS space_suspended, r.type AS role FROM organizations o \
                 LEFT JOIN roles r ON r.user_guid = $2 AND r.org_guid = o.guid WHERE o.guid = $1";
     rights(query(text, [org.into(), (&caller.guid).into()]), connection, caller, false).await
 }
@@ -144,13 +154,15 @@ async fn rights(
     in_space: bool,
 ) -> ApiResult<Rights> {
     let rows = sql.all(connection).await?;
-    let (org_guid, org_suspended, power) = match rows.first() {
-        Some(row) => (row.text("org_guid")?, row.flag("suspended")?, caller.power),
-        None => (String::new(), false, Power::User),
+    let (org_guid, power) = match rows.first() {
+        Some(row) => (row.text("org_guid")?, caller.power),
+        None => (String::new(), Power::User),
     };
+    let flag = |column| rows.first().map_or(Ok(false), |row| row.flag(column));
+    let (org_suspended, space_suspended) = (flag("suspended")?, flag("space_suspended")?);
     let mut roles = BTreeSet::new();
     for row in &rows {
         roles.extend(row.maybe_text("role")?);
     }
-    Ok(Rights { power, roles, org_suspended, org_guid, in_space })
+    Ok(Rights { power, roles, org_suspended, space_suspended, org_guid, in_space })
 }

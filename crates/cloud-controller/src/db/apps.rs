@@ -4,7 +4,7 @@ use base::Timestamp;
 use serde_json::Value;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, query};
+use super::{Arg, Columns as _, Result, Row, Stored, query};
 use crate::logs::AppNames;
 
 #[derive(Clone, Debug)]
@@ -38,34 +38,34 @@ impl App {
 pub const STARTED: &str = "STARTED";
 pub const STOPPED: &str = "STOPPED";
 
-/// What [`read`] reads.
-pub const COLUMNS: &str = "apps.*";
+impl Stored for App {
+    const TABLE: &'static str = "apps";
+    const COLUMNS: &'static str = "apps.*";
 
-pub fn read(row: &Row) -> Result<App> {
-    Ok(App {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        space_guid: row.text("space_guid")?,
-        state: row.text("state")?,
-        lifecycle: row.text("lifecycle")?,
-        stack: row.maybe_text("stack")?,
-        buildpacks: row.texts("buildpacks")?,
-        sealed_env: row.maybe_text("sealed_env")?,
-        droplet_guid: row.maybe_text("droplet_guid")?,
-        enable_ssh: row.maybe_int("enable_ssh")?.map(|value| value != 0),
-        revisions_enabled: row.flag("revisions_enabled")?,
-        service_binding_k8s: row.flag("service_binding_k8s")?,
-        file_based_vcap_services: row.flag("file_based_vcap_services")?,
-        buildpack_cache: row.maybe_text("buildpack_cache")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+    fn read(row: &Row) -> Result<App> {
+        Ok(App {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            space_guid: row.text("space_guid")?,
+            state: row.text("state")?,
+            lifecycle: row.text("lifecycle")?,
+            stack: row.maybe_text("stack")?,
+            buildpacks: row.texts("buildpacks")?,
+            sealed_env: row.maybe_text("sealed_env")?,
+            droplet_guid: row.maybe_text("droplet_guid")?,
+            enable_ssh: row.maybe_int("enable_ssh")?.map(|value| value != 0),
+            revisions_enabled: row.flag("revisions_enabled")?,
+            service_binding_k8s: row.flag("service_binding_k8s")?,
+            file_based_vcap_services: row.flag("file_based_vcap_services")?,
+            buildpack_cache: row.maybe_text("buildpack_cache")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<App>> {
-    let row =
-        query("SELECT * FROM apps WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn find_by_name(
@@ -75,7 +75,7 @@ pub async fn find_by_name(
 ) -> Result<Option<App>> {
     let text = "SELECT * FROM apps WHERE space_guid = $1 AND name = $2";
     let row = query(text, [space.into(), name.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    row.as_ref().map(App::read).transpose()
 }
 
 /// What a new app is made of.

@@ -3,7 +3,7 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Columns as _, Result, Row, query};
+use super::{Columns as _, Result, Row, Stored, query};
 
 #[derive(Clone, Debug)]
 pub struct Buildpack {
@@ -22,28 +22,30 @@ pub struct Buildpack {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<Buildpack> {
-    Ok(Buildpack {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        stack: row.text("stack")?,
-        lifecycle: row.text("lifecycle")?,
-        state: row.text("state")?,
-        filename: row.maybe_text("filename")?,
-        sha256: row.maybe_text("sha256")?,
-        position: row.int("position")?,
-        enabled: row.flag("enabled")?,
-        locked: row.flag("locked")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Buildpack {
+    const TABLE: &'static str = "buildpacks";
+    const COLUMNS: &'static str = "buildpacks.*";
+
+    fn read(row: &Row) -> Result<Buildpack> {
+        Ok(Buildpack {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            stack: row.text("stack")?,
+            lifecycle: row.text("lifecycle")?,
+            state: row.text("state")?,
+            filename: row.maybe_text("filename")?,
+            sha256: row.maybe_text("sha256")?,
+            position: row.int("position")?,
+            enabled: row.flag("enabled")?,
+            locked: row.flag("locked")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Buildpack>> {
-    let row = query("SELECT * FROM buildpacks WHERE guid = $1", [guid.into()])
-        .optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 /// Whether another one has the name, the stack and the lifecycle.

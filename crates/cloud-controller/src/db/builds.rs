@@ -3,7 +3,7 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, query};
+use super::{Arg, Columns as _, Result, Row, Stored, query};
 
 pub const STAGING: &str = "STAGING";
 pub const STAGED: &str = "STAGED";
@@ -35,32 +35,40 @@ impl Build {
     }
 }
 
-pub fn read(row: &Row) -> Result<Build> {
-    let text = |column: &str| Ok::<_, sqlx::Error>(row.maybe_text(column)?.unwrap_or_default());
-    Ok(Build {
-        guid: row.text("guid")?,
-        app_guid: row.text("app_guid")?,
-        package_guid: row.text("package_guid")?,
-        droplet_guid: row.maybe_text("droplet_guid")?,
-        state: row.text("state")?,
-        error_id: row.maybe_text("error_id")?,
-        error_description: row.maybe_text("error_description")?,
-        lifecycle: row.text("lifecycle")?,
-        stack: row.maybe_text("stack")?,
-        buildpacks: row.texts("buildpacks")?,
-        memory_mb: row.int("memory_mb")?,
-        disk_mb: row.int("disk_mb")?,
-        log_rate: row.int("log_rate")?,
-        created_by: (text("created_by_guid")?, text("created_by_name")?, text("created_by_email")?),
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Build {
+    const TABLE: &'static str = "builds";
+    const COLUMNS: &'static str = "builds.*";
+    const FROM: &'static str = "builds JOIN apps a ON a.guid = builds.app_guid";
+
+    fn read(row: &Row) -> Result<Build> {
+        let text = |column: &str| Ok::<_, sqlx::Error>(row.maybe_text(column)?.unwrap_or_default());
+        Ok(Build {
+            guid: row.text("guid")?,
+            app_guid: row.text("app_guid")?,
+            package_guid: row.text("package_guid")?,
+            droplet_guid: row.maybe_text("droplet_guid")?,
+            state: row.text("state")?,
+            error_id: row.maybe_text("error_id")?,
+            error_description: row.maybe_text("error_description")?,
+            lifecycle: row.text("lifecycle")?,
+            stack: row.maybe_text("stack")?,
+            buildpacks: row.texts("buildpacks")?,
+            memory_mb: row.int("memory_mb")?,
+            disk_mb: row.int("disk_mb")?,
+            log_rate: row.int("log_rate")?,
+            created_by: (
+                text("created_by_guid")?,
+                text("created_by_name")?,
+                text("created_by_email")?,
+            ),
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Build>> {
-    let row =
-        query("SELECT * FROM builds WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 /// Whether one of the app's builds is under way.
@@ -73,7 +81,7 @@ pub async fn is_staging(connection: &mut Connection, app: &str) -> Result<bool> 
 pub async fn staging_since(connection: &mut Connection, before: Timestamp) -> Result<Vec<Build>> {
     let text =
         "SELECT * FROM builds WHERE state = 'STAGING' AND created_at < $1 ORDER BY id LIMIT 1000";
-    query(text, [before.into()]).all(connection).await?.iter().map(read).collect()
+    query(text, [before.into()]).all(connection).await?.iter().map(Build::read).collect()
 }
 
 pub async fn insert(connection: &mut Connection, build: &Build) -> Result<()> {

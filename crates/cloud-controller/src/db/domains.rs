@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Columns as _, Result, Row, Sql, query};
+use super::{Columns as _, Result, Row, Sql, Stored, query};
 use crate::auth::Caller;
 
 #[derive(Clone, Debug)]
@@ -32,18 +32,23 @@ impl Domain {
     }
 }
 
-pub fn read(row: &Row) -> Result<Domain> {
-    Ok(Domain {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        org_guid: row.maybe_text("org_guid")?,
-        internal: row.flag("internal")?,
-        router_group_guid: row.maybe_text("router_group_guid")?,
-        enforce_route_policies: row.flag("enforce_route_policies")?,
-        route_policies_scope: row.maybe_text("route_policies_scope")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Domain {
+    const TABLE: &'static str = "domains";
+    const COLUMNS: &'static str = "domains.*";
+
+    fn read(row: &Row) -> Result<Domain> {
+        Ok(Domain {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            org_guid: row.maybe_text("org_guid")?,
+            internal: row.flag("internal")?,
+            router_group_guid: row.maybe_text("router_group_guid")?,
+            enforce_route_policies: row.flag("enforce_route_policies")?,
+            route_policies_scope: row.maybe_text("route_policies_scope")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 /// What a new domain is made of.
@@ -77,25 +82,17 @@ pub async fn insert(
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Domain>> {
-    let row =
-        query("SELECT * FROM domains WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn find_by_name(connection: &mut Connection, name: &str) -> Result<Option<Domain>> {
     let row =
         query("SELECT * FROM domains WHERE name = $1", [name.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    row.as_ref().map(Domain::read).transpose()
 }
 
 pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<Vec<Domain>> {
-    if guids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::default();
-    let list = sql.list(guids);
-    sql.push(&format!("SELECT * FROM domains WHERE guid IN ({list}) ORDER BY id"));
-    sql.all(connection).await?.iter().map(read).collect()
+    super::find_many(connection, guids).await
 }
 
 /// Whether a domain is called so.
@@ -109,7 +106,7 @@ pub async fn default_of(connection: &mut Connection, org: &str) -> Result<Option
                 AND (d.org_guid IS NULL OR d.org_guid = $1 \
                 OR EXISTS (SELECT 1 FROM domain_shares s WHERE s.domain_guid = d.guid AND s.org_guid = $1)) \
                 ORDER BY CASE WHEN d.org_guid IS NULL THEN 0 ELSE 1 END, d.id LIMIT 1";
-    query(text, [org.into()]).optional(connection).await?.as_ref().map(read).transpose()
+    query(text, [org.into()]).optional(connection).await?.as_ref().map(Domain::read).transpose()
 }
 
 /// Whether apps of the organization may have routes under the domain.

@@ -4,7 +4,7 @@ use base::Timestamp;
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, query};
+use super::{Arg, Columns as _, Result, Row, Stored};
 
 pub const STAGED: &str = "STAGED";
 
@@ -30,30 +30,34 @@ pub struct Droplet {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<Droplet> {
-    Ok(Droplet {
-        guid: row.text("guid")?,
-        app_guid: row.text("app_guid")?,
-        package_guid: row.maybe_text("package_guid")?,
-        state: row.text("state")?,
-        error: row.maybe_text("error")?,
-        lifecycle: row.text("lifecycle")?,
-        stack: row.maybe_text("stack")?,
-        buildpacks: row.json("buildpacks")?,
-        process_types: row.json("process_types")?,
-        sidecars: row.json("sidecars")?,
-        execution_metadata: row.text("execution_metadata")?,
-        sha256: row.maybe_text("sha256")?,
-        docker_image: row.maybe_text("docker_image")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Droplet {
+    const TABLE: &'static str = "droplets";
+    const COLUMNS: &'static str = "droplets.*";
+    const FROM: &'static str = "droplets JOIN apps a ON a.guid = droplets.app_guid";
+
+    fn read(row: &Row) -> Result<Droplet> {
+        Ok(Droplet {
+            guid: row.text("guid")?,
+            app_guid: row.text("app_guid")?,
+            package_guid: row.maybe_text("package_guid")?,
+            state: row.text("state")?,
+            error: row.maybe_text("error")?,
+            lifecycle: row.text("lifecycle")?,
+            stack: row.maybe_text("stack")?,
+            buildpacks: row.json("buildpacks")?,
+            process_types: row.json("process_types")?,
+            sidecars: row.json("sidecars")?,
+            execution_metadata: row.text("execution_metadata")?,
+            sha256: row.maybe_text("sha256")?,
+            docker_image: row.maybe_text("docker_image")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Droplet>> {
-    let row =
-        query("SELECT * FROM droplets WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 /// An empty one; what it holds is set later.

@@ -3,7 +3,7 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Columns as _, Result, Row, Sql, query};
+use super::{Columns as _, Result, Row, Sql, Stored, query};
 use crate::auth::Caller;
 use crate::errors::{ApiError, ApiResult};
 
@@ -18,13 +18,18 @@ pub struct IsolationSegment {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<IsolationSegment> {
-    Ok(IsolationSegment {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for IsolationSegment {
+    const TABLE: &'static str = "isolation_segments";
+    const COLUMNS: &'static str = "isolation_segments.*";
+
+    fn read(row: &Row) -> Result<IsolationSegment> {
+        Ok(IsolationSegment {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 /// The condition under which a segment is seen: an organization that may use it is.
@@ -49,7 +54,7 @@ pub async fn visible(
     sql.push(&format!("SELECT isolation_segments.* FROM isolation_segments WHERE isolation_segments.guid = {guid} AND {condition}"));
     let row =
         sql.optional(connection).await?.ok_or_else(|| ApiError::not_found("Isolation segment"))?;
-    Ok(read(&row)?)
+    Ok(IsolationSegment::read(&row)?)
 }
 
 /// Whether a name like it is taken, in whatever case.

@@ -84,9 +84,3 @@ pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Job>
         updated_at: row.moment("updated_at")?,
     }))
 }
-
-/// Forgets jobs that ended before `before`.
-pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<u64> {
-    let text = "DELETE FROM jobs WHERE updated_at < $1 AND state IN ('COMPLETE', 'FAILED')";
-    query(text, [before.into()]).run(connection).await
-}

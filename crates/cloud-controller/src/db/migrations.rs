@@ -5,5 +5,7 @@ use sql::Migration;
 
 pub const OWNER: &str = "cloud_controller";
 
-pub const ALL: &[Migration] =
-    &[Migration { name: "0001_everyday", sql: include_str!("migrations/0001_everyday.sql") }];
+pub const ALL: &[Migration] = &[
+    Migration { name: "0001_everyday", sql: include_str!("migrations/0001_everyday.sql") },
+    Migration { name: "0002_resources", sql: include_str!("migrations/0002_resources.sql") },
+];

@@ -3,7 +3,7 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Columns as _, Result, Row, Sql, query};
+use super::{Columns as _, Result, Row, Stored, query};
 
 #[derive(Clone, Debug)]
 pub struct Organization {
@@ -11,21 +11,24 @@ pub struct Organization {
     pub name: String,
     pub suspended: bool,
     pub quota_guid: String,
-    pub default_isolation_segment_guid: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<Organization> {
-    Ok(Organization {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        suspended: row.flag("suspended")?,
-        quota_guid: row.text("quota_guid")?,
-        default_isolation_segment_guid: row.maybe_text("default_isolation_segment_guid")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Organization {
+    const TABLE: &'static str = "organizations";
+    const COLUMNS: &'static str = "organizations.*";
+
+    fn read(row: &Row) -> Result<Organization> {
+        Ok(Organization {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            suspended: row.flag("suspended")?,
+            quota_guid: row.text("quota_guid")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 /// Makes an organization under the quota named `default` and answers its guid.
@@ -50,20 +53,11 @@ pub async fn insert(
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Organization>> {
-    let row = query("SELECT * FROM organizations WHERE guid = $1", [guid.into()])
-        .optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<Vec<Organization>> {
-    if guids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::default();
-    let list = sql.list(guids);
-    sql.push(&format!("SELECT * FROM organizations WHERE guid IN ({list}) ORDER BY id"));
-    sql.all(connection).await?.iter().map(read).collect()
+    super::find_many(connection, guids).await
 }
 
 pub async fn space_guids(connection: &mut Connection, guid: &str) -> Result<Vec<String>> {

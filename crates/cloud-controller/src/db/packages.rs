@@ -3,10 +3,12 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, query};
+use super::{Arg, Columns as _, Result, Row, Stored, query};
 
 pub const READY: &str = "READY";
 pub const AWAITING_UPLOAD: &str = "AWAITING_UPLOAD";
+/// Its bits were no good.
+pub const FAILED: &str = "FAILED";
 
 #[derive(Clone, Debug)]
 pub struct Package {
@@ -24,26 +26,30 @@ pub struct Package {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<Package> {
-    Ok(Package {
-        guid: row.text("guid")?,
-        app_guid: row.text("app_guid")?,
-        kind: row.text("type")?,
-        state: row.text("state")?,
-        sha256: row.maybe_text("sha256")?,
-        error: row.maybe_text("error")?,
-        docker_image: row.maybe_text("docker_image")?,
-        docker_username: row.maybe_text("docker_username")?,
-        sealed_docker_password: row.maybe_text("sealed_docker_password")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Package {
+    const TABLE: &'static str = "packages";
+    const COLUMNS: &'static str = "packages.*";
+    const FROM: &'static str = "packages JOIN apps a ON a.guid = packages.app_guid";
+
+    fn read(row: &Row) -> Result<Package> {
+        Ok(Package {
+            guid: row.text("guid")?,
+            app_guid: row.text("app_guid")?,
+            kind: row.text("type")?,
+            state: row.text("state")?,
+            sha256: row.maybe_text("sha256")?,
+            error: row.maybe_text("error")?,
+            docker_image: row.maybe_text("docker_image")?,
+            docker_username: row.maybe_text("docker_username")?,
+            sealed_docker_password: row.maybe_text("sealed_docker_password")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Package>> {
-    let row =
-        query("SELECT * FROM packages WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn insert(
@@ -75,4 +81,20 @@ pub async fn update(
 ) -> Result<()> {
     set.push(("updated_at", now.into()));
     super::update(connection, "packages", guid, set).await
+}
+
+/// Sets columns of a package that waits for its bits; `false` when it does not wait (any more).
+pub async fn receive(
+    connection: &mut Connection,
+    now: Timestamp,
+    guid: &str,
+    set: Vec<(&str, Arg)>,
+) -> Result<bool> {
+    // The lock that comes with the first change decides between two uploads at once.
+    let text = "UPDATE packages SET updated_at = $1 WHERE guid = $2 AND state = $3";
+    let touched = query(text, [now.into(), guid.into(), AWAITING_UPLOAD.into()]);
+    if touched.run(connection).await? == 0 {
+        return Ok(false);
+    }
+    update(connection, now, guid, set).await.map(|()| true)
 }

@@ -4,7 +4,7 @@ use base::Timestamp;
 use serde_json::Value;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, query};
+use super::{Arg, Columns as _, Result, Row, Stored, query};
 
 pub const WEB: &str = "web";
 
@@ -71,41 +71,47 @@ pub fn process_of(lrp_guid: &str) -> Option<&str> {
 pub const COLUMNS: &str = "processes.*, a.space_guid AS app_space_guid, a.state AS app_state, d.process_types AS detected";
 pub const FROM: &str = "processes JOIN apps a ON a.guid = processes.app_guid LEFT JOIN droplets d ON d.guid = a.droplet_guid";
 
-pub fn read(row: &Row) -> Result<Process> {
-    let kind = row.text("type")?;
-    let detected = row.json("detected")?.get(&kind).and_then(Value::as_str).map(str::to_owned);
-    Ok(Process {
-        guid: row.text("guid")?,
-        app_guid: row.text("app_guid")?,
-        version: row.text("version")?,
-        command: row.maybe_text("command")?,
-        detected_command: detected,
-        run_as: row.maybe_text("run_as")?,
-        instances: row.int("instances")?,
-        memory_mb: row.int("memory_mb")?,
-        disk_mb: row.int("disk_mb")?,
-        log_rate: row.int("log_rate")?,
-        health: HealthCheck {
-            kind: row.text("health_check_type")?,
-            endpoint: row.maybe_text("health_check_endpoint")?,
-            timeout: row.maybe_int("health_check_timeout")?,
-            invocation_timeout: row.maybe_int("health_check_invocation_timeout")?,
-            interval: row.maybe_int("health_check_interval")?,
-        },
-        readiness: HealthCheck {
-            kind: row.text("readiness_type")?,
-            endpoint: row.maybe_text("readiness_endpoint")?,
-            timeout: None,
-            invocation_timeout: row.maybe_int("readiness_invocation_timeout")?,
-            interval: row.maybe_int("readiness_interval")?,
-        },
-        revision_guid: row.maybe_text("revision_guid")?,
-        space_guid: row.text("app_space_guid")?,
-        app_started: row.text("app_state")? == super::apps::STARTED,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-        kind,
-    })
+impl Stored for Process {
+    const TABLE: &'static str = "processes";
+    const COLUMNS: &'static str = COLUMNS;
+    const FROM: &'static str = FROM;
+
+    fn read(row: &Row) -> Result<Process> {
+        let kind = row.text("type")?;
+        let detected = row.json("detected")?.get(&kind).and_then(Value::as_str).map(str::to_owned);
+        Ok(Process {
+            guid: row.text("guid")?,
+            app_guid: row.text("app_guid")?,
+            version: row.text("version")?,
+            command: row.maybe_text("command")?,
+            detected_command: detected,
+            run_as: row.maybe_text("run_as")?,
+            instances: row.int("instances")?,
+            memory_mb: row.int("memory_mb")?,
+            disk_mb: row.int("disk_mb")?,
+            log_rate: row.int("log_rate")?,
+            health: HealthCheck {
+                kind: row.text("health_check_type")?,
+                endpoint: row.maybe_text("health_check_endpoint")?,
+                timeout: row.maybe_int("health_check_timeout")?,
+                invocation_timeout: row.maybe_int("health_check_invocation_timeout")?,
+                interval: row.maybe_int("health_check_interval")?,
+            },
+            readiness: HealthCheck {
+                kind: row.text("readiness_type")?,
+                endpoint: row.maybe_text("readiness_endpoint")?,
+                timeout: None,
+                invocation_timeout: row.maybe_int("readiness_invocation_timeout")?,
+                interval: row.maybe_int("readiness_interval")?,
+            },
+            revision_guid: row.maybe_text("revision_guid")?,
+            space_guid: row.text("app_space_guid")?,
+            app_started: row.text("app_state")? == super::apps::STARTED,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+            kind,
+        })
+    }
 }
 
 async fn one(
@@ -116,7 +122,7 @@ async fn one(
     let text = format!(
         "SELECT {COLUMNS} FROM {FROM} WHERE {condition} ORDER BY processes.id DESC LIMIT 1"
     );
-    query(&text, args).optional(connection).await?.as_ref().map(read).transpose()
+    query(&text, args).optional(connection).await?.as_ref().map(Process::read).transpose()
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Process>> {
@@ -141,7 +147,7 @@ pub async fn find_by_type(
 pub async fn of_app(connection: &mut Connection, app: &str) -> Result<Vec<Process>> {
     let text =
         format!("SELECT {COLUMNS} FROM {FROM} WHERE processes.app_guid = $1 ORDER BY processes.id");
-    query(&text, [app.into()]).all(connection).await?.iter().map(read).collect()
+    query(&text, [app.into()]).all(connection).await?.iter().map(Process::read).collect()
 }
 
 /// What a new process starts with.
@@ -246,6 +252,15 @@ pub async fn changed(connection: &mut Connection, guid: &str, version: &str) -> 
 pub async fn app_changed(connection: &mut Connection, app: &str) -> Result<()> {
     let text = "INSERT INTO lrp_changes (process_guid, version) SELECT guid, version FROM processes WHERE app_guid = $1";
     query(text, [app.into()]).run(connection).await.map(drop)
+}
+
+/// Diego must look again at everything that runs in a space or, with an empty one, in the organization: their names are
+/// among the tags of what runs.
+pub async fn place_changed(connection: &mut Connection, org: &str, space: &str) -> Result<()> {
+    let text = "INSERT INTO lrp_changes (process_guid, version) SELECT p.guid, p.version FROM processes p \
+                JOIN apps a ON a.guid = p.app_guid JOIN spaces s ON s.guid = a.space_guid \
+                WHERE a.state = 'STARTED' AND s.org_guid = $1 AND $2 IN ('', s.guid)";
+    query(text, [org.into(), space.into()]).run(connection).await.map(drop)
 }
 
 /// All instances must be made anew: under another version, after the old one is gone.

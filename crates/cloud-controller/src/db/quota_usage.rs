@@ -84,9 +84,9 @@ async fn check(
     if bigger && over(limits.maybe_int("total_instances")?, used.int("instances")?, after.instances)
     {
         let name = if spoken == "space" {
-            "instances space_instance_limit_exceeded"
+            "app_instance_limit space_app_instance_limit_exceeded"
         } else {
-            "instances instance_limit_exceeded"
+            "app_instance_limit app_instance_limit_exceeded"
         };
         return Err(ApiError::unprocessable(name));
     }

@@ -56,7 +56,7 @@ impl Level {
     }
 
     /// The table of what the quota is put on.
-    fn members(self) -> &'static str {
+    pub fn members(self) -> &'static str {
         match self {
             Level::Organization => "organizations",
             Level::Space => "spaces",
@@ -178,6 +178,13 @@ pub async fn visible_members(
         found.entry(row.text("quota_guid")?).or_default().push(row.text("guid")?);
     }
     Ok(found)
+}
+
+/// What a quota is put on, whoever sees it.
+pub async fn members(connection: &mut Connection, level: Level, guid: &str) -> Result<Vec<String>> {
+    let text = format!("SELECT guid FROM {} WHERE quota_guid = $1 ORDER BY id", level.members());
+    let rows = query(&text, [guid.into()]).all(connection).await?;
+    rows.iter().map(|row| row.text("guid")).collect()
 }
 
 pub async fn is_in_use(connection: &mut Connection, level: Level, guid: &str) -> Result<bool> {

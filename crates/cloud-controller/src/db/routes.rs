@@ -6,7 +6,7 @@ use base::Timestamp;
 use serde_json::Value;
 use sql::Connection;
 
-use super::{Columns as _, Result, Row, Sql, query};
+use super::{Columns as _, Result, Row, Sql, Stored, query};
 use crate::auth::Caller;
 
 #[derive(Clone, Debug)]
@@ -46,20 +46,26 @@ pub const COLUMNS: &str =
     "routes.*, d.name AS domain_name, d.router_group_guid AS domain_router_group";
 pub const FROM: &str = "routes JOIN domains d ON d.guid = routes.domain_guid JOIN spaces sp ON sp.guid = routes.space_guid";
 
-pub fn read(row: &Row) -> Result<Route> {
-    Ok(Route {
-        guid: row.text("guid")?,
-        host: row.text("host")?,
-        path: row.text("path")?,
-        port: row.int("port")?,
-        domain_guid: row.text("domain_guid")?,
-        domain_name: row.text("domain_name")?,
-        tcp: row.maybe_text("domain_router_group")?.is_some(),
-        space_guid: row.text("space_guid")?,
-        options: row.json("options")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Route {
+    const TABLE: &'static str = "routes";
+    const COLUMNS: &'static str = COLUMNS;
+    const FROM: &'static str = FROM;
+
+    fn read(row: &Row) -> Result<Route> {
+        Ok(Route {
+            guid: row.text("guid")?,
+            host: row.text("host")?,
+            path: row.text("path")?,
+            port: row.int("port")?,
+            domain_guid: row.text("domain_guid")?,
+            domain_name: row.text("domain_name")?,
+            tcp: row.maybe_text("domain_router_group")?.is_some(),
+            space_guid: row.text("space_guid")?,
+            options: row.json("options")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -103,8 +109,7 @@ pub fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Route>> {
-    let text = format!("SELECT {COLUMNS} FROM {FROM} WHERE routes.guid = $1");
-    query(&text, [guid.into()]).optional(connection).await?.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 /// The route when the caller may see it.
@@ -118,19 +123,11 @@ pub async fn find_visible(
     let seen = visible(&mut sql, caller);
     let seen = seen.as_deref().unwrap_or("1 = 1");
     sql.push(&format!("SELECT {COLUMNS} FROM {FROM} WHERE routes.guid = {guid} AND {seen}"));
-    sql.optional(connection).await?.as_ref().map(read).transpose()
+    sql.optional(connection).await?.as_ref().map(Route::read).transpose()
 }
 
 pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<Vec<Route>> {
-    if guids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::default();
-    let list = sql.list(guids);
-    sql.push(&format!(
-        "SELECT {COLUMNS} FROM {FROM} WHERE routes.guid IN ({list}) ORDER BY routes.id"
-    ));
-    sql.all(connection).await?.iter().map(read).collect()
+    super::find_many(connection, guids).await
 }
 
 pub async fn find_by_address(
@@ -144,7 +141,7 @@ pub async fn find_by_address(
         "SELECT {COLUMNS} FROM {FROM} WHERE routes.domain_guid = $1 AND routes.host = $2 AND routes.path = $3 AND routes.port = $4"
     );
     let args = [domain.into(), host.into(), path.into(), port.into()];
-    query(&text, args).optional(connection).await?.as_ref().map(read).transpose()
+    query(&text, args).optional(connection).await?.as_ref().map(Route::read).transpose()
 }
 
 /// Every route an app is mapped to, oldest mapping first.
@@ -152,7 +149,7 @@ pub async fn of_app(connection: &mut Connection, app: &str) -> Result<Vec<Route>
     let text = format!(
         "SELECT {COLUMNS} FROM {FROM} WHERE routes.guid IN (SELECT m.route_guid FROM route_destinations m WHERE m.app_guid = $1) ORDER BY routes.id"
     );
-    query(&text, [app.into()]).all(connection).await?.iter().map(read).collect()
+    query(&text, [app.into()]).all(connection).await?.iter().map(Route::read).collect()
 }
 
 /// What a new route is made of.
@@ -218,7 +215,7 @@ pub async fn unmapped(connection: &mut Connection, space: &str) -> Result<Vec<Ro
          AND NOT EXISTS (SELECT 1 FROM route_destinations m WHERE m.route_guid = routes.guid) \
          AND NOT EXISTS (SELECT 1 FROM service_route_bindings b WHERE b.route_guid = routes.guid)"
     );
-    query(&text, [space.into()]).all(connection).await?.iter().map(read).collect()
+    query(&text, [space.into()]).all(connection).await?.iter().map(Route::read).collect()
 }
 
 /// The destinations of many routes with one query, by route, oldest first.

@@ -4,7 +4,7 @@ use base::Timestamp;
 use serde_json::Value;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, Sql, query};
+use super::{Arg, Columns as _, Result, Row, Sql, Stored, query};
 use crate::auth::Caller;
 
 /// When a group holds.
@@ -34,16 +34,21 @@ pub struct SecurityGroup {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<SecurityGroup> {
-    Ok(SecurityGroup {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        rules: row.json("rules")?,
-        running_default: row.flag("running_default")?,
-        staging_default: row.flag("staging_default")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for SecurityGroup {
+    const TABLE: &'static str = "security_groups";
+    const COLUMNS: &'static str = "security_groups.*";
+
+    fn read(row: &Row) -> Result<SecurityGroup> {
+        Ok(SecurityGroup {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            rules: row.json("rules")?,
+            running_default: row.flag("running_default")?,
+            staging_default: row.flag("staging_default")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 /// The condition under which a group is seen: enabled everywhere, or bound to a space that is seen.
@@ -56,10 +61,7 @@ pub fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<SecurityGroup>> {
-    let row = query("SELECT * FROM security_groups WHERE guid = $1", [guid.into()])
-        .optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn find_visible(
@@ -72,7 +74,7 @@ pub async fn find_visible(
     let condition = visible(&mut sql, caller);
     let condition = condition.as_deref().unwrap_or("1 = 1");
     sql.push(&format!("SELECT security_groups.* FROM security_groups WHERE security_groups.guid = {guid} AND {condition}"));
-    sql.optional(connection).await?.as_ref().map(read).transpose()
+    sql.optional(connection).await?.as_ref().map(SecurityGroup::read).transpose()
 }
 
 pub async fn insert(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, Sql, query};
+use super::{Arg, Columns as _, Result, Row, Sql, Stored, query};
 
 pub const APP: &str = "app";
 pub const KEY: &str = "key";
@@ -35,21 +35,27 @@ pub const FROM: &str = "service_credential_bindings \
 /// The space that decides who sees a binding: the app's, else the instance's.
 pub const SPACE: &str = "COALESCE(a.space_guid, si.space_guid)";
 
-pub fn read(row: &Row) -> Result<Binding> {
-    Ok(Binding {
-        guid: row.text("guid")?,
-        kind: row.text("type")?,
-        name: row.maybe_text("name")?,
-        service_instance_guid: row.text("service_instance_guid")?,
-        app_guid: Some(row.text("app_guid")?).filter(|guid| !guid.is_empty()),
-        sealed_credentials: row.maybe_text("sealed_credentials")?,
-        syslog_drain_url: row.maybe_text("syslog_drain_url")?,
-        operation_type: row.text("operation_type")?,
-        operation_state: row.text("operation_state")?,
-        operation_description: row.text("operation_description")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Binding {
+    const TABLE: &'static str = "service_credential_bindings";
+    const COLUMNS: &'static str = COLUMNS;
+    const FROM: &'static str = FROM;
+
+    fn read(row: &Row) -> Result<Binding> {
+        Ok(Binding {
+            guid: row.text("guid")?,
+            kind: row.text("type")?,
+            name: row.maybe_text("name")?,
+            service_instance_guid: row.text("service_instance_guid")?,
+            app_guid: Some(row.text("app_guid")?).filter(|guid| !guid.is_empty()),
+            sealed_credentials: row.maybe_text("sealed_credentials")?,
+            syslog_drain_url: row.maybe_text("syslog_drain_url")?,
+            operation_type: row.text("operation_type")?,
+            operation_state: row.text("operation_state")?,
+            operation_description: row.text("operation_description")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn insert(
@@ -68,8 +74,7 @@ pub async fn insert(
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Binding>> {
-    let text = "SELECT * FROM service_credential_bindings WHERE guid = $1";
-    query(text, [guid.into()]).optional(connection).await?.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn of_app_and_instance(
@@ -82,7 +87,7 @@ pub async fn of_app_and_instance(
         .optional(connection)
         .await?
         .as_ref()
-        .map(read)
+        .map(Binding::read)
         .transpose()
 }
 
@@ -103,7 +108,7 @@ pub async fn of_app(
         .all(connection)
         .await?
         .iter()
-        .map(read)
+        .map(Binding::read)
         .collect::<Result<Vec<_>>>()?;
     let guids: Vec<String> =
         bindings.iter().map(|binding| binding.service_instance_guid.clone()).collect();
@@ -126,7 +131,7 @@ pub async fn find_visible_space(
     let guid = sql.arg(guid);
     sql.push(&format!("SELECT {COLUMNS}, {SPACE} AS seen_in FROM {FROM} WHERE service_credential_bindings.guid = {guid}"));
     match sql.optional(connection).await? {
-        Some(row) => Ok(Some((read(&row)?, row.text("seen_in")?))),
+        Some(row) => Ok(Some((Binding::read(&row)?, row.text("seen_in")?))),
         None => Ok(None),
     }
 }

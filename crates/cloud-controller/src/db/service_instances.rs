@@ -3,7 +3,7 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, Sql, query};
+use super::{Arg, Columns as _, Result, Row, Stored, query};
 
 pub const USER_PROVIDED: &str = "user-provided";
 
@@ -25,22 +25,27 @@ pub struct ServiceInstance {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<ServiceInstance> {
-    Ok(ServiceInstance {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        space_guid: row.text("space_guid")?,
-        kind: row.text("type")?,
-        tags: row.texts("tags")?,
-        sealed_credentials: row.maybe_text("sealed_credentials")?,
-        syslog_drain_url: row.maybe_text("syslog_drain_url")?,
-        route_service_url: row.maybe_text("route_service_url")?,
-        operation_type: row.text("operation_type")?,
-        operation_state: row.text("operation_state")?,
-        operation_description: row.text("operation_description")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for ServiceInstance {
+    const TABLE: &'static str = "service_instances";
+    const COLUMNS: &'static str = "service_instances.*";
+
+    fn read(row: &Row) -> Result<ServiceInstance> {
+        Ok(ServiceInstance {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            space_guid: row.text("space_guid")?,
+            kind: row.text("type")?,
+            tags: row.texts("tags")?,
+            sealed_credentials: row.maybe_text("sealed_credentials")?,
+            syslog_drain_url: row.maybe_text("syslog_drain_url")?,
+            route_service_url: row.maybe_text("route_service_url")?,
+            operation_type: row.text("operation_type")?,
+            operation_state: row.text("operation_state")?,
+            operation_description: row.text("operation_description")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn insert(
@@ -59,23 +64,14 @@ pub async fn insert(
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<ServiceInstance>> {
-    let row = query("SELECT * FROM service_instances WHERE guid = $1", [guid.into()])
-        .optional(connection)
-        .await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn find_many(
     connection: &mut Connection,
     guids: &[String],
 ) -> Result<Vec<ServiceInstance>> {
-    if guids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::default();
-    let list = sql.list(guids);
-    sql.push(&format!("SELECT * FROM service_instances WHERE guid IN ({list}) ORDER BY id"));
-    sql.all(connection).await?.iter().map(read).collect()
+    super::find_many(connection, guids).await
 }
 
 /// By name in a space, its own or shared with it.
@@ -87,7 +83,7 @@ pub async fn find_by_name(
     let text = "SELECT * FROM service_instances WHERE name = $2 AND (space_guid = $1 OR guid IN \
                 (SELECT service_instance_guid FROM service_instance_shares WHERE space_guid = $1)) ORDER BY id LIMIT 1";
     let row = query(text, [space.into(), name.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    row.as_ref().map(ServiceInstance::read).transpose()
 }
 
 /// The name of an instance of the space that other spaces use, when there is one.

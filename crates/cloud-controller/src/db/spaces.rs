@@ -3,7 +3,7 @@
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Columns as _, Result, Row, Sql, query};
+use super::{Columns as _, Result, Row, Stored, query};
 
 #[derive(Clone, Debug)]
 pub struct Space {
@@ -11,25 +11,28 @@ pub struct Space {
     pub name: String,
     pub org_guid: String,
     pub quota_guid: Option<String>,
-    pub isolation_segment_guid: Option<String>,
     pub allow_ssh: bool,
     pub suspended: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<Space> {
-    Ok(Space {
-        guid: row.text("guid")?,
-        name: row.text("name")?,
-        org_guid: row.text("org_guid")?,
-        quota_guid: row.maybe_text("quota_guid")?,
-        isolation_segment_guid: row.maybe_text("isolation_segment_guid")?,
-        allow_ssh: row.flag("allow_ssh")?,
-        suspended: row.flag("suspended")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Space {
+    const TABLE: &'static str = "spaces";
+    const COLUMNS: &'static str = "spaces.*";
+
+    fn read(row: &Row) -> Result<Space> {
+        Ok(Space {
+            guid: row.text("guid")?,
+            name: row.text("name")?,
+            org_guid: row.text("org_guid")?,
+            quota_guid: row.maybe_text("quota_guid")?,
+            allow_ssh: row.flag("allow_ssh")?,
+            suspended: row.flag("suspended")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn insert(
@@ -53,19 +56,11 @@ pub async fn insert(
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Space>> {
-    let row =
-        query("SELECT * FROM spaces WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 pub async fn find_many(connection: &mut Connection, guids: &[String]) -> Result<Vec<Space>> {
-    if guids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut sql = Sql::default();
-    let list = sql.list(guids);
-    sql.push(&format!("SELECT * FROM spaces WHERE guid IN ({list}) ORDER BY id"));
-    sql.all(connection).await?.iter().map(read).collect()
+    super::find_many(connection, guids).await
 }
 
 /// Forgets a space whose apps are gone already: its routes, service instances, roles and bindings to security groups.

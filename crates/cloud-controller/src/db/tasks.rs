@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, Sql, query};
+use super::{Arg, Columns as _, Result, Row, Sql, Stored, query};
 
 pub const PENDING: &str = "PENDING";
 pub const RUNNING: &str = "RUNNING";
@@ -35,29 +35,33 @@ pub struct Task {
     pub updated_at: Timestamp,
 }
 
-pub fn read(row: &Row) -> Result<Task> {
-    Ok(Task {
-        guid: row.text("guid")?,
-        app_guid: row.text("app_guid")?,
-        sequence_id: row.int("sequence_id")?,
-        name: row.text("name")?,
-        command: row.text("command")?,
-        run_as: row.maybe_text("run_as")?,
-        state: row.text("state")?,
-        memory_mb: row.int("memory_mb")?,
-        disk_mb: row.int("disk_mb")?,
-        log_rate: row.int("log_rate")?,
-        droplet_guid: row.text("droplet_guid")?,
-        failure_reason: row.maybe_text("failure_reason")?,
-        created_at: row.moment("created_at")?,
-        updated_at: row.moment("updated_at")?,
-    })
+impl Stored for Task {
+    const TABLE: &'static str = "tasks";
+    const COLUMNS: &'static str = "tasks.*";
+    const FROM: &'static str = "tasks JOIN apps a ON a.guid = tasks.app_guid";
+
+    fn read(row: &Row) -> Result<Task> {
+        Ok(Task {
+            guid: row.text("guid")?,
+            app_guid: row.text("app_guid")?,
+            sequence_id: row.int("sequence_id")?,
+            name: row.text("name")?,
+            command: row.text("command")?,
+            run_as: row.maybe_text("run_as")?,
+            state: row.text("state")?,
+            memory_mb: row.int("memory_mb")?,
+            disk_mb: row.int("disk_mb")?,
+            log_rate: row.int("log_rate")?,
+            droplet_guid: row.text("droplet_guid")?,
+            failure_reason: row.maybe_text("failure_reason")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Task>> {
-    let row =
-        query("SELECT * FROM tasks WHERE guid = $1", [guid.into()]).optional(connection).await?;
-    row.as_ref().map(read).transpose()
+    super::find(connection, guid).await
 }
 
 /// The number of the app's next task. Two at once collide on the unique key, and one of them is told to try again.
@@ -69,7 +73,7 @@ pub async fn next_sequence(connection: &mut Connection, app: &str) -> Result<i64
 /// Those of an app that have not ended.
 pub async fn open_of_app(connection: &mut Connection, app: &str) -> Result<Vec<Task>> {
     let text = format!("SELECT * FROM tasks WHERE app_guid = $1 AND state IN {OPEN} ORDER BY id");
-    query(&text, [app.into()]).all(connection).await?.iter().map(read).collect()
+    query(&text, [app.into()]).all(connection).await?.iter().map(Task::read).collect()
 }
 
 /// Guids of those that have not ended and were made before `before`, oldest first.

@@ -1,6 +1,6 @@
 //! `/v3/apps`: create, read, change, delete; start, stop, restart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use axum::Router;
 use axum::extract::Path;
@@ -17,13 +17,15 @@ use crate::db::apps::{self, App, NewApp};
 use crate::db::audit_events::{Event, record};
 use crate::db::jobs::{self, Outcome};
 use crate::db::metadata::{self, Metadata};
+use crate::db::spaces::Space;
 use crate::errors::{ApiError, ApiResult, when_taken};
 use crate::message::{Body, Change, Fields};
 use crate::query::{Filter, List, Params};
 use crate::respond;
 use crate::urls::Urls;
 use crate::v3::lifecycle::{self, Lifecycle};
-use crate::v3::{organizations, spaces};
+use crate::v3::organizations;
+use crate::v3::resource::{Resource, by_guids, fetch, present_one};
 
 const KIND: &str = "app";
 
@@ -71,11 +73,9 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| access::visible_space(sql, &caller, "apps.space_guid"));
     let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, apps::COLUMNS, "apps").await?;
-    let apps: Vec<App> = page.items.iter().map(apps::read).collect::<Result<_, _>>()?;
-    let resources = present_all(&mut connection, &apps, &urls).await?;
+    let (total, apps, resources) = fetch::<App>(&mut connection, &listing, &urls).await?;
     let included = included(&mut connection, &apps, &listing.includes, &urls).await?;
-    Ok(respond::ok(listing.present(&urls, page.total, resources, included)))
+    Ok(respond::ok(listing.present(&urls, total, resources, included)))
 }
 
 async fn included(
@@ -89,7 +89,7 @@ async fn included(
         return Ok(included);
     }
     let guids: Vec<String> = apps.iter().map(|app| app.space_guid.clone()).collect();
-    let spaces = spaces::by_guids(connection, &guids, urls).await?;
+    let spaces = by_guids::<Space>(connection, &guids, urls).await?;
     if wanted.iter().any(|name| name != "space") {
         included.insert("organizations", organizations::of_spaces(connection, &guids, urls).await?);
     }
@@ -330,57 +330,45 @@ async fn permissions(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiRes
     Ok(respond::ok(json!({ "read_basic_data": true, "read_sensitive_data": sensitive })))
 }
 
-/// Documents of many apps, with one query for all their labels and annotations.
-pub async fn present_all(
-    connection: &mut Connection,
-    apps: &[App],
-    urls: &Urls,
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = apps.iter().map(|app| app.guid.clone()).collect();
-    let metadata: HashMap<String, Metadata> = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    Ok(apps
-        .iter()
-        .map(|app| present(app, metadata.get(&app.guid).unwrap_or(&none), urls))
-        .collect())
-}
+impl Resource for App {
+    const KIND: &'static str = KIND;
 
-pub async fn present_one(connection: &mut Connection, app: &App, urls: &Urls) -> ApiResult<Value> {
-    let metadata = metadata::load_one(connection, KIND, &app.guid).await?;
-    Ok(present(app, &metadata, urls))
-}
+    fn guid(&self) -> &str {
+        &self.guid
+    }
 
-fn present(app: &App, metadata: &Metadata, urls: &Urls) -> Value {
-    let own = format!("apps/{}", app.guid);
-    let link = |rest: &str| urls.link(&format!("{own}/{rest}"));
-    let droplet = app.droplet_guid.as_ref().map(|guid| json!({ "guid": guid }));
-    json!({
-        "guid": app.guid,
-        "created_at": app.created_at.to_rfc3339(),
-        "updated_at": app.updated_at.to_rfc3339(),
-        "name": app.name,
-        "state": app.state,
-        "lifecycle": lifecycle::present(&app.lifecycle, &app.buildpacks, app.stack.as_deref()),
-        "relationships": {
-            "space": { "data": { "guid": app.space_guid } },
-            "current_droplet": { "data": droplet },
-        },
-        "metadata": metadata.to_json(),
-        "links": {
-            "self": urls.link(&own),
-            "environment_variables": link("environment_variables"),
-            "space": urls.link(&format!("spaces/{}", app.space_guid)),
-            "processes": link("processes"),
-            "packages": link("packages"),
-            "current_droplet": link("droplets/current"),
-            "droplets": link("droplets"),
-            "tasks": link("tasks"),
-            "start": urls.action(&format!("{own}/actions/start"), "POST"),
-            "stop": urls.action(&format!("{own}/actions/stop"), "POST"),
-            "clear_buildpack_cache": urls.action(&format!("{own}/actions/clear_buildpack_cache"), "POST"),
-            "revisions": link("revisions"),
-            "deployed_revisions": link("revisions/deployed"),
-            "features": link("features"),
-        },
-    })
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let own = format!("apps/{}", self.guid);
+        let link = |rest: &str| urls.link(&format!("{own}/{rest}"));
+        let droplet = self.droplet_guid.as_ref().map(|guid| json!({ "guid": guid }));
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "state": self.state,
+            "lifecycle": lifecycle::present(&self.lifecycle, &self.buildpacks, self.stack.as_deref()),
+            "relationships": {
+                "space": { "data": { "guid": self.space_guid } },
+                "current_droplet": { "data": droplet },
+            },
+            "metadata": metadata.to_json(),
+            "links": {
+                "self": urls.link(&own),
+                "environment_variables": link("environment_variables"),
+                "space": urls.link(&format!("spaces/{}", self.space_guid)),
+                "processes": link("processes"),
+                "packages": link("packages"),
+                "current_droplet": link("droplets/current"),
+                "droplets": link("droplets"),
+                "tasks": link("tasks"),
+                "start": urls.action(&format!("{own}/actions/start"), "POST"),
+                "stop": urls.action(&format!("{own}/actions/stop"), "POST"),
+                "clear_buildpack_cache": urls.action(&format!("{own}/actions/clear_buildpack_cache"), "POST"),
+                "revisions": link("revisions"),
+                "deployed_revisions": link("revisions/deployed"),
+                "features": link("features"),
+            },
+        })
+    }
 }

@@ -1,6 +1,5 @@
 //! `/v3/buildpacks`: installed for all, tried in the order of their positions.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path as FilePath;
@@ -15,12 +14,14 @@ use sha2::{Digest as _, Sha256};
 use sql::Connection;
 
 use super::common;
+use super::resource::{self, Resource};
 use crate::actions::bits;
 use crate::actions::seed::hex;
+use crate::actions::zips::{self, Depth, Refused};
 use crate::auth::Caller;
 use crate::db::buildpacks::{self, Buildpack, NewBuildpack};
 use crate::db::jobs::{self, Outcome};
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::{self, apps};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::Body;
@@ -60,17 +61,7 @@ async fn list(cc: Cc, _: Caller, urls: Urls, params: Params) -> ApiResult<Respon
     if !ordered {
         listing.order_by("buildpacks.position, buildpacks.id");
     }
-    let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "buildpacks.*", "buildpacks").await?;
-    let found = page.items.iter().map(buildpacks::read).collect::<db::Result<Vec<_>>>()?;
-    let guids: Vec<String> = found.iter().map(|buildpack| buildpack.guid.clone()).collect();
-    let metadata = metadata::load(&mut connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let one = |buildpack: &Buildpack| {
-        present(buildpack, metadata.get(&buildpack.guid).unwrap_or(&none), &urls)
-    };
-    let resources = found.iter().map(one).collect();
-    Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
+    resource::page::<Buildpack>(&mut *cc.db.read().await?, &listing, &urls).await
 }
 
 async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Buildpack> {
@@ -246,7 +237,7 @@ async fn upload(
 ) -> ApiResult<Response> {
     let buildpack = expect(&mut *cc.db.read().await?, &guid).await?;
     caller.require_admin()?;
-    let received = bits::receive(multipart, cc.config.limits.buildpack_bytes).await?;
+    let received = bits::receive(&cc, multipart, cc.config.limits.buildpack_bytes).await?;
     let invalid =
         |why: &str| ApiError::unprocessable(format!("Uploaded buildpack file is invalid: {why}"));
     let file = received.bits.ok_or_else(|| {
@@ -258,11 +249,13 @@ async fn upload(
     }
     let path = file.path().to_owned();
     let is_zip = buildpack.lifecycle == "buildpack";
-    let work = tokio::task::spawn_blocking(move || inspect(&path, is_zip));
+    let limit = cc.config.limits.unpacked_bytes;
+    let work = tokio::task::spawn_blocking(move || inspect(&path, is_zip, limit));
     let (digest, stack) = match work.await.context("inspecting a buildpack")?? {
         Inspected::Good { digest, stack } => (digest, stack),
         Inspected::Empty => return Err(invalid("bits cannot be empty")),
         Inspected::NoZip => return Err(invalid(&format!("{filename} is not a zip"))),
+        Inspected::Harmful(why) => return Err(invalid(&why)),
     };
     let key = blobstore::key("buildpacks", &digest);
     if !cc.blobs.exists(&key).await? {
@@ -305,10 +298,11 @@ enum Inspected {
     Good { digest: String, stack: Option<String> },
     Empty,
     NoZip,
+    Harmful(String),
 }
 
 /// The digest, and the stack that the buildpack's own `manifest.yml` names.
-fn inspect(path: &FilePath, is_zip: bool) -> anyhow::Result<Inspected> {
+fn inspect(path: &FilePath, is_zip: bool, limit: u64) -> anyhow::Result<Inspected> {
     let mut file = File::open(path).context("opening an uploaded buildpack")?;
     let mut digest = Sha256::new();
     let size = std::io::copy(&mut file, &mut digest).context("reading an uploaded buildpack")?;
@@ -324,6 +318,12 @@ fn inspect(path: &FilePath, is_zip: bool) -> anyhow::Result<Inspected> {
     else {
         return Ok(Inspected::NoZip);
     };
+    let opened = File::open(path).context("opening an uploaded buildpack")?;
+    match zips::inspect(opened, limit, Depth::Contents) {
+        Ok(()) => {}
+        Err(Refused::Bad(why)) => return Ok(Inspected::Harmful(why)),
+        Err(Refused::Failed(error)) => return Err(error),
+    }
     let mut text = String::new();
     if let Ok(manifest) = archive.by_name("manifest.yml") {
         const MOST: u64 = 1 << 20;
@@ -368,25 +368,32 @@ async fn stack_after(
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let buildpack = expect(connection, guid).await?;
-    let metadata = metadata::load_one(connection, KIND, guid).await?;
-    Ok(present(&buildpack, &metadata, urls))
+    resource::present_one(connection, &buildpack, urls).await
 }
 
-fn present(buildpack: &Buildpack, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("buildpacks/{}", buildpack.guid);
-    json!({
-        "guid": buildpack.guid,
-        "created_at": buildpack.created_at.to_rfc3339(),
-        "updated_at": buildpack.updated_at.to_rfc3339(),
-        "name": buildpack.name,
-        "stack": Some(buildpack.stack.as_str()).filter(|stack| !stack.is_empty()),
-        "state": buildpack.state,
-        "filename": buildpack.filename,
-        "position": buildpack.position,
-        "lifecycle": buildpack.lifecycle,
-        "enabled": buildpack.enabled,
-        "locked": buildpack.locked,
-        "metadata": metadata.to_json(),
-        "links": { "self": urls.link(&path), "upload": urls.action(&format!("{path}/upload"), "POST") },
-    })
+impl Resource for Buildpack {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("buildpacks/{}", self.guid);
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "stack": Some(self.stack.as_str()).filter(|stack| !stack.is_empty()),
+            "state": self.state,
+            "filename": self.filename,
+            "position": self.position,
+            "lifecycle": self.lifecycle,
+            "enabled": self.enabled,
+            "locked": self.locked,
+            "metadata": metadata.to_json(),
+            "links": { "self": urls.link(&path), "upload": urls.action(&format!("{path}/upload"), "POST") },
+        })
+    }
 }

@@ -1,7 +1,5 @@
 //! `/v3/builds`: stage a package.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
@@ -10,23 +8,24 @@ use serde_json::{Value, json};
 use sql::Connection;
 
 use crate::auth::Caller;
+use crate::bridge::explain::Failure;
 use crate::bridge::{STAGING_DOMAIN, staging};
-use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
+use crate::db::access::OPERATORS;
 use crate::db::apps::{self, App};
 use crate::db::builds::{self, Build, STAGING};
 use crate::db::droplets;
 use crate::db::metadata::{self, Metadata};
-use crate::db::packages::READY;
+use crate::db::packages::{Package, READY};
 use crate::db::usage_events;
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::{Body, Change};
-use crate::query::{Filter, List, Listing, Params};
+use crate::query::{Filter, List};
 use crate::urls::Urls;
 use crate::v3::lifecycle::{self, DOCKER};
+use crate::v3::resource::{self, OfApp, Resource, present_one, visible};
 use crate::{Cc, actions, respond};
 
 const KIND: &str = "build";
-const FROM: &str = "builds JOIN apps a ON a.guid = builds.app_guid";
 const MAX_INT: i64 = i32::MAX as i64;
 
 const LIST: List = List {
@@ -43,61 +42,9 @@ const LIST: List = List {
 
 pub fn routes() -> Router<Cc> {
     Router::new()
-        .route("/v3/builds", get(list).post(create))
-        .route("/v3/builds/{guid}", get(find).patch(update))
-        .route("/v3/apps/{guid}/builds", get(list_of_app))
-}
-
-async fn visible(
-    connection: &mut Connection,
-    caller: &Caller,
-    guid: &str,
-) -> ApiResult<(Build, Rights)> {
-    let not_found = || ApiError::not_found("Build");
-    let build = builds::find(connection, guid).await?.ok_or_else(not_found)?;
-    let app = apps::find(connection, &build.app_guid).await?.ok_or_else(not_found)?;
-    let rights = access::in_space(connection, caller, &app.space_guid).await?;
-    rights.see("Build")?;
-    Ok((build, rights))
-}
-
-async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    listing.visible(|sql| access::visible_space(sql, &caller, "a.space_guid"));
-    answer(&mut *cc.db.read().await?, &listing, &urls).await
-}
-
-async fn list_of_app(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    params: Params,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    let mut connection = cc.db.read().await?;
-    crate::v3::apps::visible(&mut connection, &caller, &guid).await?;
-    listing.equals("builds.app_guid", &guid);
-    answer(&mut connection, &listing, &urls).await
-}
-
-async fn answer(
-    connection: &mut Connection,
-    listing: &Listing,
-    urls: &Urls,
-) -> ApiResult<Response> {
-    let page = listing.fetch(connection, "builds.*", FROM).await?;
-    let found: Vec<Build> = page.items.iter().map(builds::read).collect::<Result<_, _>>()?;
-    let guids: Vec<String> = found.iter().map(|build| build.guid.clone()).collect();
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let show = |build: &Build| present(build, metadata.get(&build.guid).unwrap_or(&none), urls);
-    Ok(respond::ok(listing.present(
-        urls,
-        page.total,
-        found.iter().map(show).collect(),
-        BTreeMap::new(),
-    )))
+        .route("/v3/builds", get(resource::list::<Build>).post(create))
+        .route("/v3/builds/{guid}", get(find).patch(resource::update_metadata::<Build>))
+        .route("/v3/apps/{guid}/builds", get(resource::list_of_app::<Build>))
 }
 
 /// Held until the build has ended: whoever asks wants to know just that.
@@ -108,7 +55,7 @@ async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> A
 }
 
 async fn load(cc: Cc, caller: Caller, guid: String) -> ApiResult<Build> {
-    Ok(visible(&mut *cc.db.read().await?, &caller, &guid).await?.0)
+    Ok(visible::<Build>(&mut *cc.db.read().await?, &caller, &guid).await?.0)
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -130,7 +77,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
             "Unable to use package. Ensure that the package exists and you have access to it.",
         )
     };
-    let found = crate::v3::packages::visible(&mut tx, &caller, &package.unwrap_or_default()).await;
+    let found = visible::<Package>(&mut tx, &caller, &package.unwrap_or_default()).await;
     let (package, app, rights) = found.map_err(unknown)?;
     rights.change("Package", OPERATORS)?;
     if package.state != READY {
@@ -191,13 +138,9 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     if let Err(error) =
         cc.bbs.desire_task(&build.guid.as_str().into(), &STAGING_DOMAIN.into(), task).await
     {
-        staging::fail(
-            &cc,
-            &build,
-            "StagerUnavailable",
-            "Stager is unavailable: Diego does not answer",
-        )
-        .await?;
+        let description = "Stager is unavailable: Diego does not answer";
+        let failure = Failure::new("StagerUnavailable", description, staging::AGAIN);
+        staging::fail(&cc, &build, &failure).await?;
         return Err(Kind::StagerUnavailable.with(format!("Stager is unavailable: {error}")));
     }
     Ok(respond::created(document))
@@ -215,60 +158,53 @@ async fn audit_create(
     Ok(())
 }
 
-async fn update(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let mut fields = body.fields();
-    let metadata = fields.metadata();
-    fields.finish()?;
-    let mut tx = cc.db.begin().await?;
-    let (build, rights) = visible(&mut tx, &caller, &guid).await?;
-    rights.change("Build", DEVELOPERS)?;
-    metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
-    let document = present_one(&mut tx, &build, &urls).await?;
-    tx.commit().await?;
-    Ok(respond::ok(document))
-}
+impl Resource for Build {
+    const KIND: &'static str = KIND;
 
-async fn present_one(connection: &mut Connection, build: &Build, urls: &Urls) -> ApiResult<Value> {
-    let metadata = metadata::load_one(connection, KIND, &build.guid).await?;
-    Ok(present(build, &metadata, urls))
-}
-
-fn present(build: &Build, metadata: &Metadata, urls: &Urls) -> Value {
-    let droplet = build.droplet_guid.as_ref().filter(|_| build.state == builds::STAGED);
-    let mut links = json!({
-        "self": urls.link(&format!("builds/{}", build.guid)),
-        "app": urls.link(&format!("apps/{}", build.app_guid)),
-    });
-    if let Some(guid) = droplet {
-        links["droplet"] = urls.link(&format!("droplets/{guid}"));
+    fn guid(&self) -> &str {
+        &self.guid
     }
-    let parts: Vec<&str> = [&build.error_id, &build.error_description]
-        .into_iter()
-        .flatten()
-        .map(String::as_str)
-        .collect();
-    let error = (!parts.is_empty()).then(|| parts.join(" - "));
-    json!({
-        "guid": build.guid,
-        "created_at": build.created_at.to_rfc3339(),
-        "updated_at": build.updated_at.to_rfc3339(),
-        "state": build.state,
-        "staging_memory_in_mb": build.memory_mb,
-        "staging_disk_in_mb": build.disk_mb,
-        "staging_log_rate_limit_bytes_per_second": build.log_rate,
-        "error": error,
-        "lifecycle": lifecycle::present(&build.lifecycle, &build.buildpacks, build.stack.as_deref()),
-        "package": { "guid": build.package_guid },
-        "droplet": droplet.map(|guid| json!({ "guid": guid })),
-        "created_by": { "guid": build.created_by.0, "name": build.created_by.1, "email": build.created_by.2 },
-        "relationships": { "app": { "data": { "guid": build.app_guid } } },
-        "metadata": metadata.to_json(),
-        "links": links,
-    })
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let droplet = self.droplet_guid.as_ref().filter(|_| self.state == builds::STAGED);
+        let mut links = json!({
+            "self": urls.link(&format!("builds/{}", self.guid)),
+            "app": urls.link(&format!("apps/{}", self.app_guid)),
+        });
+        if let Some(guid) = droplet {
+            links["droplet"] = urls.link(&format!("droplets/{guid}"));
+        }
+        let parts: Vec<&str> = [&self.error_id, &self.error_description]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
+        let error = (!parts.is_empty()).then(|| parts.join(" - "));
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "state": self.state,
+            "staging_memory_in_mb": self.memory_mb,
+            "staging_disk_in_mb": self.disk_mb,
+            "staging_log_rate_limit_bytes_per_second": self.log_rate,
+            "error": error,
+            "lifecycle": lifecycle::present(&self.lifecycle, &self.buildpacks, self.stack.as_deref()),
+            "package": { "guid": self.package_guid },
+            "droplet": droplet.map(|guid| json!({ "guid": guid })),
+            "created_by": { "guid": self.created_by.0, "name": self.created_by.1, "email": self.created_by.2 },
+            "relationships": { "app": { "data": { "guid": self.app_guid } } },
+            "metadata": metadata.to_json(),
+            "links": links,
+        })
+    }
+}
+
+impl OfApp for Build {
+    const WHAT: &'static str = "Build";
+    const LIST: List = LIST;
+
+    fn app_guid(&self) -> &str {
+        &self.app_guid
+    }
 }

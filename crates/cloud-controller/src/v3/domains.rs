@@ -15,7 +15,7 @@ use crate::auth::Caller;
 use crate::db::access::{self, ORG_AUDITOR, ORG_MANAGER, Rights};
 use crate::db::domains::{self, Domain, NewDomain};
 use crate::db::metadata::{self, Metadata};
-use crate::db::{self, Sql, feature_flags, organizations, routes as route_rows};
+use crate::db::{self, Sql, Stored as _, feature_flags, organizations, routes as route_rows};
 use crate::errors::{ApiError, ApiResult, when_taken};
 use crate::message::{Body, Change, Fields};
 use crate::query::{Filter, List, Listing, Params};
@@ -99,7 +99,7 @@ async fn of_organization(
 async fn page(cc: &Cc, caller: &Caller, urls: &Urls, listing: &Listing) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     let page = listing.fetch(&mut connection, "domains.*", "domains").await?;
-    let found = page.items.iter().map(domains::read).collect::<db::Result<Vec<_>>>()?;
+    let found = page.items.iter().map(Domain::read).collect::<db::Result<Vec<_>>>()?;
     let resources = present_all(&mut connection, caller, urls, &found).await?;
     Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
 }
@@ -112,7 +112,7 @@ pub async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> A
     let condition = condition.as_deref().unwrap_or("1 = 1");
     sql.push(&format!("SELECT domains.* FROM domains WHERE domains.guid = {guid} AND {condition}"));
     let row = sql.optional(connection).await?.ok_or_else(|| ApiError::not_found("Domain"))?;
-    Ok(domains::read(&row)?)
+    Ok(Domain::read(&row)?)
 }
 
 struct Message {

@@ -1,7 +1,5 @@
 //! `/v3/droplets`, and the one an app runs.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Multipart, Path};
 use axum::response::Response;
@@ -13,21 +11,22 @@ use crate::actions::bits;
 use crate::auth::Caller;
 use crate::blobstore;
 use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
-use crate::db::apps::{self, App};
+use crate::db::apps::{self};
 use crate::db::blobs;
 use crate::db::droplets::{self, Droplet, STAGED};
 use crate::db::jobs::{self, Outcome};
 use crate::db::metadata::{self, Metadata};
+use crate::db::packages::Package;
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::{Body, to_one_body};
 use crate::query::{Filter, List, Listing, Params};
 use crate::urls::Urls;
 use crate::v3::apps::visible as visible_app;
 use crate::v3::packages::send_blob;
+use crate::v3::resource::{self, OfApp, Resource, present_one, visible};
 use crate::{Cc, actions, respond};
 
 const KIND: &str = "droplet";
-const FROM: &str = "droplets JOIN apps a ON a.guid = droplets.app_guid";
 const AWAITING_UPLOAD: &str = "AWAITING_UPLOAD";
 /// What lists show in place of commands.
 const HIDDEN: &str = "[PRIVATE DATA HIDDEN IN LISTS]";
@@ -51,50 +50,20 @@ const LIST: List = List {
 
 pub fn routes() -> Router<Cc> {
     Router::new()
-        .route("/v3/droplets", get(list).post(create))
-        .route("/v3/droplets/{guid}", get(find).patch(update).delete(delete))
+        .route("/v3/droplets", get(resource::list::<Droplet>).post(create))
+        .route(
+            "/v3/droplets/{guid}",
+            get(find).patch(resource::update_metadata::<Droplet>).delete(delete),
+        )
         .route("/v3/droplets/{guid}/upload", post(upload).layer(DefaultBodyLimit::disable()))
         .route("/v3/droplets/{guid}/download", get(download))
-        .route("/v3/apps/{guid}/droplets", get(list_of_app))
+        .route("/v3/apps/{guid}/droplets", get(resource::list_of_app::<Droplet>))
         .route("/v3/packages/{guid}/droplets", get(list_of_package))
         .route("/v3/apps/{guid}/droplets/current", get(current))
         .route(
             "/v3/apps/{guid}/relationships/current_droplet",
             get(current_relationship).patch(assign),
         )
-}
-
-async fn visible(
-    connection: &mut Connection,
-    caller: &Caller,
-    guid: &str,
-) -> ApiResult<(Droplet, App, Rights)> {
-    let not_found = || ApiError::not_found("Droplet");
-    let droplet = droplets::find(connection, guid).await?.ok_or_else(not_found)?;
-    let app = apps::find(connection, &droplet.app_guid).await?.ok_or_else(not_found)?;
-    let rights = access::in_space(connection, caller, &app.space_guid).await?;
-    rights.see("Droplet")?;
-    Ok((droplet, app, rights))
-}
-
-async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    listing.visible(|sql| access::visible_space(sql, &caller, "a.space_guid"));
-    answer(&mut *cc.db.read().await?, &mut listing, &urls).await
-}
-
-async fn list_of_app(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    params: Params,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    let mut connection = cc.db.read().await?;
-    visible_app(&mut connection, &caller, &guid).await?;
-    listing.equals("droplets.app_guid", &guid);
-    answer(&mut connection, &mut listing, &urls).await
 }
 
 async fn list_of_package(
@@ -106,37 +75,9 @@ async fn list_of_package(
 ) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     let mut connection = cc.db.read().await?;
-    crate::v3::packages::visible(&mut connection, &caller, &guid).await?;
+    visible::<Package>(&mut connection, &caller, &guid).await?;
     listing.equals("droplets.package_guid", &guid);
-    answer(&mut connection, &mut listing, &urls).await
-}
-
-async fn answer(
-    connection: &mut Connection,
-    listing: &mut Listing,
-    urls: &Urls,
-) -> ApiResult<Response> {
-    match listing.params.get("current") {
-        Some("true") => listing.condition("a.droplet_guid = droplets.guid"),
-        Some("false") => listing.condition("COALESCE(a.droplet_guid, '') <> droplets.guid"),
-        _ => {}
-    }
-    let page = listing.fetch(connection, "droplets.*", FROM).await?;
-    let found: Vec<Droplet> = page.items.iter().map(droplets::read).collect::<Result<_, _>>()?;
-    let guids: Vec<String> = found.iter().map(|droplet| droplet.guid.clone()).collect();
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let show = |droplet: &Droplet| {
-        let mut document = present(droplet, metadata.get(&droplet.guid).unwrap_or(&none), urls);
-        hide(&mut document, HIDDEN);
-        document
-    };
-    Ok(respond::ok(listing.present(
-        urls,
-        page.total,
-        found.iter().map(show).collect(),
-        BTreeMap::new(),
-    )))
+    resource::answer::<Droplet>(&mut connection, listing, &urls).await
 }
 
 /// Commands may hold secrets.
@@ -152,7 +93,7 @@ fn hide(document: &mut Value, with: &str) {
 
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
-    let (droplet, _, rights) = visible(&mut connection, &caller, &guid).await?;
+    let (droplet, _, rights) = visible::<Droplet>(&mut connection, &caller, &guid).await?;
     show(&mut connection, &droplet, &rights, &urls).await
 }
 
@@ -277,7 +218,7 @@ async fn create(
                 .await?
         }
         Some(source) => {
-            let (from, _, rights) = visible(&mut tx, &caller, source).await?;
+            let (from, _, rights) = visible::<Droplet>(&mut tx, &caller, source).await?;
             rights.change("Droplet", DEVELOPERS)?;
             if from.state != STAGED {
                 return Err(ApiError::unprocessable("source droplet is not staged"));
@@ -297,7 +238,7 @@ async fn create(
     metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
     let data = json!({ "droplet_guid": guid, "request": body.redacted(&["process_types"]) });
     actions::apps::audit(&cc, &mut tx, &caller, "audit.app.droplet.create", &app, data).await?;
-    let (droplet, _, _) = visible(&mut tx, &caller, &guid).await?;
+    let (droplet, _, _) = visible::<Droplet>(&mut tx, &caller, &guid).await?;
     let document = present_one(&mut tx, &droplet, &urls).await?;
     tx.commit().await?;
     Ok(respond::created(document))
@@ -310,28 +251,24 @@ async fn upload(
     Path(guid): Path<String>,
     multipart: Multipart,
 ) -> ApiResult<Response> {
-    let (droplet, app, rights) = visible(&mut *cc.db.read().await?, &caller, &guid).await?;
+    let (droplet, app, rights) =
+        visible::<Droplet>(&mut *cc.db.read().await?, &caller, &guid).await?;
     rights.change("Droplet", DEVELOPERS)?;
     if droplet.state != AWAITING_UPLOAD {
         return Err(ApiError::unprocessable(
             "Droplet may be uploaded only once. Create a new droplet to upload bits.",
         ));
     }
-    let received = bits::receive(multipart, cc.config.limits.droplet_bytes).await?;
+    let received = bits::receive(&cc, multipart, cc.config.limits.droplet_bytes).await?;
     let Some(file) = received.bits else {
         return Err(ApiError::unprocessable("A droplet tgz file must be uploaded as 'bits'"));
     };
     let path = file.path().to_owned();
-    let work = tokio::task::spawn_blocking(move || {
-        bits::check_droplet(&path).map(|()| bits::sha256(&path))
-    });
-    let sha256 = work.await.map_err(anyhow::Error::from)??;
-    let sha256 = sha256?;
-    let key = blobstore::key("droplets", &sha256);
+    let limit = cc.config.limits.unpacked_bytes;
+    let work = tokio::task::spawn_blocking(move || bits::check_droplet(&path, limit));
+    work.await.map_err(anyhow::Error::from)??;
     let _gate = cc.blob_gate.read().await;
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
-    }
+    let sha256 = bits::store(&cc, "droplets", &file).await?;
     let mut tx = cc.db.begin().await?;
     droplets::update(
         &mut tx,
@@ -352,7 +289,7 @@ async fn upload(
     let job =
         jobs::insert(&mut tx, cc.now(), "droplet.upload", ("droplets", &guid), &Outcome::Complete)
             .await?;
-    let (droplet, _, _) = visible(&mut tx, &caller, &guid).await?;
+    let (droplet, _, _) = visible::<Droplet>(&mut tx, &caller, &guid).await?;
     let document = present_one(&mut tx, &droplet, &urls).await?;
     tx.commit().await?;
     cc.changes.tell(&guid);
@@ -360,7 +297,7 @@ async fn upload(
 }
 
 async fn download(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Response> {
-    let (droplet, app, _) = visible(&mut *cc.db.read().await?, &caller, &guid).await?;
+    let (droplet, app, _) = visible::<Droplet>(&mut *cc.db.read().await?, &caller, &guid).await?;
     if droplet.state != STAGED {
         return Err(ApiError::unprocessable("Only staged droplets can be downloaded."));
     }
@@ -381,25 +318,6 @@ async fn download(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult
     send_blob(&cc, &blobstore::key("droplets", &sha256), "application/gzip").await
 }
 
-async fn update(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let mut fields = body.fields();
-    let metadata = fields.metadata();
-    fields.finish()?;
-    let mut tx = cc.db.begin().await?;
-    let (droplet, _, rights) = visible(&mut tx, &caller, &guid).await?;
-    rights.change("Droplet", DEVELOPERS)?;
-    metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
-    let document = present_one(&mut tx, &droplet, &urls).await?;
-    tx.commit().await?;
-    Ok(respond::ok(document))
-}
-
 async fn delete(
     cc: Cc,
     caller: Caller,
@@ -407,7 +325,7 @@ async fn delete(
     Path(guid): Path<String>,
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
-    let (droplet, app, rights) = visible(&mut tx, &caller, &guid).await?;
+    let (droplet, app, rights) = visible::<Droplet>(&mut tx, &caller, &guid).await?;
     rights.change("Droplet", DEVELOPERS)?;
     blobs::note(&mut tx, cc.now(), "droplets", droplet.sha256.as_deref()).await?;
     if app.droplet_guid.as_deref() == Some(&guid) && app.is_started() {
@@ -435,48 +353,69 @@ async fn delete(
     Ok(respond::job(&urls, &job))
 }
 
-async fn present_one(
-    connection: &mut Connection,
-    droplet: &Droplet,
-    urls: &Urls,
-) -> ApiResult<Value> {
-    let metadata = metadata::load_one(connection, KIND, &droplet.guid).await?;
-    Ok(present(droplet, &metadata, urls))
+impl Resource for Droplet {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let own = format!("droplets/{}", self.guid);
+        let app = format!("apps/{}", self.app_guid);
+        let mut links = json!({
+            "self": urls.link(&own),
+            "app": urls.link(&app),
+            "assign_current_droplet": urls.action(&format!("{app}/relationships/current_droplet"), "PATCH"),
+        });
+        if let Some(package) = &self.package_guid {
+            links["package"] = urls.link(&format!("packages/{package}"));
+        }
+        if self.state == AWAITING_UPLOAD {
+            links["upload"] = urls.action(&format!("{own}/upload"), "POST");
+        }
+        if self.state == STAGED && self.sha256.is_some() {
+            links["download"] = urls.link(&format!("{own}/download"));
+        }
+        let checksum =
+            self.sha256.as_ref().map(|value| json!({ "type": "sha256", "value": value }));
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "state": self.state,
+            "error": self.error,
+            "lifecycle": { "type": self.lifecycle, "data": {} },
+            "checksum": checksum,
+            "buildpacks": self.buildpacks,
+            "stack": self.stack,
+            "image": self.docker_image,
+            "execution_metadata": self.execution_metadata,
+            "process_types": self.process_types,
+            "relationships": { "app": { "data": { "guid": self.app_guid } } },
+            "metadata": metadata.to_json(),
+            "links": links,
+        })
+    }
 }
 
-fn present(droplet: &Droplet, metadata: &Metadata, urls: &Urls) -> Value {
-    let own = format!("droplets/{}", droplet.guid);
-    let app = format!("apps/{}", droplet.app_guid);
-    let mut links = json!({
-        "self": urls.link(&own),
-        "app": urls.link(&app),
-        "assign_current_droplet": urls.action(&format!("{app}/relationships/current_droplet"), "PATCH"),
-    });
-    if let Some(package) = &droplet.package_guid {
-        links["package"] = urls.link(&format!("packages/{package}"));
+impl OfApp for Droplet {
+    const WHAT: &'static str = "Droplet";
+    const LIST: List = LIST;
+
+    fn app_guid(&self) -> &str {
+        &self.app_guid
     }
-    if droplet.state == AWAITING_UPLOAD {
-        links["upload"] = urls.action(&format!("{own}/upload"), "POST");
+
+    fn narrow(listing: &mut Listing) {
+        match listing.params.get("current") {
+            Some("true") => listing.condition("a.droplet_guid = droplets.guid"),
+            Some("false") => listing.condition("COALESCE(a.droplet_guid, '') <> droplets.guid"),
+            _ => {}
+        }
     }
-    if droplet.state == STAGED && droplet.sha256.is_some() {
-        links["download"] = urls.link(&format!("{own}/download"));
+
+    fn hide(document: &mut Value) {
+        hide(document, HIDDEN);
     }
-    let checksum = droplet.sha256.as_ref().map(|value| json!({ "type": "sha256", "value": value }));
-    json!({
-        "guid": droplet.guid,
-        "created_at": droplet.created_at.to_rfc3339(),
-        "updated_at": droplet.updated_at.to_rfc3339(),
-        "state": droplet.state,
-        "error": droplet.error,
-        "lifecycle": { "type": droplet.lifecycle, "data": {} },
-        "checksum": checksum,
-        "buildpacks": droplet.buildpacks,
-        "stack": droplet.stack,
-        "image": droplet.docker_image,
-        "execution_metadata": droplet.execution_metadata,
-        "process_types": droplet.process_types,
-        "relationships": { "app": { "data": { "guid": droplet.app_guid } } },
-        "metadata": metadata.to_json(),
-        "links": links,
-    })
 }

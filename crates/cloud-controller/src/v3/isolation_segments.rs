@@ -1,7 +1,5 @@
 //! `/v3/isolation_segments`: groups of cells kept for some organizations.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
@@ -10,10 +8,11 @@ use serde_json::{Value, json};
 use sql::Connection;
 
 use super::common;
+use super::resource::{self, Resource};
 use crate::Cc;
 use crate::auth::Caller;
 use crate::db::isolation_segments::{self as segments, IsolationSegment, SHARED};
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::{self, access, organizations};
 use crate::errors::{ApiError, ApiResult, when_taken};
 use crate::message::{Body, to_many_body};
@@ -58,17 +57,7 @@ const LIST: List = List {
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| segments::seen(sql, &caller));
-    let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "isolation_segments.*", "isolation_segments").await?;
-    let found = page.items.iter().map(segments::read).collect::<db::Result<Vec<_>>>()?;
-    let guids: Vec<String> = found.iter().map(|segment| segment.guid.clone()).collect();
-    let metadata = metadata::load(&mut connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let one = |segment: &IsolationSegment| {
-        present(segment, metadata.get(&segment.guid).unwrap_or(&none), &urls)
-    };
-    let resources = found.iter().map(one).collect();
-    Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
+    resource::page::<IsolationSegment>(&mut *cc.db.read().await?, &listing, &urls).await
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -256,18 +245,25 @@ async fn document(
     guid: &str,
 ) -> ApiResult<Value> {
     let segment = segments::visible(connection, caller, guid).await?;
-    let metadata = metadata::load_one(connection, KIND, guid).await?;
-    Ok(present(&segment, &metadata, urls))
+    resource::present_one(connection, &segment, urls).await
 }
 
-fn present(segment: &IsolationSegment, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("isolation_segments/{}", segment.guid);
-    json!({
-        "guid": segment.guid,
-        "created_at": segment.created_at.to_rfc3339(),
-        "updated_at": segment.updated_at.to_rfc3339(),
-        "name": segment.name,
-        "metadata": metadata.to_json(),
-        "links": { "self": urls.link(&path), "organizations": urls.link(&format!("{path}/organizations")) },
-    })
+impl Resource for IsolationSegment {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("isolation_segments/{}", self.guid);
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "metadata": metadata.to_json(),
+            "links": { "self": urls.link(&path), "organizations": urls.link(&format!("{path}/organizations")) },
+        })
+    }
 }

@@ -1,6 +1,6 @@
 //! `/v3/organizations`: who shares quota, domains and members.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use axum::Router;
 use axum::extract::Path;
@@ -9,16 +9,18 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::common;
+use super::resource::{self, Resource};
+use super::{common, places};
 use crate::Cc;
 use crate::actions::delete_org;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_MANAGER, ORG_USER};
-use crate::db::metadata::{self, Metadata, MetadataPatch};
+use crate::db::metadata::{Metadata, MetadataPatch};
 use crate::db::organizations::{self, Organization};
+use crate::db::quotas::Level;
 use crate::db::{self, domains, feature_flags, isolation_segments, roles};
 use crate::errors::{ApiError, ApiResult, when_taken};
-use crate::message::{Body, to_one_body};
+use crate::message::Body;
 use crate::query::{Filter, List, Params};
 use crate::respond;
 use crate::urls::Urls;
@@ -28,13 +30,8 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/organizations", get(list).post(create))
         .route("/v3/organizations/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/organizations/{guid}/domains/default", get(default_domain))
-        .route("/v3/organizations/{guid}/usage_summary", get(usage_summary))
-        .route("/v3/organizations/{guid}/users", get(users))
-        .route(
-            "/v3/organizations/{guid}/relationships/default_isolation_segment",
-            get(isolation_segment).patch(set_isolation_segment),
-        )
         .route("/v3/isolation_segments/{guid}/organizations", get(of_isolation_segment))
+        .merge(places::routes(Level::Organization))
 }
 
 const KIND: &str = "organization";
@@ -50,7 +47,7 @@ const LIST: List = List {
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| access::visible_org(sql, &caller, "organizations.guid"));
-    page(&cc, &urls, &listing).await
+    resource::page::<Organization>(&mut *cc.db.read().await?, &listing, &urls).await
 }
 
 async fn of_isolation_segment(
@@ -67,15 +64,7 @@ async fn of_isolation_segment(
     listing.condition(format!(
         "organizations.guid IN (SELECT org_guid FROM isolation_segment_organizations WHERE isolation_segment_guid = {segment})"
     ));
-    page(&cc, &urls, &listing).await
-}
-
-async fn page(cc: &Cc, urls: &Urls, listing: &crate::query::Listing) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "organizations.*", "organizations").await?;
-    let orgs = page.items.iter().map(organizations::read).collect::<db::Result<Vec<_>>>()?;
-    let resources = present_all(&mut connection, urls, &orgs).await?;
-    Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
+    resource::page::<Organization>(&mut *cc.db.read().await?, &listing, &urls).await
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -129,6 +118,7 @@ async fn update(
     let mut tx = cc.db.begin().await?;
     access::in_org(&mut tx, &caller, &guid).await?.change("Organization", &[ORG_MANAGER])?;
     let message = read_message(&body, false)?;
+    let before = expect(&mut tx, &guid).await?;
     if message.suspended == Some(true) && !caller.is_admin() {
         return Err(ApiError::forbidden());
     }
@@ -142,6 +132,9 @@ async fn update(
         .map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
     let org = expect(&mut tx, &guid).await?;
+    if org.name != before.name {
+        db::processes::place_changed(&mut tx, &guid, "").await?;
+    }
     let target = (guid.as_str(), KIND, org.name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
     common::audit(
@@ -156,6 +149,7 @@ async fn update(
     .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
+    cc.nsync.poke();
     Ok(respond::ok(document))
 }
 
@@ -187,93 +181,6 @@ async fn default_domain(
     Ok(respond::ok(super::domains::document(&mut connection, &caller, &urls, &domain.guid).await?))
 }
 
-async fn usage_summary(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_org(&mut connection, &caller, &guid).await?.see("Organization")?;
-    let usage = db::usage::of_org(&mut connection, &guid).await?;
-    let mut summary = usage.to_json();
-    summary["domains"] = usage.domains.into();
-    Ok(respond::ok(json!({
-        "usage_summary": summary,
-        "links": {
-            "self": urls.link(&format!("organizations/{guid}/usage_summary")),
-            "organization": urls.link(&format!("organizations/{guid}")),
-        },
-    })))
-}
-
-async fn users(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    params: Params,
-) -> ApiResult<Response> {
-    access::in_org(&mut *cc.db.read().await?, &caller, &guid).await?.see("Organization")?;
-    super::users::members(
-        &cc,
-        &urls,
-        params,
-        "SELECT user_guid FROM roles WHERE org_guid = {}",
-        &guid,
-    )
-    .await
-}
-
-async fn isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_org(&mut connection, &caller, &guid).await?.see("Organization")?;
-    let org = expect(&mut connection, &guid).await?;
-    Ok(respond::ok(segment_document(&urls, &guid, org.default_isolation_segment_guid.as_deref())))
-}
-
-async fn set_isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let segment = to_one_body(&body)?;
-    let mut tx = cc.db.begin().await?;
-    access::in_org(&mut tx, &caller, &guid).await?.change("Organization", &[ORG_MANAGER])?;
-    if let Some(segment) = &segment
-        && !isolation_segments::is_entitled(&mut tx, segment, &guid).await?
-    {
-        return Err(ApiError::unprocessable(format!(
-            "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the organization."
-        )));
-    }
-    let set = vec![
-        ("default_isolation_segment_guid", (&segment).into()),
-        ("updated_at", cc.now().into()),
-    ];
-    db::update(&mut tx, "organizations", &guid, set).await?;
-    tx.commit().await?;
-    Ok(respond::ok(segment_document(&urls, &guid, segment.as_deref())))
-}
-
-fn segment_document(urls: &Urls, guid: &str, segment: Option<&str>) -> Value {
-    let owner = format!("organizations/{guid}");
-    common::to_one_document(
-        urls,
-        &owner,
-        "default_isolation_segment",
-        "isolation_segments",
-        segment,
-    )
-}
-
 struct Message {
     name: Option<String>,
     suspended: Option<bool>,
@@ -299,32 +206,7 @@ async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Organizati
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let org = expect(connection, guid).await?;
-    let metadata = metadata::load_one(connection, KIND, guid).await?;
-    Ok(present(&org, &metadata, urls))
-}
-
-/// With their metadata, loaded at once.
-pub async fn present_all(
-    connection: &mut Connection,
-    urls: &Urls,
-    orgs: &[Organization],
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = orgs.iter().map(|org| org.guid.clone()).collect();
-    let mut metadata = metadata::load(connection, KIND, &guids).await?;
-    Ok(orgs
-        .iter()
-        .map(|org| present(org, &metadata.remove(&org.guid).unwrap_or_default(), urls))
-        .collect())
-}
-
-/// For `include=organization`.
-pub async fn by_guids(
-    connection: &mut Connection,
-    guids: &[String],
-    urls: &Urls,
-) -> ApiResult<Vec<Value>> {
-    let orgs = organizations::find_many(connection, guids).await?;
-    present_all(connection, urls, &orgs).await
+    resource::present_one(connection, &org, urls).await
 }
 
 /// For `include=space.organization`: the organizations that these spaces lie in.
@@ -335,24 +217,33 @@ pub async fn of_spaces(
 ) -> ApiResult<Vec<Value>> {
     let spaces = db::spaces::find_many(connection, spaces).await?;
     let guids: BTreeSet<String> = spaces.into_iter().map(|space| space.org_guid).collect();
-    by_guids(connection, &guids.into_iter().collect::<Vec<_>>(), urls).await
+    let guids: Vec<String> = guids.into_iter().collect();
+    resource::by_guids::<Organization>(connection, &guids, urls).await
 }
 
-pub fn present(org: &Organization, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("organizations/{}", org.guid);
-    json!({
-        "guid": org.guid,
-        "created_at": org.created_at.to_rfc3339(),
-        "updated_at": org.updated_at.to_rfc3339(),
-        "name": org.name,
-        "suspended": org.suspended,
-        "relationships": { "quota": { "data": { "guid": org.quota_guid } } },
-        "metadata": metadata.to_json(),
-        "links": {
-            "self": urls.link(&path),
-            "domains": urls.link(&format!("{path}/domains")),
-            "default_domain": urls.link(&format!("{path}/domains/default")),
-            "quota": urls.link(&format!("organization_quotas/{}", org.quota_guid)),
-        },
-    })
+impl Resource for Organization {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("organizations/{}", self.guid);
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "suspended": self.suspended,
+            "relationships": { "quota": { "data": { "guid": self.quota_guid } } },
+            "metadata": metadata.to_json(),
+            "links": {
+                "self": urls.link(&path),
+                "domains": urls.link(&format!("{path}/domains")),
+                "default_domain": urls.link(&format!("{path}/domains/default")),
+                "quota": urls.link(&format!("organization_quotas/{}", self.quota_guid)),
+            },
+        })
+    }
 }

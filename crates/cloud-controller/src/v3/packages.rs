@@ -1,33 +1,32 @@
 //! `/v3/packages`: create, upload, download, copy, list.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::body::Body as HttpBody;
 use axum::extract::{DefaultBodyLimit, Multipart, Path};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use envelope::LogType;
 use serde_json::{Value, json};
 use sql::Connection;
 
 use crate::actions::bits;
 use crate::auth::Caller;
 use crate::blobstore;
-use crate::db::access::{self, DEVELOPERS, Rights};
+use crate::db::access::{self, DEVELOPERS};
 use crate::db::apps::{self, App};
 use crate::db::blobs;
 use crate::db::jobs::{self, Outcome};
 use crate::db::metadata::{self, Metadata};
-use crate::db::packages::{self, AWAITING_UPLOAD, Package, READY};
+use crate::db::packages::{self, AWAITING_UPLOAD, FAILED, Package, READY};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::Body;
-use crate::query::{Filter, List, Listing, Params};
+use crate::query::{Filter, List, Params};
 use crate::urls::Urls;
+use crate::v3::resource::{self, OfApp, Resource, present_one, visible};
 use crate::{Cc, actions, respond};
 
 const KIND: &str = "package";
-const FROM: &str = "packages JOIN apps a ON a.guid = packages.app_guid";
 
 const LIST: List = List {
     table: "packages",
@@ -48,70 +47,16 @@ const LIST: List = List {
 
 pub fn routes() -> Router<Cc> {
     Router::new()
-        .route("/v3/packages", get(list).post(create))
+        .route("/v3/packages", get(resource::list::<Package>).post(create))
         .route("/v3/packages/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/packages/{guid}/upload", post(upload).layer(DefaultBodyLimit::disable()))
         .route("/v3/packages/{guid}/download", get(download))
-        .route("/v3/apps/{guid}/packages", get(list_of_app))
-}
-
-/// The package, its app, and what the caller may do with them; 404 when that is nothing.
-pub async fn visible(
-    connection: &mut Connection,
-    caller: &Caller,
-    guid: &str,
-) -> ApiResult<(Package, App, Rights)> {
-    let not_found = || ApiError::not_found("Package");
-    let package = packages::find(connection, guid).await?.ok_or_else(not_found)?;
-    let app = apps::find(connection, &package.app_guid).await?.ok_or_else(not_found)?;
-    let rights = access::in_space(connection, caller, &app.space_guid).await?;
-    rights.see("Package")?;
-    Ok((package, app, rights))
-}
-
-async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    listing.visible(|sql| access::visible_space(sql, &caller, "a.space_guid"));
-    answer(&mut *cc.db.read().await?, &listing, &urls).await
-}
-
-async fn list_of_app(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    params: Params,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    let mut connection = cc.db.read().await?;
-    crate::v3::apps::visible(&mut connection, &caller, &guid).await?;
-    listing.equals("packages.app_guid", &guid);
-    answer(&mut connection, &listing, &urls).await
-}
-
-async fn answer(
-    connection: &mut Connection,
-    listing: &Listing,
-    urls: &Urls,
-) -> ApiResult<Response> {
-    let page = listing.fetch(connection, "packages.*", FROM).await?;
-    let found: Vec<Package> = page.items.iter().map(packages::read).collect::<Result<_, _>>()?;
-    let guids: Vec<String> = found.iter().map(|package| package.guid.clone()).collect();
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let show =
-        |package: &Package| present(package, metadata.get(&package.guid).unwrap_or(&none), urls);
-    Ok(respond::ok(listing.present(
-        urls,
-        page.total,
-        found.iter().map(show).collect(),
-        BTreeMap::new(),
-    )))
+        .route("/v3/apps/{guid}/packages", get(resource::list_of_app::<Package>))
 }
 
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
-    let (package, _, _) = visible(&mut connection, &caller, &guid).await?;
+    let (package, _, _) = visible::<Package>(&mut connection, &caller, &guid).await?;
     Ok(respond::ok(present_one(&mut connection, &package, &urls).await?))
 }
 
@@ -184,7 +129,7 @@ async fn usable_app(connection: &mut Connection, caller: &Caller, guid: &str) ->
 }
 
 async fn finish(mut tx: sql::Tx, caller: &Caller, urls: &Urls, guid: &str) -> ApiResult<Response> {
-    let (package, _, _) = visible(&mut tx, caller, guid).await?;
+    let (package, _, _) = visible::<Package>(&mut tx, caller, guid).await?;
     let document = present_one(&mut tx, &package, urls).await?;
     tx.commit().await?;
     Ok(respond::created(document))
@@ -201,7 +146,7 @@ async fn copy(
     let [app] = fields.relationships(["app"]);
     fields.finish()?;
     let mut tx = cc.db.begin().await?;
-    let (from, _, rights) = visible(&mut tx, caller, source).await.map_err(|_| {
+    let (from, _, rights) = visible::<Package>(&mut tx, caller, source).await.map_err(|_| {
         ApiError::unprocessable(
             "Source package is invalid. Ensure it exists and you have access to it.",
         )
@@ -237,7 +182,7 @@ async fn update(
     let metadata = fields.metadata();
     fields.finish()?;
     let mut tx = cc.db.begin().await?;
-    let (package, _, rights) = visible(&mut tx, &caller, &guid).await?;
+    let (package, _, rights) = visible::<Package>(&mut tx, &caller, &guid).await?;
     rights.change("Package", DEVELOPERS)?;
     if (username.is_some() || password.is_some()) && package.kind != "docker" {
         return Err(ApiError::unprocessable("Package type must be docker to update credentials"));
@@ -247,7 +192,7 @@ async fn update(
     set.extend(password.map(|word| ("sealed_docker_password", cc.seal.seal(&word).into())));
     packages::update(&mut tx, cc.now(), &guid, set).await?;
     metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
-    let (package, _, _) = visible(&mut tx, &caller, &guid).await?;
+    let (package, _, _) = visible::<Package>(&mut tx, &caller, &guid).await?;
     let document = present_one(&mut tx, &package, &urls).await?;
     tx.commit().await?;
     Ok(respond::ok(document))
@@ -260,7 +205,7 @@ async fn delete(
     Path(guid): Path<String>,
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
-    let (package, app, rights) = visible(&mut tx, &caller, &guid).await?;
+    let (package, app, rights) = visible::<Package>(&mut tx, &caller, &guid).await?;
     rights.change("Package", DEVELOPERS)?;
     blobs::note(&mut tx, cc.now(), "packages", package.sha256.as_deref()).await?;
     metadata::remove(&mut tx, KIND, &guid).await?;
@@ -289,45 +234,87 @@ async fn upload(
     Path(guid): Path<String>,
     multipart: Multipart,
 ) -> ApiResult<Response> {
-    let (package, app, rights) = visible(&mut *cc.db.read().await?, &caller, &guid).await?;
+    let (package, app, rights) =
+        visible::<Package>(&mut *cc.db.read().await?, &caller, &guid).await?;
     rights.change("Package", DEVELOPERS)?;
     if package.kind != "bits" {
         return Err(ApiError::unprocessable("Package type must be bits."));
     }
     if package.state != AWAITING_UPLOAD {
-        let detail =
-            "Bits may be uploaded only once. Create a new package to upload different bits.";
-        return Err(Kind::PackageBitsAlreadyUploaded.with(detail));
+        return Err(uploaded_already());
     }
-    let received = bits::receive(multipart, cc.config.limits.package_bytes).await?;
+    let outcome = take_in(&cc, &caller, &urls, &guid, &app, multipart).await;
+    let names = apps::names(&mut *cc.db.read().await?, &app.guid).await?;
+    match outcome {
+        Ok(document) => {
+            cc.changes.tell(&guid);
+            cc.api_log(&names, &format!("Uploading bits for package with guid {guid}"));
+            Ok(respond::ok(document))
+        }
+        Err(error) => {
+            let next = if error.is(Kind::AppBitsUploadInvalid) {
+                refuse(&cc, &guid, &error).await?;
+                "Correct the app's files and push again."
+            } else {
+                "Nothing was kept of it: push again."
+            };
+            let line =
+                format!("Uploading bits for package with guid {guid} failed: {error}. {next}");
+            cc.app_log(&names, "API", LogType::Err, &line);
+            Err(error)
+        }
+    }
+}
+
+/// From the body to the blob and the row that names it.
+async fn take_in(
+    cc: &Cc,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+    app: &App,
+    multipart: Multipart,
+) -> ApiResult<Value> {
+    let received = bits::receive(cc, multipart, cc.config.limits.package_bytes).await?;
     if received.bits.is_none() && received.resources.is_empty() {
         return Err(ApiError::unprocessable("Upload must include either resources or bits"));
     }
     let _gate = cc.blob_gate.read().await;
-    let sha256 = bits::store_package(&cc, received).await?;
+    let sha256 = actions::packages::store(cc, received).await?;
     let mut tx = cc.db.begin().await?;
     let columns = vec![("sha256", (&sha256).into()), ("state", READY.into())];
-    packages::update(&mut tx, cc.now(), &guid, columns).await?;
-    actions::apps::audit(
-        &cc,
-        &mut tx,
-        &caller,
-        "audit.app.package.upload",
-        &app,
-        json!({ "package_guid": guid }),
-    )
-    .await?;
-    let (package, _, _) = visible(&mut tx, &caller, &guid).await?;
-    let document = present_one(&mut tx, &package, &urls).await?;
-    let names = apps::names(&mut tx, &app.guid).await?;
+    if !packages::receive(&mut tx, cc.now(), guid, columns).await? {
+        // Another upload was faster, or the package is gone.
+        blobs::note(&mut tx, cc.now(), "packages", Some(&sha256)).await?;
+        tx.commit().await?;
+        return Err(uploaded_already());
+    }
+    let data = json!({ "package_guid": guid });
+    actions::apps::audit(cc, &mut tx, caller, "audit.app.package.upload", app, data).await?;
+    let (package, _, _) = visible::<Package>(&mut tx, caller, guid).await?;
+    let document = present_one(&mut tx, &package, urls).await?;
     tx.commit().await?;
-    cc.changes.tell(&guid);
-    cc.api_log(&names, &format!("Uploading bits for package with guid {guid}"));
-    Ok(respond::ok(document))
+    Ok(document)
+}
+
+fn uploaded_already() -> ApiError {
+    let detail = "Bits may be uploaded only once. Create a new package to upload different bits.";
+    Kind::PackageBitsAlreadyUploaded.with(detail)
+}
+
+/// These bits will not be better for being sent again.
+async fn refuse(cc: &Cc, guid: &str, error: &ApiError) -> ApiResult<()> {
+    let mut tx = cc.db.begin().await?;
+    let columns = vec![("state", FAILED.into()), ("error", error.to_string().into())];
+    packages::receive(&mut tx, cc.now(), guid, columns).await?;
+    tx.commit().await?;
+    cc.changes.tell(guid);
+    Ok(())
 }
 
 async fn download(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Response> {
-    let (package, app, rights) = visible(&mut *cc.db.read().await?, &caller, &guid).await?;
+    let (package, app, rights) =
+        visible::<Package>(&mut *cc.db.read().await?, &caller, &guid).await?;
     rights.see_secrets("Package")?;
     if package.kind != "bits" {
         return Err(ApiError::unprocessable("Package type must be bits."));
@@ -356,36 +343,43 @@ pub async fn send_blob(cc: &Cc, key: &str, kind: &str) -> ApiResult<Response> {
     Ok((headers, HttpBody::from_stream(blob.content)).into_response())
 }
 
-pub async fn present_one(
-    connection: &mut Connection,
-    package: &Package,
-    urls: &Urls,
-) -> ApiResult<Value> {
-    let metadata = metadata::load_one(connection, KIND, &package.guid).await?;
-    Ok(present(package, &metadata, urls))
+impl Resource for Package {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let own = format!("packages/{}", self.guid);
+        let mut links = json!({ "self": urls.link(&own), "app": urls.link(&format!("apps/{}", self.app_guid)) });
+        let data = if self.kind == "docker" {
+            let password = self.docker_username.as_ref().map(|_| "***");
+            json!({ "image": self.docker_image, "username": self.docker_username, "password": password })
+        } else {
+            links["upload"] = urls.action(&format!("{own}/upload"), "POST");
+            links["download"] = urls.action(&format!("{own}/download"), "GET");
+            json!({ "error": self.error, "checksum": { "type": "sha256", "value": self.sha256 } })
+        };
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "type": self.kind,
+            "data": data,
+            "state": self.state,
+            "relationships": { "app": { "data": { "guid": self.app_guid } } },
+            "metadata": metadata.to_json(),
+            "links": links,
+        })
+    }
 }
 
-fn present(package: &Package, metadata: &Metadata, urls: &Urls) -> Value {
-    let own = format!("packages/{}", package.guid);
-    let mut links =
-        json!({ "self": urls.link(&own), "app": urls.link(&format!("apps/{}", package.app_guid)) });
-    let data = if package.kind == "docker" {
-        let password = package.docker_username.as_ref().map(|_| "***");
-        json!({ "image": package.docker_image, "username": package.docker_username, "password": password })
-    } else {
-        links["upload"] = urls.action(&format!("{own}/upload"), "POST");
-        links["download"] = urls.action(&format!("{own}/download"), "GET");
-        json!({ "error": package.error, "checksum": { "type": "sha256", "value": package.sha256 } })
-    };
-    json!({
-        "guid": package.guid,
-        "created_at": package.created_at.to_rfc3339(),
-        "updated_at": package.updated_at.to_rfc3339(),
-        "type": package.kind,
-        "data": data,
-        "state": package.state,
-        "relationships": { "app": { "data": { "guid": package.app_guid } } },
-        "metadata": metadata.to_json(),
-        "links": links,
-    })
+impl OfApp for Package {
+    const WHAT: &'static str = "Package";
+    const LIST: List = LIST;
+
+    fn app_guid(&self) -> &str {
+        &self.app_guid
+    }
 }

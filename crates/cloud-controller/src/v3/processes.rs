@@ -20,6 +20,7 @@ use crate::message::{Body, Change, Fields};
 use crate::query::{Filter, List, Listing, Params};
 use crate::urls::Urls;
 use crate::v3::process_stats;
+use crate::v3::resource::{Resource, fetch, present_one};
 use crate::{Cc, actions, respond};
 
 const KIND: &str = "process";
@@ -123,23 +124,16 @@ async fn answer(
     urls: &Urls,
 ) -> ApiResult<Response> {
     let embed = embedded(&listing.params)?;
-    let page = listing.fetch(connection, processes::COLUMNS, processes::FROM).await?;
-    let found: Vec<Process> = page.items.iter().map(processes::read).collect::<Result<_, _>>()?;
-    let guids: Vec<String> = found.iter().map(|process| process.guid.clone()).collect();
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let show = |process: &Process| {
-        let mut document = present(process, metadata.get(&process.guid).unwrap_or(&none), urls);
+    let (total, found, mut documents) = fetch::<Process>(connection, listing, urls).await?;
+    for (process, document) in found.iter().zip(&mut documents) {
         if document["command"].is_string() {
             document["command"] = HIDDEN.into();
         }
         if embed {
             document["process_instances"] = process_stats::instances(cc, process);
         }
-        document
-    };
-    let resources = found.iter().map(show).collect();
-    Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
+    }
+    Ok(respond::ok(listing.present(urls, total, documents, BTreeMap::new())))
 }
 
 async fn find(
@@ -435,44 +429,43 @@ async fn resize(
     Ok(respond::accepted(document))
 }
 
-pub async fn present_one(
-    connection: &mut Connection,
-    process: &Process,
-    urls: &Urls,
-) -> ApiResult<Value> {
-    let metadata = metadata::load_one(connection, KIND, &process.guid).await?;
-    Ok(present(process, &metadata, urls))
-}
+impl Resource for Process {
+    const KIND: &'static str = KIND;
 
-fn present(process: &Process, metadata: &Metadata, urls: &Urls) -> Value {
-    let own = format!("processes/{}", process.guid);
-    let link = |rest: &str| urls.link(&format!("{own}/{rest}"));
-    let revision = process.revision_guid.as_ref().map(|guid| json!({ "data": { "guid": guid } }));
-    json!({
-        "guid": process.guid,
-        "created_at": process.created_at.to_rfc3339(),
-        "updated_at": process.updated_at.to_rfc3339(),
-        "version": process.version,
-        "type": process.kind,
-        "command": process.start_command(),
-        "user": process.run_as.as_deref().unwrap_or("vcap"),
-        "instances": process.instances,
-        "memory_in_mb": process.memory_mb,
-        "disk_in_mb": process.disk_mb,
-        "log_rate_limit_in_bytes_per_second": process.log_rate,
-        "health_check": present_check(&process.health, true),
-        "readiness_health_check": present_check(&process.readiness, false),
-        "relationships": { "app": { "data": { "guid": process.app_guid } }, "revision": revision },
-        "metadata": metadata.to_json(),
-        "links": {
-            "self": urls.link(&own),
-            "scale": urls.action(&format!("{own}/actions/scale"), "POST"),
-            "app": urls.link(&format!("apps/{}", process.app_guid)),
-            "space": urls.link(&format!("spaces/{}", process.space_guid)),
-            "stats": link("stats"),
-            "process_instances": link("process_instances"),
-        },
-    })
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let own = format!("processes/{}", self.guid);
+        let link = |rest: &str| urls.link(&format!("{own}/{rest}"));
+        let revision = self.revision_guid.as_ref().map(|guid| json!({ "data": { "guid": guid } }));
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "version": self.version,
+            "type": self.kind,
+            "command": self.start_command(),
+            "user": self.run_as.as_deref().unwrap_or("vcap"),
+            "instances": self.instances,
+            "memory_in_mb": self.memory_mb,
+            "disk_in_mb": self.disk_mb,
+            "log_rate_limit_in_bytes_per_second": self.log_rate,
+            "health_check": present_check(&self.health, true),
+            "readiness_health_check": present_check(&self.readiness, false),
+            "relationships": { "app": { "data": { "guid": self.app_guid } }, "revision": revision },
+            "metadata": metadata.to_json(),
+            "links": {
+                "self": urls.link(&own),
+                "scale": urls.action(&format!("{own}/actions/scale"), "POST"),
+                "app": urls.link(&format!("apps/{}", self.app_guid)),
+                "space": urls.link(&format!("spaces/{}", self.space_guid)),
+                "stats": link("stats"),
+                "process_instances": link("process_instances"),
+            },
+        })
+    }
 }
 
 fn present_check(check: &HealthCheck, liveness: bool) -> Value {

@@ -1,9 +1,168 @@
-//! What organization and space quotas have in common: their message and most of their document.
+//! What organization and space quotas have in common: their message, their document, and how they are changed, put on
+//! something, and deleted.
 
+use std::collections::BTreeMap;
+
+use axum::response::Response;
 use serde_json::{Value, json};
+use sql::{Connection, Tx};
 
-use crate::db::quotas::{Level, Limits, Quota};
-use crate::message::{Change, Fields};
+use super::common;
+use crate::auth::Caller;
+use crate::db;
+use crate::db::quotas::{self, Level, Limits, Quota};
+use crate::errors::{ApiError, ApiResult, when_taken};
+use crate::message::{Body, Change, Fields};
+use crate::query::Listing;
+use crate::urls::Urls;
+use crate::{Cc, respond};
+
+/// As errors name it.
+pub fn what(level: Level) -> &'static str {
+    match level {
+        Level::Organization => "Organization quota",
+        Level::Space => "Space quota",
+    }
+}
+
+pub fn taken(level: Level, name: &str) -> ApiError {
+    let spoken = match level {
+        Level::Organization => "Organization Quota",
+        Level::Space => "Space Quota",
+    };
+    ApiError::unprocessable(format!("{spoken} '{name}' already exists."))
+}
+
+pub async fn expect(connection: &mut Connection, level: Level, guid: &str) -> ApiResult<Quota> {
+    quotas::find(connection, level, guid).await?.ok_or_else(|| ApiError::not_found(what(level)))
+}
+
+/// The answer to a list.
+pub async fn page(
+    connection: &mut Connection,
+    level: Level,
+    caller: &Caller,
+    urls: &Urls,
+    listing: &Listing,
+) -> ApiResult<Response> {
+    let (table, columns) = (level.table(), format!("{}.*", level.table()));
+    let page = listing.fetch(connection, &columns, table).await?;
+    let found = page.items.iter().map(|row| level.read(row)).collect::<db::Result<Vec<_>>>()?;
+    let resources = present_all(connection, level, caller, urls, &found).await?;
+    Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
+}
+
+/// Changes name and limits; `before` was found, and the caller may.
+pub async fn update(
+    cc: &Cc,
+    mut tx: Tx,
+    level: Level,
+    caller: &Caller,
+    urls: &Urls,
+    before: Quota,
+    body: &Body,
+) -> ApiResult<Response> {
+    let mut fields = body.fields();
+    let (name, limits) = read(&mut fields, level, &before.limits, false);
+    fields.finish()?;
+    let (guid, name) = (before.guid, name.unwrap_or(before.name));
+    if limits.log_rate.is_some() && before.limits.log_rate.is_none() {
+        let all = quotas::members(&mut tx, level, &guid).await?;
+        refuse_unlimited_logs(&mut tx, level, &limits, &all).await?;
+    }
+    let updated = quotas::update(&mut tx, cc.now(), level, &guid, &name, &limits).await;
+    updated.map_err(|cause| when_taken(cause, taken(level, &name)))?;
+    let document = document(&mut tx, level, caller, urls, &guid).await?;
+    tx.commit().await?;
+    Ok(respond::ok(document))
+}
+
+/// Deletes what nothing is under any more; the caller may.
+pub async fn delete(
+    cc: &Cc,
+    mut tx: Tx,
+    level: Level,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Response> {
+    if quotas::is_in_use(&mut tx, level, guid).await? {
+        return Err(ApiError::unprocessable(match level {
+            Level::Organization => {
+                "This quota is applied to one or more organizations. Apply different quotas to those organizations before deleting."
+            }
+            Level::Space => {
+                "This quota is applied to one or more spaces. Remove this quota from all spaces before deleting."
+            }
+        }));
+    }
+    quotas::delete(&mut tx, level, guid).await?;
+    let (operation, kind) = match level {
+        Level::Organization => ("organization_quota.delete", "organization_quota"),
+        Level::Space => ("space_quota.delete", "space_quota"),
+    };
+    let job = common::done_job(&mut tx, cc.now(), operation, (kind, guid)).await?;
+    tx.commit().await?;
+    Ok(respond::job(urls, &job))
+}
+
+/// Puts organizations or spaces under a quota.
+pub async fn put(
+    tx: &mut Connection,
+    level: Level,
+    guid: &str,
+    limits: &Limits,
+    wanted: &[String],
+) -> ApiResult<()> {
+    refuse_unlimited_logs(tx, level, limits, wanted).await?;
+    for member in wanted {
+        quotas::apply(tx, level, member, Some(guid)).await?;
+    }
+    Ok(())
+}
+
+async fn refuse_unlimited_logs(
+    tx: &mut Connection,
+    level: Level,
+    limits: &Limits,
+    members: &[String],
+) -> ApiResult<()> {
+    if limits.log_rate.is_none()
+        || quotas::with_unlimited_logs(tx, level, members).await?.is_empty()
+    {
+        return Ok(());
+    }
+    let spoken = if level == Level::Space { "space" } else { "org" };
+    Err(ApiError::unprocessable(format!(
+        "Current usage exceeds new quota values. The {spoken}(s) being assigned this quota contain apps running with an \
+         unlimited log rate limit."
+    )))
+}
+
+pub async fn document(
+    connection: &mut Connection,
+    level: Level,
+    caller: &Caller,
+    urls: &Urls,
+    guid: &str,
+) -> ApiResult<Value> {
+    let quota = expect(connection, level, guid).await?;
+    Ok(present_all(connection, level, caller, urls, &[quota]).await?.remove(0))
+}
+
+async fn present_all(
+    connection: &mut Connection,
+    level: Level,
+    caller: &Caller,
+    urls: &Urls,
+    found: &[Quota],
+) -> ApiResult<Vec<Value>> {
+    let guids: Vec<String> = found.iter().map(|quota| quota.guid.clone()).collect();
+    let members = quotas::visible_members(connection, level, caller, &guids).await?;
+    let none = Vec::new();
+    let show =
+        |quota: &Quota| present(level, quota, members.get(&quota.guid).unwrap_or(&none), urls);
+    Ok(found.iter().map(show).collect())
+}
 
 const MOST: i64 = i32::MAX as i64;
 
@@ -53,10 +212,9 @@ pub fn read(
     (name, limits)
 }
 
-/// All but relationships and links, which differ.
-pub fn present(quota: &Quota) -> Value {
+fn present(level: Level, quota: &Quota, members: &[String], urls: &Urls) -> Value {
     let limits = &quota.limits;
-    json!({
+    let mut document = json!({
         "guid": quota.guid,
         "created_at": quota.created_at.to_rfc3339(),
         "updated_at": quota.updated_at.to_rfc3339(),
@@ -74,5 +232,15 @@ pub fn present(quota: &Quota) -> Value {
             "total_service_keys": limits.service_keys,
         },
         "routes": { "total_routes": limits.routes, "total_reserved_ports": limits.reserved_ports },
-    })
+        "links": { "self": urls.link(&format!("{}/{}", level.table(), quota.guid)) },
+    });
+    document["relationships"][level.members()] = common::to_many(members);
+    if level == Level::Organization {
+        document["domains"] = json!({ "total_domains": limits.domains });
+    }
+    if let Some(org) = &quota.org_guid {
+        document["relationships"]["organization"] = common::to_one(Some(org));
+        document["links"]["organization"] = urls.link(&format!("organizations/{org}"));
+    }
+    document
 }

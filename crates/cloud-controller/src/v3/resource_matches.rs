@@ -6,11 +6,11 @@ use axum::response::Response;
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use crate::actions::bits::{LEAST_MATCHED, MOST_MATCHED};
+use crate::actions::packages::{LEAST_MATCHED, MOST_MATCHED};
 use crate::auth::Caller;
 use crate::errors::{ApiError, ApiResult};
 use crate::message::Body;
-use crate::{Cc, blobstore, respond};
+use crate::{Cc, db, respond};
 
 const MOST: usize = 5000;
 const MOST_BYTES: usize = 16 << 20;
@@ -33,20 +33,29 @@ async fn create(cc: Cc, _: Caller, body: Body) -> ApiResult<Response> {
         fields.error(format!("Resources is too many (maximum is {MOST})"));
     }
     fields.finish()?;
-    let mut matched = Vec::new();
+    let mut plausible = Vec::new();
     for resource in resources {
         let sha1 = resource.pointer("/checksum/value").and_then(Value::as_str).unwrap_or_default();
         let size = resource.get("size_in_bytes").and_then(Value::as_u64).unwrap_or_default();
-        let plausible = sha1.len() == 40 && sha1.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !plausible {
+        if sha1.len() != 40 || !sha1.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ApiError::unprocessable(
                 "Resources must have a checksum with a sha1 value",
             ));
         }
-        let worth = (LEAST_MATCHED..=MOST_MATCHED).contains(&size);
-        if worth && cc.blobs.exists(&blobstore::key("resources", sha1)).await? {
-            matched.push(resource);
+        if (LEAST_MATCHED..=MOST_MATCHED).contains(&size) {
+            plausible.push((sha1.to_owned(), size, resource));
         }
     }
+    let digests: Vec<String> = plausible.iter().map(|(sha1, ..)| sha1.clone()).collect();
+    let kept = db::resources::sizes(&mut *cc.db.read().await?, &digests).await?;
+    plausible.retain(|(sha1, size, _)| kept.get(sha1) == Some(size));
+    if !plausible.is_empty() {
+        // They are about to be used, so they must not be the next to go.
+        let digests: Vec<String> = kept.into_keys().collect();
+        let mut tx = cc.db.begin().await?;
+        db::resources::used(&mut tx, cc.now(), &digests).await?;
+        tx.commit().await?;
+    }
+    let matched: Vec<&Value> = plausible.into_iter().map(|(.., resource)| resource).collect();
     Ok(respond::created(json!({ "resources": matched })))
 }

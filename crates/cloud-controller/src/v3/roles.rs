@@ -9,11 +9,14 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::{common, organizations, spaces, users};
+use super::resource::by_guids;
+use super::{common, users};
 use crate::Cc;
 use crate::auth::{self, Caller};
 use crate::db::access::{self, ORG_MANAGER, ORG_USER, ROLES, SPACE_MANAGER};
+use crate::db::organizations::Organization;
 use crate::db::roles::{self, Role};
+use crate::db::spaces::Space;
 use crate::db::{self, feature_flags};
 use crate::errors::{ApiError, ApiResult, when_taken};
 use crate::message::Body;
@@ -74,14 +77,14 @@ async fn included(
             "space" => {
                 let guids =
                     unique(found.iter().filter_map(|role| role.space_guid.clone()).collect());
-                included.insert("spaces", spaces::by_guids(connection, &guids, urls).await?);
+                included.insert("spaces", by_guids::<Space>(connection, &guids, urls).await?);
             }
             _ => {
                 let of_orgs = found.iter().filter(|role| role.space_guid.is_none());
                 let guids = unique(of_orgs.map(|role| role.org_guid.clone()).collect());
                 included.insert(
                     "organizations",
-                    organizations::by_guids(connection, &guids, urls).await?,
+                    by_guids::<Organization>(connection, &guids, urls).await?,
                 );
             }
         }

@@ -9,14 +9,16 @@ use axum::routing::get;
 use serde_json::{Map, Value, json};
 use sql::Connection;
 
-use super::{common, domains, organizations, route_destinations, spaces};
+use super::resource::by_guids as resources_by_guids;
+use super::{common, domains, organizations, route_destinations};
 use crate::Cc;
 use crate::actions::routes::{self as actions, Address, By};
 use crate::auth::Caller;
 use crate::db::access::{self, OPERATORS};
 use crate::db::metadata::{self, Metadata};
 use crate::db::routes::{self, Destination, Route};
-use crate::db::{self, feature_flags};
+use crate::db::spaces::Space;
+use crate::db::{self, Stored as _, feature_flags};
 use crate::errors::{ApiError, ApiResult};
 use crate::message::{Body, Fields};
 use crate::query::{Filter, List, Listing, Params};
@@ -92,7 +94,7 @@ async fn page(cc: &Cc, caller: &Caller, urls: &Urls, mut listing: Listing) -> Ap
     listing.visible(|sql| routes::visible(sql, caller));
     let mut connection = cc.db.read().await?;
     let page = listing.fetch(&mut connection, routes::COLUMNS, routes::FROM).await?;
-    let found = page.items.iter().map(routes::read).collect::<db::Result<Vec<_>>>()?;
+    let found = page.items.iter().map(Route::read).collect::<db::Result<Vec<_>>>()?;
     let resources = present_all(&mut connection, urls, &found).await?;
     let included = included(&mut connection, caller, urls, &listing.includes, &found).await?;
     Ok(respond::ok(listing.present(urls, page.total, resources, included)))
@@ -117,11 +119,15 @@ async fn included(
                 included
                     .insert("domains", domains::by_guids(connection, caller, &guids, urls).await?);
             }
-            "space" => drop(
-                included.insert("spaces", spaces::by_guids(connection, &space_guids, urls).await?),
-            ),
+            "space" => drop(included.insert(
+                "spaces",
+                resources_by_guids::<Space>(connection, &space_guids, urls).await?,
+            )),
             "space.organization" => {
-                included.insert("spaces", spaces::by_guids(connection, &space_guids, urls).await?);
+                included.insert(
+                    "spaces",
+                    resources_by_guids::<Space>(connection, &space_guids, urls).await?,
+                );
                 included.insert(
                     "organizations",
                     organizations::of_spaces(connection, &space_guids, urls).await?,

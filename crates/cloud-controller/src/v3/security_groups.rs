@@ -77,7 +77,11 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
 async fn page(cc: &Cc, caller: &Caller, urls: &Urls, listing: &Listing) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     let page = listing.fetch(&mut connection, "security_groups.*", "security_groups").await?;
-    let found = page.items.iter().map(groups::read).collect::<db::Result<Vec<_>>>()?;
+    let found = page
+        .items
+        .iter()
+        .map(<SecurityGroup as db::Stored>::read)
+        .collect::<db::Result<Vec<_>>>()?;
     let resources = present_all(&mut connection, caller, urls, &found).await?;
     Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
 }

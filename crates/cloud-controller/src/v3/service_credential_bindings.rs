@@ -9,13 +9,16 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::{common, service_instances};
+use super::common;
+use super::resource::{self, Resource};
 use crate::Cc;
 use crate::actions::bindings as actions;
 use crate::auth::Caller;
 use crate::db::access::{self, DEVELOPERS, Rights};
-use crate::db::metadata::{self, Metadata};
+use crate::db::apps::App;
+use crate::db::metadata::Metadata;
 use crate::db::service_bindings::{self as bindings, APP, Binding, KEY, SPACE};
+use crate::db::service_instances::ServiceInstance;
 use crate::db::{self, apps, service_instances as instances};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::{Body, Change};
@@ -65,11 +68,9 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     }
     listing.visible(|sql| access::visible_space(sql, &caller, SPACE));
     let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, bindings::COLUMNS, bindings::FROM).await?;
-    let found = page.items.iter().map(bindings::read).collect::<db::Result<Vec<_>>>()?;
-    let resources = present_all(&mut connection, &urls, &found).await?;
+    let (total, found, resources) = resource::fetch(&mut connection, &listing, &urls).await?;
     let included = included(&mut connection, &urls, &listing.includes, &found).await?;
-    Ok(respond::ok(listing.present(&urls, page.total, resources, included)))
+    Ok(respond::ok(listing.present(&urls, total, resources, included)))
 }
 
 async fn included(
@@ -81,31 +82,21 @@ async fn included(
     let mut included = BTreeMap::new();
     for name in wanted {
         if name == "app" {
-            let guids: BTreeSet<&String> =
-                found.iter().filter_map(|binding| binding.app_guid.as_ref()).collect();
-            let apps = apps_by_guids(connection, guids).await?;
-            included.insert("apps", super::apps::present_all(connection, &apps, urls).await?);
+            let guids: BTreeSet<String> =
+                found.iter().filter_map(|binding| binding.app_guid.clone()).collect();
+            let guids: Vec<String> = guids.into_iter().collect();
+            included.insert("apps", resource::by_guids::<App>(connection, &guids, urls).await?);
         } else {
             let guids: BTreeSet<String> =
                 found.iter().map(|binding| binding.service_instance_guid.clone()).collect();
             let guids: Vec<String> = guids.into_iter().collect();
             included.insert(
                 "service_instances",
-                service_instances::by_guids(connection, &guids, urls).await?,
+                resource::by_guids::<ServiceInstance>(connection, &guids, urls).await?,
             );
         }
     }
     Ok(included)
-}
-
-async fn apps_by_guids(
-    connection: &mut Connection,
-    guids: BTreeSet<&String>,
-) -> ApiResult<Vec<apps::App>> {
-    let mut sql = db::Sql::default();
-    let list = sql.list(guids);
-    sql.push(&format!("SELECT * FROM apps WHERE guid IN ({list}) ORDER BY id"));
-    Ok(sql.all(connection).await?.iter().map(apps::read).collect::<db::Result<_>>()?)
 }
 
 /// The binding, the space it is seen through, and what the caller may do there.
@@ -280,52 +271,46 @@ async fn parameters(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResu
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let binding =
         bindings::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
-    Ok(present_all(connection, urls, &[binding]).await?.remove(0))
+    resource::present_one(connection, &binding, urls).await
 }
 
-async fn present_all(
-    connection: &mut Connection,
-    urls: &Urls,
-    found: &[Binding],
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = found.iter().map(|binding| binding.guid.clone()).collect();
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    Ok(found
-        .iter()
-        .map(|binding| present(binding, metadata.get(&binding.guid).unwrap_or(&none), urls))
-        .collect())
-}
+impl Resource for Binding {
+    const KIND: &'static str = KIND;
 
-fn present(binding: &Binding, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("service_credential_bindings/{}", binding.guid);
-    let mut relationships =
-        json!({ "service_instance": common::to_one(Some(&binding.service_instance_guid)) });
-    let mut links = json!({
-        "self": urls.link(&path),
-        "details": urls.link(&format!("{path}/details")),
-        "parameters": urls.link(&format!("{path}/parameters")),
-        "service_instance": urls.link(&format!("service_instances/{}", binding.service_instance_guid)),
-    });
-    if let Some(app) = &binding.app_guid {
-        relationships["app"] = common::to_one(Some(app));
-        links["app"] = urls.link(&format!("apps/{app}"));
+    fn guid(&self) -> &str {
+        &self.guid
     }
-    json!({
-        "guid": binding.guid,
-        "created_at": binding.created_at.to_rfc3339(),
-        "updated_at": binding.updated_at.to_rfc3339(),
-        "name": binding.name,
-        "type": binding.kind,
-        "last_operation": {
-            "type": binding.operation_type,
-            "state": binding.operation_state,
-            "description": binding.operation_description,
-            "created_at": binding.created_at.to_rfc3339(),
-            "updated_at": binding.updated_at.to_rfc3339(),
-        },
-        "relationships": relationships,
-        "metadata": metadata.to_json(),
-        "links": links,
-    })
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("service_credential_bindings/{}", self.guid);
+        let mut relationships =
+            json!({ "service_instance": common::to_one(Some(&self.service_instance_guid)) });
+        let mut links = json!({
+            "self": urls.link(&path),
+            "details": urls.link(&format!("{path}/details")),
+            "parameters": urls.link(&format!("{path}/parameters")),
+            "service_instance": urls.link(&format!("service_instances/{}", self.service_instance_guid)),
+        });
+        if let Some(app) = &self.app_guid {
+            relationships["app"] = common::to_one(Some(app));
+            links["app"] = urls.link(&format!("apps/{app}"));
+        }
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "type": self.kind,
+            "last_operation": {
+                "type": self.operation_type,
+                "state": self.operation_state,
+                "description": self.operation_description,
+                "created_at": self.created_at.to_rfc3339(),
+                "updated_at": self.updated_at.to_rfc3339(),
+            },
+            "relationships": relationships,
+            "metadata": metadata.to_json(),
+            "links": links,
+        })
+    }
 }

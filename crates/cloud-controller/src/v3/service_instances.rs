@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use sql::Connection;
 
 use super::common;
+use super::resource::{self, Resource};
 use crate::Cc;
 use crate::auth::Caller;
 use crate::db::access::{self, DEVELOPERS, Rights};
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::service_instances::{self as instances, ServiceInstance, USER_PROVIDED};
 use crate::db::{self, Arg, feature_flags};
 use crate::errors::{ApiError, ApiResult, Kind, when_taken};
@@ -71,11 +72,9 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     }
     listing.visible(|sql| access::visible_space(sql, &caller, "service_instances.space_guid"));
     let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "service_instances.*", "service_instances").await?;
-    let found = page.items.iter().map(instances::read).collect::<db::Result<Vec<_>>>()?;
-    let resources = present_all(&mut connection, &urls, &found).await?;
+    let (total, found, resources) = resource::fetch(&mut connection, &listing, &urls).await?;
     let included = fields(&mut connection, &listing, &found).await?;
-    Ok(respond::ok(listing.present(&urls, page.total, resources, included)))
+    Ok(respond::ok(listing.present(&urls, total, resources, included)))
 }
 
 /// `fields[space]` and its like: parts of what the instances belong to.
@@ -408,61 +407,45 @@ async fn usage_summary(
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let instance =
         instances::find(connection, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
-    Ok(present_all(connection, urls, &[instance]).await?.remove(0))
+    resource::present_one(connection, &instance, urls).await
 }
 
-/// For `include=service_instance`.
-pub async fn by_guids(
-    connection: &mut Connection,
-    guids: &[String],
-    urls: &Urls,
-) -> ApiResult<Vec<Value>> {
-    let found = instances::find_many(connection, guids).await?;
-    present_all(connection, urls, &found).await
-}
+impl Resource for ServiceInstance {
+    const KIND: &'static str = KIND;
 
-async fn present_all(
-    connection: &mut Connection,
-    urls: &Urls,
-    found: &[ServiceInstance],
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = found.iter().map(|instance| instance.guid.clone()).collect();
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    Ok(found
-        .iter()
-        .map(|instance| present(instance, metadata.get(&instance.guid).unwrap_or(&none), urls))
-        .collect())
-}
+    fn guid(&self) -> &str {
+        &self.guid
+    }
 
-fn present(instance: &ServiceInstance, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("service_instances/{}", instance.guid);
-    let by_instance =
-        |list: &str| urls.link(&format!("{list}?service_instance_guids={}", instance.guid));
-    json!({
-        "guid": instance.guid,
-        "created_at": instance.created_at.to_rfc3339(),
-        "updated_at": instance.updated_at.to_rfc3339(),
-        "name": instance.name,
-        "tags": instance.tags,
-        "type": instance.kind,
-        "syslog_drain_url": instance.syslog_drain_url,
-        "route_service_url": instance.route_service_url,
-        "last_operation": {
-            "type": instance.operation_type,
-            "state": instance.operation_state,
-            "description": instance.operation_description,
-            "created_at": instance.created_at.to_rfc3339(),
-            "updated_at": instance.updated_at.to_rfc3339(),
-        },
-        "relationships": { "space": common::to_one(Some(&instance.space_guid)) },
-        "metadata": metadata.to_json(),
-        "links": {
-            "self": urls.link(&path),
-            "space": urls.link(&format!("spaces/{}", instance.space_guid)),
-            "credentials": urls.link(&format!("{path}/credentials")),
-            "service_credential_bindings": by_instance("service_credential_bindings"),
-            "service_route_bindings": by_instance("service_route_bindings"),
-        },
-    })
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("service_instances/{}", self.guid);
+        let by_instance =
+            |list: &str| urls.link(&format!("{list}?service_instance_guids={}", self.guid));
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "tags": self.tags,
+            "type": self.kind,
+            "syslog_drain_url": self.syslog_drain_url,
+            "route_service_url": self.route_service_url,
+            "last_operation": {
+                "type": self.operation_type,
+                "state": self.operation_state,
+                "description": self.operation_description,
+                "created_at": self.created_at.to_rfc3339(),
+                "updated_at": self.updated_at.to_rfc3339(),
+            },
+            "relationships": { "space": common::to_one(Some(&self.space_guid)) },
+            "metadata": metadata.to_json(),
+            "links": {
+                "self": urls.link(&path),
+                "space": urls.link(&format!("spaces/{}", self.space_guid)),
+                "credentials": urls.link(&format!("{path}/credentials")),
+                "service_credential_bindings": by_instance("service_credential_bindings"),
+                "service_route_bindings": by_instance("service_route_bindings"),
+            },
+        })
+    }
 }

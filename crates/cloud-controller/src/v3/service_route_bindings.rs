@@ -9,11 +9,12 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::{common, routes as route_resource, service_instances};
+use super::{common, resource, routes as route_resource, service_instances};
 use crate::Cc;
 use crate::auth::Caller;
 use crate::db::access::{self, OPERATORS};
 use crate::db::metadata::{self, Metadata};
+use crate::db::service_instances::ServiceInstance;
 use crate::db::{self, Columns as _, Row, query, routes as route_rows};
 use crate::errors::{ApiError, ApiResult, Kind, when_taken};
 use crate::message::Body;
@@ -67,7 +68,7 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
                 route_resource::by_guids(&mut connection, &guids("route_guid")?, &urls).await?;
             included.insert("routes", documents);
         } else {
-            let documents = service_instances::by_guids(
+            let documents = resource::by_guids::<ServiceInstance>(
                 &mut connection,
                 &guids("service_instance_guid")?,
                 &urls,

@@ -1,12 +1,9 @@
 //! `/v3/space_quotas`: how much of their organization's quota spaces may use.
 
-use std::collections::BTreeMap;
-
 use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde_json::{Value, json};
 use sql::Connection;
 
 use super::{common, quotas as shared};
@@ -14,7 +11,7 @@ use crate::Cc;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_MANAGER};
 use crate::db::quotas::{self, Level, Limits, Quota};
-use crate::db::{self, Columns as _, Sql, spaces};
+use crate::db::{Sql, spaces};
 use crate::errors::{ApiError, ApiResult, when_taken};
 use crate::message::{Body, Change, to_many_body};
 use crate::query::{Filter, List, Params};
@@ -33,7 +30,6 @@ pub fn routes() -> Router<Cc> {
 }
 
 const LEVEL: Level = Level::Space;
-const WHAT: &str = "Space quota";
 
 const LIST: List = List {
     table: "space_quotas",
@@ -63,11 +59,7 @@ fn visible(sql: &mut Sql, caller: &Caller) -> Option<String> {
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| visible(sql, &caller));
-    let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "space_quotas.*", "space_quotas").await?;
-    let found = page.items.iter().map(|row| LEVEL.read(row)).collect::<db::Result<Vec<_>>>()?;
-    let resources = present_all(&mut connection, &caller, &urls, &found).await?;
-    Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
+    shared::page(&mut *cc.db.read().await?, LEVEL, &caller, &urls, &listing).await
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -92,9 +84,8 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         return Err(ApiError::unprocessable(detail));
     }
     rights.change("Organization", &[ORG_MANAGER])?;
-    let taken = ApiError::unprocessable(format!("Space Quota '{name}' already exists."));
     let made = quotas::insert(&mut tx, cc.now(), LEVEL, &name, Some(&org), &limits).await;
-    let guid = made.map_err(|cause| when_taken(cause, taken))?;
+    let guid = made.map_err(|cause| when_taken(cause, shared::taken(LEVEL, &name)))?;
     let found = spaces::find_many(&mut tx, &members).await?;
     let missing: Vec<String> = members
         .iter()
@@ -107,8 +98,8 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
             common::quoted(&missing)
         )));
     }
-    put(&mut tx, &guid, &limits, &members).await?;
-    let document = document(&mut tx, &caller, &urls, &guid).await?;
+    shared::put(&mut tx, LEVEL, &guid, &limits, &members).await?;
+    let document = shared::document(&mut tx, LEVEL, &caller, &urls, &guid).await?;
     tx.commit().await?;
     Ok(respond::created(document))
 }
@@ -116,7 +107,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
     seen(&mut connection, &caller, &guid).await?;
-    Ok(respond::ok(document(&mut connection, &caller, &urls, &guid).await?))
+    Ok(respond::ok(shared::document(&mut connection, LEVEL, &caller, &urls, &guid).await?))
 }
 
 async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Quota> {
@@ -127,7 +118,8 @@ async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiRe
     sql.push(&format!(
         "SELECT space_quotas.* FROM space_quotas WHERE space_quotas.guid = {guid} AND {condition}"
     ));
-    let row = sql.optional(connection).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
+    let row =
+        sql.optional(connection).await?.ok_or_else(|| ApiError::not_found(shared::what(LEVEL)))?;
     Ok(LEVEL.read(&row)?)
 }
 
@@ -135,7 +127,7 @@ async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> ApiRe
 async fn change(tx: &mut Connection, caller: &Caller, guid: &str) -> ApiResult<Quota> {
     let quota = seen(tx, caller, guid).await?;
     let org = quota.org_guid.clone().unwrap_or_default();
-    access::in_org(tx, caller, &org).await?.change(WHAT, &[ORG_MANAGER])?;
+    access::in_org(tx, caller, &org).await?.change(shared::what(LEVEL), &[ORG_MANAGER])?;
     Ok(quota)
 }
 
@@ -148,20 +140,7 @@ async fn update(
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     let before = change(&mut tx, &caller, &guid).await?;
-    let mut fields = body.fields();
-    let (name, limits) = shared::read(&mut fields, LEVEL, &before.limits, false);
-    fields.finish()?;
-    let name = name.unwrap_or(before.name);
-    if limits.log_rate.is_some() && before.limits.log_rate.is_none() {
-        let all = members(&mut tx, &guid).await?;
-        refuse_unlimited_logs(&mut tx, &limits, &all).await?;
-    }
-    let taken = ApiError::unprocessable(format!("Space Quota '{name}' already exists."));
-    let updated = quotas::update(&mut tx, cc.now(), LEVEL, &guid, &name, &limits).await;
-    updated.map_err(|cause| when_taken(cause, taken))?;
-    let document = document(&mut tx, &caller, &urls, &guid).await?;
-    tx.commit().await?;
-    Ok(respond::ok(document))
+    shared::update(&cc, tx, LEVEL, &caller, &urls, before, &body).await
 }
 
 async fn delete(
@@ -172,15 +151,7 @@ async fn delete(
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
     change(&mut tx, &caller, &guid).await?;
-    if quotas::is_in_use(&mut tx, LEVEL, &guid).await? {
-        let detail = "This quota is applied to one or more spaces. Remove this quota from all spaces before deleting.";
-        return Err(ApiError::unprocessable(detail));
-    }
-    quotas::delete(&mut tx, LEVEL, &guid).await?;
-    let job =
-        common::done_job(&mut tx, cc.now(), "space_quota.delete", ("space_quota", &guid)).await?;
-    tx.commit().await?;
-    Ok(respond::job(&urls, &job))
+    shared::delete(&cc, tx, LEVEL, &urls, &guid).await
 }
 
 async fn apply(
@@ -214,7 +185,7 @@ async fn apply(
             "Space quotas cannot be applied outside of their owning organization.",
         ));
     }
-    put(&mut tx, &guid, &quota.limits, &wanted).await?;
+    shared::put(&mut tx, LEVEL, &guid, &quota.limits, &wanted).await?;
     let guids = [guid.clone()];
     let all = quotas::visible_members(&mut tx, LEVEL, &caller, &guids)
         .await?
@@ -241,73 +212,4 @@ async fn unapply(
     quotas::apply(&mut tx, LEVEL, &space, None).await?;
     tx.commit().await?;
     Ok(respond::no_content())
-}
-
-async fn put(tx: &mut Connection, guid: &str, limits: &Limits, wanted: &[String]) -> ApiResult<()> {
-    refuse_unlimited_logs(tx, limits, wanted).await?;
-    for space in wanted {
-        quotas::apply(tx, LEVEL, space, Some(guid)).await?;
-    }
-    Ok(())
-}
-
-async fn refuse_unlimited_logs(
-    tx: &mut Connection,
-    limits: &Limits,
-    wanted: &[String],
-) -> ApiResult<()> {
-    if limits.log_rate.is_some()
-        && !quotas::with_unlimited_logs(tx, LEVEL, wanted).await?.is_empty()
-    {
-        let detail = "Current usage exceeds new quota values. The space(s) being assigned this quota contain apps \
-                      running with an unlimited log rate limit.";
-        return Err(ApiError::unprocessable(detail));
-    }
-    Ok(())
-}
-
-async fn members(tx: &mut Connection, guid: &str) -> ApiResult<Vec<String>> {
-    let rows =
-        db::query("SELECT guid FROM spaces WHERE quota_guid = $1 ORDER BY id", [guid.into()])
-            .all(tx)
-            .await?;
-    Ok(rows.iter().map(|row| row.text("guid")).collect::<db::Result<_>>()?)
-}
-
-async fn document(
-    connection: &mut Connection,
-    caller: &Caller,
-    urls: &Urls,
-    guid: &str,
-) -> ApiResult<Value> {
-    let quota =
-        quotas::find(connection, LEVEL, guid).await?.ok_or_else(|| ApiError::not_found(WHAT))?;
-    Ok(present_all(connection, caller, urls, &[quota]).await?.remove(0))
-}
-
-async fn present_all(
-    connection: &mut Connection,
-    caller: &Caller,
-    urls: &Urls,
-    found: &[Quota],
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = found.iter().map(|quota| quota.guid.clone()).collect();
-    let members = quotas::visible_members(connection, LEVEL, caller, &guids).await?;
-    let none = Vec::new();
-    Ok(found
-        .iter()
-        .map(|quota| present(quota, members.get(&quota.guid).unwrap_or(&none), urls))
-        .collect())
-}
-
-fn present(quota: &Quota, members: &[String], urls: &Urls) -> Value {
-    let org = quota.org_guid.as_deref().unwrap_or_default();
-    let mut document = shared::present(quota);
-    document["relationships"] =
-        json!({ "organization": common::to_one(Some(org)), "spaces": common::to_many(members) });
-    document["links"] = json!({
-        "self": urls.link(&format!("space_quotas/{}", quota.guid)),
-        "organization": urls.link(&format!("organizations/{org}")),
-    });
-    document
 }

@@ -9,16 +9,19 @@ use axum::routing::{get, patch};
 use serde_json::{Value, json};
 use sql::Connection;
 
-use super::{common, organizations};
+use super::resource::{self, Resource};
+use super::{common, places};
 use crate::Cc;
 use crate::actions::delete_org;
 use crate::auth::Caller;
 use crate::db::access::{self, ORG_MANAGER, SPACE_MANAGER};
-use crate::db::metadata::{self, Metadata, MetadataPatch};
+use crate::db::metadata::{Metadata, MetadataPatch};
+use crate::db::organizations::Organization;
+use crate::db::quotas::Level;
 use crate::db::spaces::{self, Space};
-use crate::db::{self, isolation_segments};
+use crate::db::{self};
 use crate::errors::{ApiError, ApiResult, when_taken};
-use crate::message::{Body, Fields, to_one_body};
+use crate::message::{Body, Fields};
 use crate::query::{Filter, List, Params};
 use crate::respond;
 use crate::urls::Urls;
@@ -29,12 +32,7 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/spaces/{guid}", get(find).patch(update).delete(delete))
         .route("/v3/spaces/{guid}/features", get(features))
         .route("/v3/spaces/{guid}/features/{name}", get(feature).merge(patch(set_feature)))
-        .route("/v3/spaces/{guid}/usage_summary", get(usage_summary))
-        .route("/v3/spaces/{guid}/users", get(users))
-        .route(
-            "/v3/spaces/{guid}/relationships/isolation_segment",
-            get(isolation_segment).patch(set_isolation_segment),
-        )
+        .merge(places::routes(Level::Space))
 }
 
 const KIND: &str = "space";
@@ -55,14 +53,12 @@ async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<R
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| access::visible_space(sql, &caller, "spaces.guid"));
     let mut connection = cc.db.read().await?;
-    let page = listing.fetch(&mut connection, "spaces.*", "spaces").await?;
-    let found = page.items.iter().map(spaces::read).collect::<db::Result<Vec<_>>>()?;
-    let resources = present_all(&mut connection, &urls, &found).await?;
+    let (total, found, resources) = resource::fetch(&mut connection, &listing, &urls).await?;
     let mut included = BTreeMap::new();
     if !listing.includes.is_empty() {
         included.insert("organizations", organizations_of(&mut connection, &urls, &found).await?);
     }
-    Ok(respond::ok(listing.present(&urls, page.total, resources, included)))
+    Ok(respond::ok(listing.present(&urls, total, resources, included)))
 }
 
 async fn organizations_of(
@@ -71,7 +67,8 @@ async fn organizations_of(
     found: &[Space],
 ) -> ApiResult<Vec<Value>> {
     let guids: BTreeSet<String> = found.iter().map(|space| space.org_guid.clone()).collect();
-    organizations::by_guids(connection, &guids.into_iter().collect::<Vec<_>>(), urls).await
+    let guids: Vec<String> = guids.into_iter().collect();
+    resource::by_guids::<Organization>(connection, &guids, urls).await
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -159,13 +156,17 @@ async fn update(
         return Err(when_taken(cause, ApiError::unprocessable(detail)));
     }
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;
-    let name = message.name.unwrap_or(before.name);
+    let name = message.name.unwrap_or_else(|| before.name.clone());
+    if name != before.name {
+        db::processes::place_changed(&mut tx, &before.org_guid, &guid).await?;
+    }
     let target = (guid.as_str(), KIND, name.as_str());
     let data = json!({ "request": body.redacted(&[]) });
     common::audit(&mut tx, &cc, &caller, "audit.space.update", target, (Some(&guid), None), data)
         .await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
+    cc.nsync.poke();
     Ok(respond::ok(document))
 }
 
@@ -236,84 +237,6 @@ fn present_ssh(space: &Space) -> Value {
     json!({ "name": "ssh", "description": "Enable SSHing into apps in the space.", "enabled": space.allow_ssh })
 }
 
-async fn usage_summary(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
-    let usage = db::usage::of_space(&mut connection, &guid).await?;
-    Ok(respond::ok(json!({
-        "usage_summary": usage.to_json(),
-        "links": {
-            "self": urls.link(&format!("spaces/{guid}/usage_summary")),
-            "space": urls.link(&format!("spaces/{guid}")),
-        },
-    })))
-}
-
-async fn users(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    params: Params,
-) -> ApiResult<Response> {
-    access::in_space(&mut *cc.db.read().await?, &caller, &guid).await?.see("Space")?;
-    super::users::members(
-        &cc,
-        &urls,
-        params,
-        "SELECT user_guid FROM roles WHERE space_guid = {}",
-        &guid,
-    )
-    .await
-}
-
-async fn isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-) -> ApiResult<Response> {
-    let mut connection = cc.db.read().await?;
-    access::in_space(&mut connection, &caller, &guid).await?.see("Space")?;
-    let space = expect(&mut connection, &guid).await?;
-    Ok(respond::ok(segment_document(&urls, &guid, space.isolation_segment_guid.as_deref())))
-}
-
-async fn set_isolation_segment(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let segment = to_one_body(&body)?;
-    let mut tx = cc.db.begin().await?;
-    let rights = access::in_space(&mut tx, &caller, &guid).await?;
-    rights.change("Space", &[ORG_MANAGER])?;
-    if let Some(segment) = &segment
-        && !isolation_segments::is_entitled(&mut tx, segment, &rights.org_guid).await?
-    {
-        return Err(ApiError::unprocessable(format!(
-            "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to the \
-             organization that this space belongs to."
-        )));
-    }
-    let set = vec![("isolation_segment_guid", (&segment).into()), ("updated_at", cc.now().into())];
-    db::update(&mut tx, "spaces", &guid, set).await?;
-    tx.commit().await?;
-    Ok(respond::ok(segment_document(&urls, &guid, segment.as_deref())))
-}
-
-fn segment_document(urls: &Urls, guid: &str, segment: Option<&str>) -> Value {
-    let owner = format!("spaces/{guid}");
-    common::to_one_document(urls, &owner, "isolation_segment", "isolation_segments", segment)
-}
-
 struct Message {
     name: Option<String>,
     suspended: Option<bool>,
@@ -335,55 +258,39 @@ async fn expect(connection: &mut Connection, guid: &str) -> ApiResult<Space> {
 
 async fn document(connection: &mut Connection, urls: &Urls, guid: &str) -> ApiResult<Value> {
     let space = expect(connection, guid).await?;
-    let metadata = metadata::load_one(connection, KIND, guid).await?;
-    Ok(present(&space, &metadata, urls))
+    resource::present_one(connection, &space, urls).await
 }
 
-async fn present_all(
-    connection: &mut Connection,
-    urls: &Urls,
-    found: &[Space],
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = found.iter().map(|space| space.guid.clone()).collect();
-    let mut metadata = metadata::load(connection, KIND, &guids).await?;
-    Ok(found
-        .iter()
-        .map(|space| present(space, &metadata.remove(&space.guid).unwrap_or_default(), urls))
-        .collect())
-}
+impl Resource for Space {
+    const KIND: &'static str = KIND;
 
-/// For `include=space`.
-pub async fn by_guids(
-    connection: &mut Connection,
-    guids: &[String],
-    urls: &Urls,
-) -> ApiResult<Vec<Value>> {
-    let found = spaces::find_many(connection, guids).await?;
-    present_all(connection, urls, &found).await
-}
-
-pub fn present(space: &Space, metadata: &Metadata, urls: &Urls) -> Value {
-    let path = format!("spaces/{}", space.guid);
-    let mut links = json!({
-        "self": urls.link(&path),
-        "organization": urls.link(&format!("organizations/{}", space.org_guid)),
-        "features": urls.link(&format!("{path}/features")),
-        "apply_manifest": urls.action(&format!("{path}/actions/apply_manifest"), "POST"),
-    });
-    if let Some(quota) = &space.quota_guid {
-        links["quota"] = urls.link(&format!("space_quotas/{quota}"));
+    fn guid(&self) -> &str {
+        &self.guid
     }
-    json!({
-        "guid": space.guid,
-        "created_at": space.created_at.to_rfc3339(),
-        "updated_at": space.updated_at.to_rfc3339(),
-        "name": space.name,
-        "suspended": space.suspended,
-        "relationships": {
-            "organization": common::to_one(Some(&space.org_guid)),
-            "quota": common::to_one(space.quota_guid.as_deref()),
-        },
-        "metadata": metadata.to_json(),
-        "links": links,
-    })
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let path = format!("spaces/{}", self.guid);
+        let mut links = json!({
+            "self": urls.link(&path),
+            "organization": urls.link(&format!("organizations/{}", self.org_guid)),
+            "features": urls.link(&format!("{path}/features")),
+            "apply_manifest": urls.action(&format!("{path}/actions/apply_manifest"), "POST"),
+        });
+        if let Some(quota) = &self.quota_guid {
+            links["quota"] = urls.link(&format!("space_quotas/{quota}"));
+        }
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "name": self.name,
+            "suspended": self.suspended,
+            "relationships": {
+                "organization": common::to_one(Some(&self.org_guid)),
+                "quota": common::to_one(self.quota_guid.as_deref()),
+            },
+            "metadata": metadata.to_json(),
+            "links": links,
+        })
+    }
 }

@@ -13,8 +13,9 @@ use sql::Connection;
 use super::common;
 use crate::Cc;
 use crate::auth::Caller;
+use crate::db::apps::App;
 use crate::db::metadata::{self, Metadata};
-use crate::db::{self, Columns as _, Row, access, apps, query};
+use crate::db::{self, Columns as _, Row, access, query};
 use crate::errors::{ApiError, ApiResult, when_taken};
 use crate::message::{Body, Fields};
 use crate::query::{Filter, List, Params};
@@ -205,10 +206,7 @@ async fn apps_on(
     let stack = expect(&mut connection, &guid).await?;
     listing.equals("apps.stack", &stack.name);
     listing.visible(|sql| access::visible_space(sql, &caller, "apps.space_guid"));
-    let page = listing.fetch(&mut connection, apps::COLUMNS, "apps").await?;
-    let found = page.items.iter().map(apps::read).collect::<db::Result<Vec<_>>>()?;
-    let resources = super::apps::present_all(&mut connection, &found, &urls).await?;
-    Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
+    super::resource::page::<App>(&mut connection, &listing, &urls).await
 }
 
 async fn document(

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::auth::Caller;
 use crate::bridge::tasks as bridge;
-use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
+use crate::db::access::{DEVELOPERS, OPERATORS, Rights};
 use crate::db::apps::{self, App};
 use crate::db::droplets::{self, Droplet, STAGED};
 use crate::db::metadata::{self, Metadata};
@@ -21,12 +21,12 @@ use crate::db::tasks::{self, CANCELING, PENDING, RUNNING, Task};
 use crate::db::{feature_flags, task_quota, usage_events};
 use crate::errors::{ApiError, ApiResult, Kind, when_taken};
 use crate::message::{Body, Fields};
-use crate::query::{Filter, List, Listing, Params};
+use crate::query::{Filter, List, Params};
 use crate::urls::Urls;
+use crate::v3::resource::{self, OfApp, Resource, fetch, present_one, visible};
 use crate::{Cc, REDACTED, actions, respond};
 
 const KIND: &str = "task";
-const FROM: &str = "tasks JOIN apps a ON a.guid = tasks.app_guid";
 const MAX_INT: i64 = i32::MAX as i64;
 /// What lists show in place of a command.
 const HIDDEN: &str = "[PRIVATE DATA HIDDEN IN LISTS]";
@@ -59,30 +59,11 @@ const LIST_OF_APP: List = List {
 
 pub fn routes() -> Router<Cc> {
     Router::new()
-        .route("/v3/tasks", get(list))
-        .route("/v3/tasks/{guid}", get(find).patch(update))
+        .route("/v3/tasks", get(resource::list::<Task>))
+        .route("/v3/tasks/{guid}", get(find).patch(resource::update_metadata::<Task>))
         .route("/v3/tasks/{guid}/actions/cancel", post(cancel))
         .route("/v3/tasks/{guid}/cancel", put(cancel))
         .route("/v3/apps/{guid}/tasks", get(list_of_app).post(create))
-}
-
-async fn visible(
-    connection: &mut Connection,
-    caller: &Caller,
-    guid: &str,
-) -> ApiResult<(Task, App, Rights)> {
-    let not_found = || ApiError::not_found("Task");
-    let task = tasks::find(connection, guid).await?.ok_or_else(not_found)?;
-    let app = apps::find(connection, &task.app_guid).await?.ok_or_else(not_found)?;
-    let rights = access::in_space(connection, caller, &app.space_guid).await?;
-    rights.see("Task")?;
-    Ok((task, app, rights))
-}
-
-async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    listing.visible(|sql| access::visible_space(sql, &caller, "a.space_guid"));
-    answer(&mut *cc.db.read().await?, &listing, &urls, Some(HIDDEN)).await
 }
 
 async fn list_of_app(
@@ -96,34 +77,24 @@ async fn list_of_app(
     let mut connection = cc.db.read().await?;
     let (_, rights) = crate::v3::apps::visible(&mut connection, &caller, &guid).await?;
     listing.equals("tasks.app_guid", &guid);
-    answer(&mut connection, &listing, &urls, hidden(&rights)).await
+    let (total, _, mut documents) = fetch::<Task>(&mut connection, &listing, &urls).await?;
+    documents.iter_mut().for_each(|document| hide_from(document, &rights));
+    Ok(respond::ok(listing.present(&urls, total, documents, BTreeMap::new())))
 }
 
-/// What stands in place of the command for those who may not read it.
-fn hidden(rights: &Rights) -> Option<&'static str> {
-    if rights.can_read_secrets() { None } else { Some(REDACTED) }
-}
-
-async fn answer(
-    connection: &mut Connection,
-    listing: &Listing,
-    urls: &Urls,
-    hidden: Option<&str>,
-) -> ApiResult<Response> {
-    let page = listing.fetch(connection, "tasks.*", FROM).await?;
-    let found: Vec<Task> = page.items.iter().map(tasks::read).collect::<Result<_, _>>()?;
-    let guids: Vec<String> = found.iter().map(|task| task.guid.clone()).collect();
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let none = Metadata::default();
-    let show = |task: &Task| present(task, metadata.get(&task.guid).unwrap_or(&none), urls, hidden);
-    let resources = found.iter().map(show).collect();
-    Ok(respond::ok(listing.present(urls, page.total, resources, BTreeMap::new())))
+/// Who may not read the command sees something in its place.
+fn hide_from(document: &mut Value, rights: &Rights) {
+    if !rights.can_read_secrets() {
+        document["command"] = REDACTED.into();
+    }
 }
 
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let mut connection = cc.db.read().await?;
-    let (task, _, rights) = visible(&mut connection, &caller, &guid).await?;
-    Ok(respond::ok(present_one(&mut connection, &task, &urls, hidden(&rights)).await?))
+    let (task, _, rights) = visible::<Task>(&mut connection, &caller, &guid).await?;
+    let mut document = present_one(&mut connection, &task, &urls).await?;
+    hide_from(&mut document, &rights);
+    Ok(respond::ok(document))
 }
 
 /// What a task is asked to be.
@@ -212,8 +183,8 @@ async fn create(
             .with("Task workers are unavailable: Diego does not take the task"));
     }
     let mut connection = cc.db.read().await?;
-    let (task, _, _) = visible(&mut connection, &caller, own).await?;
-    Ok(respond::accepted(present_one(&mut connection, &task, &urls, None).await?))
+    let (task, _, _) = visible::<Task>(&mut connection, &caller, own).await?;
+    Ok(respond::accepted(present_one(&mut connection, &task, &urls).await?))
 }
 
 async fn droplet(
@@ -296,25 +267,6 @@ fn task(
     })
 }
 
-async fn update(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let mut fields = body.fields();
-    let metadata = fields.metadata();
-    fields.finish()?;
-    let mut tx = cc.db.begin().await?;
-    let (task, _, rights) = visible(&mut tx, &caller, &guid).await?;
-    rights.change("Task", DEVELOPERS)?;
-    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
-    let document = present_one(&mut tx, &task, &urls, None).await?;
-    tx.commit().await?;
-    Ok(respond::ok(document))
-}
-
 /// The task's end is told by Diego, as any other.
 async fn cancel(
     cc: Cc,
@@ -323,7 +275,7 @@ async fn cancel(
     Path(guid): Path<String>,
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
-    let (task, app, rights) = visible(&mut tx, &caller, &guid).await?;
+    let (task, app, rights) = visible::<Task>(&mut tx, &caller, &guid).await?;
     rights.change("Task", OPERATORS)?;
     let open = [PENDING, RUNNING, CANCELING];
     if !tasks::advance(&mut tx, cc.now(), &guid, &open, CANCELING, None).await? {
@@ -332,8 +284,9 @@ async fn cancel(
     }
     let data = json!({ "task_guid": guid });
     actions::apps::audit(&cc, &mut tx, &caller, "audit.app.task.cancel", &app, data).await?;
-    let (task, _, _) = visible(&mut tx, &caller, &guid).await?;
-    let document = present_one(&mut tx, &task, &urls, hidden(&rights)).await?;
+    let (task, _, _) = visible::<Task>(&mut tx, &caller, &guid).await?;
+    let mut document = present_one(&mut tx, &task, &urls).await?;
+    hide_from(&mut document, &rights);
     tx.commit().await?;
     if let Err(error) = cc.bbs.cancel_task(&guid.as_str().into()).await
         && !error.is_not_found()
@@ -343,39 +296,50 @@ async fn cancel(
     Ok(respond::accepted(document))
 }
 
-async fn present_one(
-    connection: &mut Connection,
-    task: &Task,
-    urls: &Urls,
-    hidden: Option<&str>,
-) -> ApiResult<Value> {
-    let metadata = metadata::load_one(connection, KIND, &task.guid).await?;
-    Ok(present(task, &metadata, urls, hidden))
+impl Resource for Task {
+    const KIND: &'static str = KIND;
+
+    fn guid(&self) -> &str {
+        &self.guid
+    }
+
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let own = format!("tasks/{}", self.guid);
+        json!({
+            "guid": self.guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "sequence_id": self.sequence_id,
+            "name": self.name,
+            "command": self.command,
+            "user": self.run_as.as_deref().unwrap_or("vcap"),
+            "state": self.state,
+            "memory_in_mb": self.memory_mb,
+            "disk_in_mb": self.disk_mb,
+            "log_rate_limit_in_bytes_per_second": self.log_rate,
+            "result": { "failure_reason": self.failure_reason },
+            "droplet_guid": self.droplet_guid,
+            "relationships": { "app": { "data": { "guid": self.app_guid } } },
+            "metadata": metadata.to_json(),
+            "links": {
+                "self": urls.link(&own),
+                "app": urls.link(&format!("apps/{}", self.app_guid)),
+                "cancel": urls.action(&format!("{own}/actions/cancel"), "POST"),
+                "droplet": urls.link(&format!("droplets/{}", self.droplet_guid)),
+            },
+        })
+    }
 }
 
-fn present(task: &Task, metadata: &Metadata, urls: &Urls, hidden: Option<&str>) -> Value {
-    let own = format!("tasks/{}", task.guid);
-    json!({
-        "guid": task.guid,
-        "created_at": task.created_at.to_rfc3339(),
-        "updated_at": task.updated_at.to_rfc3339(),
-        "sequence_id": task.sequence_id,
-        "name": task.name,
-        "command": hidden.unwrap_or(&task.command),
-        "user": task.run_as.as_deref().unwrap_or("vcap"),
-        "state": task.state,
-        "memory_in_mb": task.memory_mb,
-        "disk_in_mb": task.disk_mb,
-        "log_rate_limit_in_bytes_per_second": task.log_rate,
-        "result": { "failure_reason": task.failure_reason },
-        "droplet_guid": task.droplet_guid,
-        "relationships": { "app": { "data": { "guid": task.app_guid } } },
-        "metadata": metadata.to_json(),
-        "links": {
-            "self": urls.link(&own),
-            "app": urls.link(&format!("apps/{}", task.app_guid)),
-            "cancel": urls.action(&format!("{own}/actions/cancel"), "POST"),
-            "droplet": urls.link(&format!("droplets/{}", task.droplet_guid)),
-        },
-    })
+impl OfApp for Task {
+    const WHAT: &'static str = "Task";
+    const LIST: List = LIST;
+
+    fn app_guid(&self) -> &str {
+        &self.app_guid
+    }
+
+    fn hide(document: &mut Value) {
+        document["command"] = HIDDEN.into();
+    }
 }

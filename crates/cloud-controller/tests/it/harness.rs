@@ -14,7 +14,7 @@ use base::{CancellationToken, Clock, TaskTracker, Timestamp};
 use cloud_controller::blobstore::Memory;
 use cloud_controller::config::{StackConfig, SystemBuildpack};
 use cloud_controller::testing::{FakeIdentity, NoMetrics};
-use cloud_controller::{CloudController, Config, Deps};
+use cloud_controller::{Blobstore, CloudController, Config, Deps};
 use envelope::{Envelope, Message, Sink};
 use serde_json::{Value, json};
 use sqlx::Executor as _;
@@ -81,6 +81,16 @@ impl Harness {
 
     /// As after a restart: on a database and blobs that are there already.
     pub async fn open_on(db: sql::Db, config: Config, blobs: Arc<Memory>) -> Harness {
+        Harness::open_over(db, config, blobs.clone(), blobs).await
+    }
+
+    /// With blobs that are kept elsewhere than in `memory`.
+    pub async fn open_over(
+        db: sql::Db,
+        config: Config,
+        blobs: Arc<dyn Blobstore>,
+        memory: Arc<Memory>,
+    ) -> Harness {
         let (stop, clock, logs) =
             (CancellationToken::new(), Clock::manual(START), Arc::new(Lines::default()));
         let (bbs, identity) = (Arc::new(FakeBbs::default()), Arc::new(FakeIdentity::default()));
@@ -89,7 +99,7 @@ impl Harness {
             db: db.clone(),
             identity: identity.clone(),
             bbs: bbs.clone(),
-            blobs: blobs.clone(),
+            blobs,
             sink: logs.clone(),
             metrics: Arc::new(NoMetrics),
             clock: clock.clone(),
@@ -98,7 +108,7 @@ impl Harness {
         };
         let cc = CloudController::open(config, deps).await.expect("the Cloud Controller opens");
         let loops = tasks.len();
-        Harness { cc, db, bbs, identity, blobs, logs, tasks, loops, stop }
+        Harness { cc, db, bbs, identity, blobs: memory, logs, tasks, loops, stop }
     }
 
     pub fn admin(&self) -> Client {

@@ -16,4 +16,5 @@ mod security_groups;
 mod services;
 mod shape;
 mod spaces;
+mod suspended;
 mod tasks;

@@ -267,10 +267,7 @@ impl Garden for HostGarden {
         signal: ProcessSignal,
     ) -> Result<()> {
         if let Some(running) = self.container(handle)?.processes.lock().get(process) {
-            running.signal(match signal {
-                ProcessSignal::Terminate => "TERM",
-                ProcessSignal::Kill => "KILL",
-            });
+            running.signal(signal.name());
         }
         Ok(())
     }

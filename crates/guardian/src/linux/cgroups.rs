@@ -134,6 +134,29 @@ impl Group {
         Ok(())
     }
 
+    /// From some limits to others, while everything runs. On error what was holds again, as far as that is possible.
+    pub fn change(&self, before: &Limits, after: &Limits) -> io::Result<()> {
+        self.lift(before, after).and_then(|()| self.limit(after)).inspect_err(|_| {
+            // The error that is told says more.
+            let _ = self.lift(after, before).and_then(|()| self.limit(before));
+        })
+    }
+
+    /// Takes away what is limited before and not after, and what must go before another limit may rise.
+    fn lift(&self, before: &Limits, after: &Limits) -> io::Result<()> {
+        for (one, path) in &self.parts {
+            for controller in &one.controllers {
+                for (file, value) in lifted(one.version, *controller, before, after) {
+                    match fs::write(path.join(file), value) {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        result => result?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The file with a line `oom_kill N`.
     pub fn oom_file(&self) -> Option<PathBuf> {
         let (one, path) = self.with(Controller::Memory)?;
@@ -160,14 +183,8 @@ impl Group {
     pub fn metrics(&self) -> Metrics {
         let mut metrics = Metrics::default();
         if let Some((version, path)) = self.with(Controller::Memory) {
-            let used = number(&path.join(if version == Version::One {
-                "memory.usage_in_bytes"
-            } else {
-                "memory.current"
-            }));
-            let key = if version == Version::One { "total_inactive_file" } else { "inactive_file" };
-            let idle = field(&path.join("memory.stat"), key);
-            metrics.memory_bytes = used.saturating_sub(idle);
+            let stat = fs::read_to_string(path.join("memory.stat")).unwrap_or_default();
+            metrics.memory_bytes = counted_memory(version, &stat);
         }
         match (self.with(Controller::Cpuacct), self.with(Controller::Cpu)) {
             (Some((Version::One, path)), _) => {
@@ -260,6 +277,30 @@ fn settings(
     }
 }
 
+/// Pure: (file, value) that take a limit away. Version 1 keeps memory with swap above memory alone, so it goes first.
+fn lifted(
+    version: Version,
+    controller: Controller,
+    before: &Limits,
+    after: &Limits,
+) -> Vec<(&'static str, &'static str)> {
+    let memory = before.memory_bytes > 0 && before.memory_bytes != after.memory_bytes;
+    match (version, controller) {
+        (Version::One, Controller::Memory)
+            if memory && (after.memory_bytes == 0 || after.memory_bytes > before.memory_bytes) =>
+        {
+            vec![("memory.memsw.limit_in_bytes", "-1"), ("memory.limit_in_bytes", "-1")]
+        }
+        (Version::Two, Controller::Memory) if memory && after.memory_bytes == 0 => {
+            vec![("memory.max", "max"), ("memory.swap.max", "max")]
+        }
+        (Version::One, Controller::Cpu) if after.cpu_shares == 0 => vec![("cpu.shares", "1024")],
+        (Version::Two, Controller::Cpu) if after.cpu_shares == 0 => vec![("cpu.weight", "100")],
+        (_, Controller::Pids) if after.pids == 0 => vec![("pids.max", "max")],
+        _ => Vec::new(),
+    }
+}
+
 /// Version 2 counts from 1 to 10,000 what version 1 counts from 2 to 262,144; 1024 shares are the usual weight of 100.
 fn weight(shares: u64) -> u64 {
     let shares = shares.clamp(2, 262_144);
@@ -268,6 +309,16 @@ fn weight(shares: u64) -> u64 {
     } else {
         (100 + (shares - 1024) * 9_900 / 261_120).min(10_000)
     }
+}
+
+/// Pure: memory of processes, and of files but for those that nobody has looked at lately, with all groups below.
+fn counted_memory(version: Version, stat: &str) -> u64 {
+    let [processes, files, idle] = match version {
+        Version::One => ["total_rss", "total_cache", "total_inactive_file"],
+        Version::Two => ["anon", "file", "inactive_file"],
+    };
+    let of = |key: &str| value(stat, key);
+    of(processes) + of(files).saturating_sub(of(idle))
 }
 
 fn give_on(path: &Path, controllers: &[Controller]) -> io::Result<()> {
@@ -295,9 +346,13 @@ fn number(path: &Path) -> u64 {
 }
 
 fn field(path: &Path, key: &str) -> u64 {
-    let content = fs::read_to_string(path).unwrap_or_default();
+    value(&fs::read_to_string(path).unwrap_or_default(), key)
+}
+
+/// Of one line of a list.
+fn value(list: &str, key: &str) -> u64 {
     let value =
-        content.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok());
+        list.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or(0)
 }
 
@@ -351,6 +406,32 @@ mod tests {
         assert_eq!(said(Version::Two, Controller::Cpu).1, "100");
         assert_eq!(said(Version::One, Controller::Pids).1, "100");
         assert!(settings(Version::One, Controller::Memory, &Limits::default()).is_empty());
+    }
+
+    #[test]
+    fn limits_are_lifted_before_they_rise() {
+        let limits = |memory_bytes| Limits { memory_bytes, pids: 5, ..Limits::default() };
+        let lifts =
+            |version, controller, after| lifted(version, controller, &limits(9), &limits(after));
+        assert_eq!(lifts(Version::One, Controller::Memory, 10)[0].0, "memory.memsw.limit_in_bytes");
+        assert!(lifts(Version::One, Controller::Memory, 8).is_empty());
+        assert!(lifts(Version::Two, Controller::Memory, 10).is_empty());
+        assert_eq!(lifts(Version::Two, Controller::Memory, 0)[0], ("memory.max", "max"));
+        assert!(lifts(Version::One, Controller::Pids, 0).is_empty());
+        let none = Limits::default();
+        assert_eq!(
+            lifted(Version::Two, Controller::Pids, &limits(1), &none),
+            [("pids.max", "max")]
+        );
+    }
+
+    #[test]
+    fn memory_counts_as_it_is_limited() {
+        let one = "cache 1\ntotal_cache 100\ntotal_rss 20\ntotal_inactive_file 70\n";
+        assert_eq!(counted_memory(Version::One, one), 50);
+        let two = "anon 20\nfile 100\nkernel 7\ninactive_file 70\n";
+        assert_eq!(counted_memory(Version::Two, two), 50);
+        assert_eq!(counted_memory(Version::Two, ""), 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base::Clock;
 
@@ -35,17 +36,47 @@ pub struct Config {
     /// Where the platform is, here or elsewhere: every container may reach these addresses by these TCP ports.
     pub allow_host: Vec<(Ipv4Addr, Vec<u16>)>,
     pub disk_limits: DiskLimits,
+    /// Between two looks at who has written too much, where nothing else stops them.
+    pub disk_look: Duration,
     pub clock: Clock,
 }
 
-/// What is done about containers that write too much.
+/// What is done about containers that write too much. Quotas of btrfs and of projects and images make the write fail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DiskLimits {
-    /// The best this host can do.
+    /// The best this host can do, in the order of this list.
     #[default]
     Best,
+    /// A quota each, on a btrfs in a file. Needs `mkfs.btrfs`.
+    Btrfs,
+    /// A quota each of the file system that holds the state folder, ext4 or xfs mounted with `prjquota`.
+    ProjectQuotas,
+    /// An ext4 in a file for each. Needs `mkfs.ext4`.
+    Images,
+    /// They are counted now and then; who is beyond its limit is killed.
+    Watched,
     /// Nothing.
     Off,
+}
+
+impl DiskLimits {
+    const NAMES: [(DiskLimits, &str); 6] = [
+        (DiskLimits::Best, "best"),
+        (DiskLimits::Btrfs, "btrfs"),
+        (DiskLimits::ProjectQuotas, "project-quotas"),
+        (DiskLimits::Images, "images"),
+        (DiskLimits::Watched, "watched"),
+        (DiskLimits::Off, "off"),
+    ];
+
+    /// One of `best`, `btrfs`, `project-quotas`, `images`, `watched`, `off`.
+    pub fn parse(name: &str) -> Option<DiskLimits> {
+        DiskLimits::NAMES.iter().find(|(_, known)| *known == name).map(|(limits, _)| *limits)
+    }
+
+    pub fn name(self) -> &'static str {
+        DiskLimits::NAMES.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| name)
+    }
 }
 
 /// A range of addresses in CIDR form.
@@ -115,6 +146,7 @@ impl Config {
             nameservers: None,
             allow_host: Vec::new(),
             disk_limits: DiskLimits::Best,
+            disk_look: Duration::from_secs(5),
             clock: Clock::system(),
         }
     }
@@ -153,6 +185,14 @@ mod tests {
         assert_eq!(network.container(network.containers() - 1), Ipv4Addr::new(10, 254, 7, 254));
         assert_eq!(Network::parse("10.0.0.0/30"), None);
         assert_eq!(Network::parse("10.0.0.0"), None);
+    }
+
+    #[test]
+    fn disk_limits_have_names() {
+        for (limits, name) in DiskLimits::NAMES {
+            assert_eq!((DiskLimits::parse(name), limits.name()), (Some(limits), name));
+        }
+        assert_eq!(DiskLimits::parse("none"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::Ipv4Addr;
 
-use garden::{EgressRule, Protocol};
+use garden::{EgressRule, Protocol, Result};
 
 /// Addresses from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +18,6 @@ struct Range {
 const NAMED_AT_MOST: u32 = 1 << 16;
 const LINK_LOCAL: Range = Range { first: 0xa9fe_0000, last: 0xa9fe_ffff };
 const LOOPBACK: Range = Range { first: 0x7f00_0000, last: 0x7fff_ffff };
-
-/// A destination that is no address, range or network.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no IPv4 address, range or network")]
-pub struct BadDestination(String);
 
 /// The chain that decides for one set of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,25 +35,29 @@ impl Chain {
     }
 }
 
-/// Pure. Rules of other address families than IPv4 allow nothing here, since containers have none other.
-pub fn chain(rules: &[EgressRule]) -> Result<Chain, BadDestination> {
+/// Pure.
+pub fn chain(rules: &[EgressRule]) -> Result<Chain> {
     let (mut forward, mut host) = (Vec::new(), Vec::new());
-    for rule in rules.iter().filter(|rule| rule.protocol != Protocol::Icmpv6) {
-        let ranges = rule.destinations.iter().flat_map(|text| text.split(','));
-        let ranges: Vec<Range> = ranges.map(|text| parse(text.trim())).collect::<Result<_, _>>()?;
+    for rule in rules {
+        let range =
+            |(first, last): (Ipv4Addr, Ipv4Addr)| Range { first: first.into(), last: last.into() };
+        let ranges: Vec<Range> = rule.ranges()?.into_iter().map(range).collect();
         let named: Vec<Range> = ranges.iter().copied().filter(Range::is_named).collect();
         let outside: Vec<Range> = ranges.iter().flat_map(Range::outside).collect();
-        forward.extend(line(rule, &outside));
-        host.extend(line(rule, &named));
+        forward.extend(lines(rule, &outside));
+        host.extend(lines(rule, &named));
     }
     let mut hasher = DefaultHasher::new();
     (&forward, &host).hash(&mut hasher);
     Ok(Chain { name: format!("e{:016x}", hasher.finish()), forward, host })
 }
 
-fn line(rule: &EgressRule, ranges: &[Range]) -> Option<String> {
+/// Logged beginnings of connections in a second, by all who share the rules: the kernel's log is the whole host's.
+const LOGGED: u32 = 100;
+
+fn lines(rule: &EgressRule, ranges: &[Range]) -> Vec<String> {
     if ranges.is_empty() {
-        return None;
+        return Vec::new();
     }
     let mut line = format!("ip daddr {{ {} }}", join(&merged(ranges)));
     let ports = ports(rule);
@@ -82,8 +81,10 @@ fn line(rule: &EgressRule, ranges: &[Range]) -> Option<String> {
         }
         Protocol::All | Protocol::Icmpv6 => {}
     }
-    let log = if rule.log { " ct state new log prefix \"cupola: \" accept" } else { " accept" };
-    Some(line + log)
+    let log = rule
+        .log
+        .then(|| format!("{line} ct state new limit rate {LOGGED}/second log prefix \"cupola: \""));
+    log.into_iter().chain([line + " accept"]).collect()
 }
 
 fn ports(rule: &EgressRule) -> Option<String> {
@@ -126,23 +127,6 @@ fn merged(ranges: &[Range]) -> Vec<Range> {
 
 fn join(ranges: &[Range]) -> String {
     ranges.iter().map(Range::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn parse(text: &str) -> Result<Range, BadDestination> {
-    let bad = || BadDestination(text.chars().take(64).collect());
-    let address = |text: &str| text.trim().parse::<Ipv4Addr>().map(u32::from).map_err(|_| bad());
-    let range = if let Some((first, last)) = text.split_once('-') {
-        Range { first: address(first)?, last: address(last)? }
-    } else if let Some((first, prefix)) = text.split_once('/') {
-        let prefix: u32 = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or_else(bad)?;
-        let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-        let first = address(first)? & mask;
-        Range { first, last: first | !mask }
-    } else {
-        let only = address(text)?;
-        Range { first: only, last: only }
-    };
-    if range.first <= range.last { Ok(range) } else { Err(bad()) }
 }
 
 impl Range {
@@ -223,25 +207,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_logged_is_the_beginning_of_a_connection() {
+        let mut logged = rule(Protocol::Udp, &["192.0.2.1"]);
+        (logged.log, logged.ports) = (true, vec![53]);
+        let plain = EgressRule { log: false, ..logged.clone() };
+        let accept = "ip daddr { 192.0.2.1 } udp dport { 53 } accept";
+        let log = "ip daddr { 192.0.2.1 } udp dport { 53 } ct state new limit rate 100/second log prefix \"cupola: \"";
+        assert_eq!(chain(&[logged]).unwrap().forward, [log, accept]);
+        assert_eq!(chain(&[plain]).unwrap().forward, [accept]);
+    }
+
+    #[test]
     fn equal_rules_share_a_chain() {
         let ping = || {
             let mut ping = rule(Protocol::Icmp, &["10.0.0.1-10.0.0.9"]);
             (ping.icmp_type, ping.icmp_code) = (Some(8), Some(-1));
             vec![ping]
         };
-        assert_eq!(chain(&ping()), chain(&ping()));
+        assert_eq!(chain(&ping()).unwrap(), chain(&ping()).unwrap());
         assert_eq!(
             chain(&ping()).unwrap().forward,
             ["ip daddr { 10.0.0.1-10.0.0.9 } meta l4proto icmp icmp type 8 accept"]
         );
         assert_ne!(chain(&ping()).unwrap().name, chain(&[]).unwrap().name);
-    }
-
-    #[test]
-    fn bad_destinations_are_named() {
-        for bad in ["10.0.0.0/33", "10.0.0.9-10.0.0.1", "example.com", "", "::1"] {
-            assert_eq!(chain(&[rule(Protocol::All, &[bad])]), Err(BadDestination(bad.into())));
-        }
     }
 
     proptest! {

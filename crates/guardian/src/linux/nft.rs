@@ -2,19 +2,20 @@
 //! cost one call of the `nft` program.
 
 use std::collections::HashMap;
-use std::fmt::Write;
-use std::io;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Seek, Write as _};
 use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use base::{CancellationToken, TaskTracker};
 use garden::PortMapping;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::Config;
-use super::egress::Chain;
+use super::egress::{self, Chain};
+use crate::containers::Record;
 
 /// Changes that wait; whoever has more to change waits too.
 const WAITING: usize = 1024;
@@ -38,6 +39,13 @@ pub struct Member {
     pub address: Ipv4Addr,
     pub chain: Chain,
     pub ports: Vec<PortMapping>,
+}
+
+impl Member {
+    pub fn of(record: &Record) -> garden::Result<Member> {
+        let chain = egress::chain(&record.spec.egress)?;
+        Ok(Member { address: record.container_ip, chain, ports: record.ports.clone() })
+    }
 }
 
 impl Nft {
@@ -84,6 +92,32 @@ impl Nft {
             self.change(remove(&self.table, member, unused))?
         };
         wait(change).await
+    }
+
+    /// The same container by other rules; at no moment is it without any.
+    pub async fn replace(&self, before: &Member, after: &Member) -> io::Result<()> {
+        if before.chain == after.chain {
+            return Ok(());
+        }
+        let change = {
+            let mut chains = self.chains.lock();
+            let count = chains.entry(after.chain.name.clone()).or_insert(0);
+            *count += 1;
+            self.change(replace(&self.table, before, after, *count == 1))?
+        };
+        let replaced = wait(change).await;
+        let (left, kept) = if replaced.is_ok() { (before, after) } else { (after, before) };
+        if self.leave(left) && left.chain != kept.chain {
+            // Empty chains harm nobody, so what they were for is told rather than why they stay.
+            let change = self.change(remove_chain(&self.table, &left.chain))?;
+            let _ = wait(change).await;
+        }
+        replaced
+    }
+
+    pub async fn map_port(&self, address: Ipv4Addr, port: &PortMapping) -> io::Result<()> {
+        let line = format!("add element inet {}\n", port_element(&self.table, address, port));
+        wait(self.change(line)?).await
     }
 
     /// Whether nobody is left in the member's chain.
@@ -140,27 +174,34 @@ async fn work(mut changes: mpsc::Receiver<Change>, stop: CancellationToken) {
     }
 }
 
-/// Runs the program with a script, which it carries out whole or not at all.
-async fn run(script: &str) -> io::Result<()> {
-    let mut child = tokio::process::Command::new("nft")
-        .args(["-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+/// Runs the program with a script, which it carries out whole or not at all. It reads a file in memory rather than a
+/// pipe: a program that was killed while it wrote would leave half a script, which would be carried out too.
+pub async fn run(script: &str) -> io::Result<()> {
+    output(&["-f", "-"], script).await.map(drop)
+}
+
+/// What the program says, given this to read.
+pub async fn output(args: &[&str], script: &str) -> io::Result<Vec<u8>> {
+    let input = rustix::fs::memfd_create("nft", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut input = File::from(input);
+    input.write_all(script.as_bytes())?;
+    input.rewind()?;
+    let output = tokio::process::Command::new("nft")
+        .args(args)
+        .stdin(input)
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .spawn()
+        .output()
+        .await
         .map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 io::Error::new(error.kind(), "the program nft is missing: install nftables")
             }
             _ => error,
         })?;
-    let mut stdin = child.stdin.take().expect("it was asked for");
-    stdin.write_all(script.as_bytes()).await?;
-    drop(stdin);
-    let output = child.wait_with_output().await?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let said: String = String::from_utf8_lossy(&output.stderr).chars().take(1000).collect();
     Err(io::Error::other(format!("nft: {}", said.trim())))
@@ -237,12 +278,7 @@ fn add(table: &str, member: &Member, new_chain: bool) -> String {
     let mut script = String::new();
     let chain = &member.chain;
     if new_chain {
-        for (name, rules) in [(&chain.name, &chain.forward), (&chain.host_name(), &chain.host)] {
-            _ = writeln!(script, "add chain inet {table} {name}\nflush chain inet {table} {name}");
-            rules
-                .iter()
-                .for_each(|rule| _ = writeln!(script, "add rule inet {table} {name} {rule}"));
-        }
+        script += &add_chain(table, chain);
     }
     for line in elements(table, member) {
         _ = writeln!(script, "add element inet {line}");
@@ -256,27 +292,50 @@ fn remove(table: &str, member: &Member, unused_chain: bool) -> String {
         _ = writeln!(script, "delete element inet {line}");
     }
     if unused_chain {
-        let chain = &member.chain;
-        _ = writeln!(
-            script,
-            "delete chain inet {table} {}\ndelete chain inet {table} {}",
-            chain.name,
-            chain.host_name()
-        );
+        script += &remove_chain(table, &member.chain);
+    }
+    script
+}
+
+fn add_chain(table: &str, chain: &Chain) -> String {
+    let mut script = String::new();
+    for (name, rules) in [(&chain.name, &chain.forward), (&chain.host_name(), &chain.host)] {
+        _ = writeln!(script, "add chain inet {table} {name}\nflush chain inet {table} {name}");
+        rules.iter().for_each(|rule| _ = writeln!(script, "add rule inet {table} {name} {rule}"));
+    }
+    script
+}
+
+fn remove_chain(table: &str, chain: &Chain) -> String {
+    let (name, host) = (&chain.name, chain.host_name());
+    format!("delete chain inet {table} {name}\ndelete chain inet {table} {host}\n")
+}
+
+fn replace(table: &str, before: &Member, after: &Member, new_chain: bool) -> String {
+    let mut script = if new_chain { add_chain(table, &after.chain) } else { String::new() };
+    for (verb, member) in [("delete", before), ("add", after)] {
+        for line in verdicts(table, member) {
+            _ = writeln!(script, "{verb} element inet {line}");
+        }
     }
     script
 }
 
 fn elements(table: &str, member: &Member) -> Vec<String> {
+    let ports = member.ports.iter().map(|port| port_element(table, member.address, port));
+    verdicts(table, member).into_iter().chain(ports).collect()
+}
+
+fn verdicts(table: &str, member: &Member) -> [String; 2] {
     let (address, chain) = (member.address, &member.chain);
-    let mut lines = vec![
+    [
         format!("{table} egress {{ {address} : jump {} }}", chain.name),
         format!("{table} host {{ {address} : jump {} }}", chain.host_name()),
-    ];
-    lines.extend(member.ports.iter().map(|port| {
-        format!("{table} ports {{ {} : {address} . {} }}", port.host_port, port.container_port)
-    }));
-    lines
+    ]
+}
+
+fn port_element(table: &str, address: Ipv4Addr, port: &PortMapping) -> String {
+    format!("{table} ports {{ {} : {address} . {} }}", port.host_port, port.container_port)
 }
 
 #[cfg(test)]

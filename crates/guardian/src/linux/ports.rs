@@ -38,6 +38,14 @@ impl HostPorts {
         Ok(asked.iter().map(|port| self.one(&mut taken, *port)).collect())
     }
 
+    /// This very one, which may lie outside of the range.
+    pub fn claim(&self, asked_port: u16, host_port: u16) -> Result<PortMapping> {
+        if !self.taken.lock().ports.insert(host_port) {
+            return Err(GardenError::PortTaken(host_port));
+        }
+        Ok(PortMapping { asked_port, container_port: asked_port, host_port })
+    }
+
     fn one(&self, taken: &mut Taken, port: u16) -> PortMapping {
         loop {
             let host_port = taken.next;

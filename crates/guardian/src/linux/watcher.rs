@@ -2,10 +2,14 @@
 //! the file system has filled by as much as the one nearest its limit could still write.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-/// Asked of the whole file system this often, which costs one system call.
-pub const EVERY: std::time::Duration = std::time::Duration::from_secs(5);
-/// Containers are counted after so many looks in any case: what some write others may remove.
+use tracing::warn;
+
+use super::{Linux, disk};
+
+/// The whole file system is asked at each look, which costs one system call; containers are counted after so many looks in any case: what some write others may remove.
 const LOOKS: u32 = 60;
 
 /// What is known from the last close look.
@@ -42,6 +46,52 @@ impl Watcher {
             .filter(|(index, limit)| self.known[index] > *limit)
             .map(|(index, _)| *index)
             .collect()
+    }
+}
+
+/// Looks until the garden is gone, where its disk must be watched.
+pub fn begin(linux: &Arc<Linux>) {
+    if !linux.disk.must_be_watched() {
+        return;
+    }
+    // Weak, so that watching does not keep what it watches.
+    let (watching, every) = (Arc::downgrade(linux), linux.config.disk_look);
+    let stop = linux.containers.stop.clone();
+    linux.containers.tasks.spawn(async move {
+        tokio::select! {
+            () = watch(watching, every) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+}
+
+/// Kills whoever is beyond its limit; its owner sees the processes end.
+async fn watch(linux: Weak<Linux>, every: Duration) {
+    let mut watcher = Watcher::default();
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(linux) = linux.upgrade() else { return };
+        let all = linux.containers.all();
+        let limits: Vec<_> = all.iter().filter_map(|one| one.disk_limit()).collect();
+        let Ok(free) = disk::free(linux.disk.root()) else { continue };
+        if !watcher.is_due(free, &limits) {
+            continue;
+        }
+        let counting = linux.clone();
+        let counted = tokio::task::spawn_blocking(move || {
+            let beyond = watcher.beyond(free, &limits, |index| counting.disk.used(index, 0));
+            (watcher, beyond)
+        });
+        let Ok((after, beyond)) = counted.await else { return };
+        watcher = after;
+        for record in
+            all.iter().map(|one| one.record()).filter(|record| beyond.contains(&record.index))
+        {
+            warn!(handle = %record.handle, "killing a container that has written more than it may");
+            if let Err(error) = linux.containers.stop(&record.handle, true).await {
+                warn!(handle = %record.handle, %error, "killing a container");
+            }
+        }
     }
 }
 

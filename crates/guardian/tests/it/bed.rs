@@ -95,7 +95,7 @@ impl Bed {
 /// What one platform of one test process has to itself, whatever else runs on this machine.
 pub fn config(dir: &Path, process: u32, number: u32) -> Config {
     let mut config = Config::new(dir.join("state"), &format!("t{process}_{number}"));
-    let network = format!("10.{}.{}.0/24", 230 + process % 20, (process / 20 + number * 37) % 250);
+    let network = format!("10.{}.{}.0/24", 100 + process % 90, (process / 90 + number * 37) % 250);
     config.network = Network::parse(&network).unwrap();
     config.spares = 1;
     // A file system of its own for each test would be most of its time.

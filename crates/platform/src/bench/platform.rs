@@ -5,13 +5,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use base::http::Secret;
 use reqwest::StatusCode;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 use super::api::Api;
-use crate::data_dir::{Running, running};
+use crate::data_dir::{self, Running, running};
 
 /// Long enough for any machine that can run it at all.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -153,9 +152,8 @@ impl Platform {
 
     /// The brain, asked as the platform's own components do.
     pub fn bbs(&self) -> anyhow::Result<bbs::Client> {
-        let read = |name: &str| std::fs::read_to_string(self.data().join(name));
-        let secret = Secret::new(read("secret")?.trim_end());
-        Ok(bbs::Client::new(format!("http://127.0.0.1:{}", read("internal-port")?.trim()), &secret))
+        let inside = data_dir::inside(&self.data())?;
+        Ok(bbs::Client::new(inside.url, &inside.secret))
     }
 
     /// Asks until `wanted` comes back.

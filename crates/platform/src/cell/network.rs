@@ -10,7 +10,7 @@ use guardian::linux::Network;
 use crate::data_dir::DataDir;
 
 /// Waits until no other platform on this machine is choosing its network; nobody chooses until the file is dropped.
-pub(super) fn turn() -> anyhow::Result<File> {
+pub fn turn() -> anyhow::Result<File> {
     let path = "/run/cupola.lock";
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     let file = file.with_context(|| format!("opening {path}"))?;
@@ -34,8 +34,8 @@ pub(super) fn free_network(data: &DataDir) -> anyhow::Result<Network> {
         .with_context(|| format!("{} holds no range", data.file("container-network").display()))
 }
 
-/// `routes` as `/proc/net/route` has them: hexadecimal, in the byte order of this machine.
-fn free(routes: &str) -> Option<String> {
+/// A /16 below 10.0.0.0/8 that no route leads to. `routes` as `/proc/net/route` has them: hexadecimal, in the byte order of this machine.
+pub fn free(routes: &str) -> Option<String> {
     let taken: BTreeSet<[u8; 2]> = routes
         .lines()
         .skip(1)

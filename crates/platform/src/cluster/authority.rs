@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use router::tls::Identity;
 
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir};
 
 pub struct Authority {
     /// As PEM; whoever holds it can tell the platform's machines from others.
@@ -23,7 +23,7 @@ impl Authority {
         let key = KeyPair::from_pem(&key)
             .with_context(|| format!("{} holds no key", data.file("authority.key").display()))?;
         let made = params().self_signed(&key)?;
-        let certificate = data.kept("authority.crt", || made.pem())?;
+        let certificate = data.kept(data_dir::AUTHORITY, || made.pem())?;
         Ok(Authority { certificate, key })
     }
 

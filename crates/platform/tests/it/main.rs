@@ -4,5 +4,7 @@ mod cells;
 mod harness;
 mod layers;
 mod lifecycle;
+mod operate;
+mod settings;
 mod third_party;
 mod up;

@@ -92,6 +92,17 @@ pub struct Push {
 }
 
 impl Push {
+    /// Refuses a path that leads nowhere, before anything is changed.
+    pub(super) fn check_path(&self, cx: &Context) -> Result<()> {
+        match &self.path {
+            Some(path) if !cx.ui.io.dir.join(path).exists() => Err(Error::Usage(format!(
+                "The specified path '{}' does not exist.",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Pure: refuses flags that cannot go together.
     pub(super) fn check(&self) -> Result<()> {
         let together = |flags: &[&str]| Err(Error::together(flags));

@@ -153,3 +153,31 @@ async fn roles_decide_who_sees_and_who_changes() {
         expect!["403 CF-OrgSuspended: The organization is suspended"].assert_eq(&refused);
     }
 }
+
+#[tokio::test]
+async fn a_new_name_reaches_what_runs_without_a_restart() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.staged_app(&space).await;
+        admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.expect(200);
+        let running = async |name: &str, value: &str| {
+            let fits = |lrp: &&std::sync::Arc<diego::DesiredLrp>| lrp.metric_tags[name] == value;
+            let web = |all: &[std::sync::Arc<diego::DesiredLrp>]| {
+                all.iter().find(|lrp| lrp.instances == 1).filter(fits).cloned()
+            };
+            harness.bbs.desired_when(web).await
+        };
+        let first = running("app_name", "dora").await;
+        for (path, tag) in [
+            (format!("/v3/apps/{app}"), "app_name"),
+            (format!("/v3/spaces/{space}"), "space_name"),
+            ("/v3/organizations/org-org".to_owned(), "organization_name"),
+        ] {
+            admin.patch(&path, json!({ "name": "renamed" })).await.expect(200);
+            let lrp = running(tag, "renamed").await;
+            // Another guid would mean other instances.
+            assert_eq!(lrp.process_guid, first.process_guid);
+        }
+    }
+}

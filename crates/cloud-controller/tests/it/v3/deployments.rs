@@ -140,10 +140,17 @@ async fn a_canceled_or_broken_deployment_leaves_the_old_process_serving() {
         let lrp = harness.lrp(&new, 1).await;
         let mut crashed = running(lrp.process_guid.as_str(), 0);
         (crashed.state, crashed.crash_count) = (State::Crashed, 3);
+        crashed.crash_reason = "APP/PROC/WEB: Exited with status 1".to_owned();
         harness.bbs.set_actual(crashed);
         let ended = admin.get(&format!("/v3/deployments/{guid}")).await.expect(200);
         assert_eq!(status(&ended), "FINALIZED CANCELED");
+        let why = "the new instances crash (APP/PROC/WEB: Exited with status 1)";
+        assert_eq!(ended["status"]["details"]["error"], why);
         assert_eq!(harness.alone(&app).await.instances, 2);
+        let line = format!(
+            "[API] Deployment with guid {guid} is canceled: {why}. The version before goes on serving"
+        );
+        harness.line_when(&line).await;
     }
 }
 
@@ -258,5 +265,44 @@ async fn what_ran_can_run_again() {
             "FINALIZED DEPLOYED"
         );
         harness.lrp(&new, 3).await;
+    }
+}
+
+#[tokio::test]
+async fn a_deployment_may_change_the_size_and_nothing_else_is_a_strategy() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.serving_app(&space, 1).await;
+        let options = json!({ "memory_in_mb": 256, "disk_in_mb": 512, "web_instances": 2, "max_in_flight": 2,
+            "log_rate_limit_in_bytes_per_second": 4096 });
+        let (guid, new) = deploy(&admin, &app, json!({ "options": options })).await;
+        let lrp = harness.lrp(&new, 2).await;
+        let size = (lrp.run.memory_mb, lrp.run.disk_mb, lrp.run.log_rate_limit);
+        assert_eq!(size, (256, 512, 4096));
+        // What served serves on as it was.
+        assert_eq!(harness.lrp(&app, 1).await.run.memory_mb, 1024);
+        (0..2).for_each(|at| harness.bbs.set_actual(running(lrp.process_guid.as_str(), at)));
+        let ended = admin.get(&format!("/v3/deployments/{guid}")).await.expect(200);
+        assert_eq!((status(&ended).as_str(), &ended["options"]), ("FINALIZED DEPLOYED", &options));
+        harness.alone(&new).await;
+
+        let mut told = String::new();
+        for wrong in [
+            json!({ "strategy": "recreate" }),
+            json!({ "options": { "max_in_flight": 0 } }),
+            json!({ "options": { "canary": { "steps": [{ "instance_weight": 10 }] } } }),
+            json!({ "strategy": "canary", "options": { "canary": { "steps": [{ "instance_weight": 50 }, { "instance_weight": 10 }] } } }),
+        ] {
+            let mut body = json!({ "relationships": { "app": { "data": { "guid": app } } } });
+            body.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+            told += &format!("{}\n", admin.post("/v3/deployments", body).await.error());
+        }
+        expect![[r#"
+            422 CF-UnprocessableEntity: Strategy 'recreate' is not a supported deployment strategy
+            422 CF-UnprocessableEntity: Options Max in flight must be greater than 0
+            422 CF-UnprocessableEntity: Options canary are only valid for Canary deployments
+            422 CF-UnprocessableEntity: Options canary.steps.instance_weight must be sorted in ascending order
+        "#]].assert_eq(&told);
     }
 }

@@ -184,6 +184,12 @@ async fn a_manifest_that_fails_changes_nothing() {
             send(&admin, &path, "applications: [{name: dora, memory: big, instances: x}]").await;
         assert_eq!(wrong.body["errors"].as_array().unwrap().len(), 2);
         expect![[r#"422 CF-UnprocessableEntity: For application 'dora': Process "web": Memory is not a number"#]].assert_eq(&wrong.error());
+        let broken =
+            send(&admin, &path, "applications:\n- name: dora\n\tmemory: 1G\n").await.error();
+        expect!["400 CF-MessageParseError: Request invalid due to parse error: invalid request body: found a tab character that violates indentation at line 3 column 1, while scanning a plain scalar at line 2 column 9"].assert_eq(&broken);
+        let alias = send(&admin, &path, "x: &x 1G\napplications: [{name: dora, memory: *x}]").await;
+        expect!["400 CF-BadRequest: Bad request: Manifest does not support Anchors and Aliases"]
+            .assert_eq(&alias.error());
         let json = admin.post(&path, serde_json::json!({})).await.error();
         expect!["400 CF-BadRequest: Bad request: Content-Type must be yaml"].assert_eq(&json);
         harness.role("aud", "space_auditor", "org-org", "space-space").await;

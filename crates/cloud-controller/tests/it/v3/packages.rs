@@ -36,12 +36,15 @@ async fn what_would_do_harm_when_unpacked_is_refused() {
                 .upload(&format!("/v3/packages/{package}/upload"), "bits", &bits, &[])
                 .await;
             told += &format!("{name}: {}\n", answer.error());
+            let shown = harness.admin().get(&format!("/v3/packages/{package}")).await.expect(200);
+            let error = &answer.body["errors"][0]["detail"];
+            assert_eq!((&shown["state"], &shown["data"]["error"]), (&json!("FAILED"), error));
         }
         expect![[r#"
-            broken: 400 CF-AppBitsUploadInvalid: The app upload is invalid: invalid Zip archive: Could not find EOCD
-            climbs: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "../out" leads out of the app
-            absolute: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "/etc/passwd" leads out of the app
-            link: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the link "etc" leads out of the app
+            broken: 400 CF-AppBitsUploadInvalid: The app upload is invalid: it is no whole zip archive (Could not find EOCD)
+            climbs: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "../out" leads out of its folder
+            absolute: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the path "/etc/passwd" leads out of its folder
+            link: 400 CF-AppBitsUploadInvalid: The app upload is invalid: the link "etc" leads out of its folder
         "#]]
         .assert_eq(&told);
     }

@@ -261,6 +261,13 @@ async fn options_and_quotas_hold() {
         admin.post("/v3/organization_quotas", quota).await.expect(201);
         expect!["422 CF-UnprocessableEntity: Routes quota exceeded for organization 'org'."]
             .assert_eq(&admin.post("/v3/routes", body(&space, &domain, "y", "")).await.error());
+        let quota = json!({ "name": "small", "routes": { "total_routes": 1 }, "relationships": {
+            "organization": { "data": { "guid": "org-org" } }, "spaces": { "data": [{ "guid": space }] } } });
+        admin.post("/v3/space_quotas", quota).await.expect(201);
+        expect!["422 CF-UnprocessableEntity: Routes quota exceeded for space 'space'."]
+            .assert_eq(&admin.post("/v3/routes", body(&space, &domain, "y", "")).await.error());
+        expect!["404 CF-ResourceNotFound: Route not found"]
+            .assert_eq(&admin.get("/v3/routes/nowhere").await.error());
     }
 }
 

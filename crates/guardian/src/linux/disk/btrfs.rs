@@ -6,8 +6,9 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
+use super::tool::{is_mounted, run, unmount};
 use crate::containers::remove_tree;
 
 const IMAGE: &str = "disk.btrfs";
@@ -18,7 +19,6 @@ const SMALLEST_MB: u64 = 256;
 /// The file system, mounted.
 #[derive(Debug)]
 pub struct Btrfs {
-    image: PathBuf,
     mount: PathBuf,
     /// Where the kernel shows each quota's use.
     quotas: PathBuf,
@@ -28,6 +28,8 @@ const QUOTA_ENABLE: u64 = 1;
 /// Counts who wrote, instead of who refers; cheaper, from 6.7 on.
 const QUOTA_ENABLE_SIMPLE: u64 = 4;
 const LIMIT_REFERENCED: u64 = 1;
+/// Takes a limit away.
+const NO_LIMIT: u64 = u64::MAX;
 /// The root folder of every subvolume.
 const FIRST_INODE: u64 = 256;
 
@@ -90,16 +92,11 @@ impl Btrfs {
             let options = "loop,noatime,nodatasum,discard=async";
             run(Command::new("mount").args(["-t", "btrfs", "-o", options]).args([&image, &mount]))?;
         }
-        let opened = Btrfs::take_up(&image, &mount);
-        if opened.is_err() {
-            // Whatever is missing here, the next best way is tried without this one's remains.
-            let _ = unmount(&mount);
-            let _ = fs::remove_file(&image);
-        }
-        opened
+        // Whatever is missing here, the next best way is tried without this one's remains.
+        Btrfs::take_up(&mount).inspect_err(|_| _ = Btrfs::clear(state))
     }
 
-    fn take_up(image: &Path, mount: &Path) -> io::Result<Btrfs> {
+    fn take_up(mount: &Path) -> io::Result<Btrfs> {
         let root = File::open(mount)?;
         let enable = |command| ioctl(&root, QUOTA, &mut Quota { command, status: 0 });
         enable(QUOTA_ENABLE_SIMPLE).or_else(|_| enable(QUOTA_ENABLE)).or_else(|error| {
@@ -110,24 +107,28 @@ impl Btrfs {
         ioctl(&root, INFO, &mut info)?;
         let quotas = Path::new("/sys/fs/btrfs").join(uuid(&info.id)).join("qgroups");
         fs::read_dir(&quotas)?;
-        Ok(Btrfs { image: image.into(), mount: mount.into(), quotas })
+        Ok(Btrfs { mount: mount.into(), quotas })
     }
 
     pub fn root(&self) -> &Path {
         &self.mount
     }
 
-    pub fn create(&self, index: u32, bytes: u64) -> io::Result<()> {
+    pub fn create(&self, index: u32, bytes: u64) -> io::Result<PathBuf> {
         ioctl(&File::open(&self.mount)?, CREATE, &mut volume(index))?;
-        if bytes == 0 {
-            return Ok(());
+        if bytes > 0 {
+            self.set_limit(index, bytes)?;
         }
+        Ok(self.mount.join(index.to_string()))
+    }
+
+    pub fn set_limit(&self, index: u32, bytes: u64) -> io::Result<()> {
         let folder = File::open(self.mount.join(index.to_string()))?;
         // Group 0 is the subvolume's own.
         let mut limit = Limit {
             group: 0,
             flags: LIMIT_REFERENCED,
-            referenced: bytes,
+            referenced: if bytes > 0 { bytes } else { NO_LIMIT },
             exclusive: 0,
             reserved: [0; 2],
         };
@@ -162,10 +163,17 @@ impl Btrfs {
         }
     }
 
-    pub fn close(&self) -> io::Result<()> {
-        unmount(&self.mount)?;
-        remove_tree(&self.mount)?;
-        fs::remove_file(&self.image)
+    /// Takes away what is in `state`, mounted or not.
+    pub fn clear(state: &Path) -> io::Result<()> {
+        let mount = state.join(MOUNT);
+        if is_mounted(&mount)? {
+            unmount(&mount)?;
+        }
+        remove_tree(&mount)?;
+        match fs::remove_file(state.join(IMAGE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 }
 
@@ -184,32 +192,6 @@ fn make(image: &Path, state: &Path, size_mb: Option<u64>) -> io::Result<()> {
         .args(["--quiet", "--nodiscard", "--metadata", "single"])
         .arg(image));
     made.inspect_err(|_| _ = fs::remove_file(image))
-}
-
-fn is_mounted(mount: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let device = |path: &Path| fs::metadata(path).map(|about| about.dev());
-    match device(mount) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        here => Ok(here? != device(&mount.join(".."))?),
-    }
-}
-
-/// The loop device goes with the mount.
-fn unmount(mount: &Path) -> io::Result<()> {
-    Ok(rustix::mount::unmount(mount, rustix::mount::UnmountFlags::DETACH)?)
-}
-
-fn run(command: &mut Command) -> io::Result<()> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| {
-        let program = command.get_program().to_string_lossy().into_owned();
-        io::Error::new(error.kind(), format!("{program}: {error}"))
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said: String = String::from_utf8_lossy(&output.stderr).chars().take(500).collect();
-    Err(io::Error::other(format!("{}: {}", command.get_program().to_string_lossy(), said.trim())))
 }
 
 fn volume(index: u32) -> Volume {

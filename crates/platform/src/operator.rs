@@ -1,0 +1,156 @@
+//! What a running platform tells the operator's commands (`status`, `explain`): an OAuth client that reads everything and
+//! changes nothing, and a few addresses on the internal API for what no public API tells.
+
+mod asking;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::routing::get;
+use base::Timestamp;
+use base::http::Secret;
+use envelope::{Kind, Message};
+use loggregator::{Loggregator, Read};
+use serde::{Deserialize, Serialize};
+
+use crate::data_dir::DataDir;
+
+pub use asking::{Asking, NotRunning, connect};
+
+const ABOUT: &str = "/v1/operator/about";
+const ENDPOINTS: &str = "/v1/operator/endpoints";
+const LINES: &str = "/v1/operator/lines";
+/// Log lines told at once.
+const MOST_LINES: usize = 100;
+const CLIENT: &str = "cupola_operator";
+
+/// For the UAA's configuration.
+pub fn client(data: &DataDir) -> anyhow::Result<uaa::ClientConfig> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    Ok(uaa::ClientConfig {
+        client_id: CLIENT.to_owned(),
+        secret: Some(data.operator_secret()?),
+        authorities: words(&["cloud_controller.admin_read_only", "uaa.resource"]),
+        authorized_grant_types: words(&["client_credentials"]),
+        access_token_seconds: Some(300),
+        ..uaa::ClientConfig::default()
+    })
+}
+
+/// How this platform's containers are kept apart and within their disk limits, in an operator's words.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Containers {
+    pub backend: String,
+    pub isolation: String,
+    pub disk_limits: String,
+}
+
+/// What only the running platform knows of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct About {
+    pub version: String,
+    /// Absent until the cell is ready.
+    pub containers: Option<Containers>,
+    pub routes: usize,
+    pub endpoints: usize,
+    /// Log lines since the start that are in memory alone, for the disk took them too slowly or not at all.
+    pub lines_not_on_disk: u64,
+}
+
+/// One instance behind a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub process_guid: String,
+    pub index: u32,
+    pub address: String,
+}
+
+/// One line of an app's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    pub at: Timestamp,
+    /// Who said it, as `cf logs` shows it: `APP/PROC/WEB`.
+    pub source: String,
+    pub instance: String,
+    pub text: String,
+}
+
+#[derive(Clone)]
+pub struct Insight {
+    pub router: router::Router,
+    pub logs: Loggregator,
+    pub containers: Arc<OnceLock<Containers>>,
+}
+
+impl Insight {
+    /// To be served with the internal API, to whoever shows the secret.
+    pub fn router(self, secret: &Secret) -> Router {
+        let open = Router::new()
+            .route(ABOUT, get(about))
+            .route(ENDPOINTS, get(endpoints))
+            .route(LINES, get(lines))
+            .with_state(self);
+        base::http::guarded(open, secret)
+    }
+}
+
+async fn about(State(insight): State<Insight>) -> axum::Json<About> {
+    let (routes, endpoints) = insight.router.table().size();
+    axum::Json(About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        containers: insight.containers.get().cloned(),
+        routes,
+        endpoints,
+        lines_not_on_disk: insight.logs.dropped(),
+    })
+}
+
+#[derive(Deserialize)]
+struct OfRoute {
+    route: String,
+}
+
+async fn endpoints(
+    State(insight): State<Insight>,
+    Query(of): Query<OfRoute>,
+) -> axum::Json<Vec<Endpoint>> {
+    let found = insight.router.table().endpoints(&of.route).into_iter();
+    let tell = |endpoint: diego::routing::Endpoint| Endpoint {
+        process_guid: endpoint.key.process_guid.to_string(),
+        index: endpoint.key.index,
+        address: endpoint.address.to_string(),
+    };
+    axum::Json(found.map(tell).collect())
+}
+
+#[derive(Deserialize)]
+struct OfSource {
+    source: String,
+    limit: usize,
+}
+
+/// The newest, oldest of them first.
+async fn lines(
+    State(insight): State<Insight>,
+    Query(of): Query<OfSource>,
+) -> axum::Json<Vec<Line>> {
+    let read = Read {
+        kinds: vec![Kind::Log],
+        limit: of.limit.min(MOST_LINES),
+        descending: true,
+        ..Read::default()
+    };
+    let mut found = insight.logs.read(&of.source, &read);
+    found.reverse();
+    let tell = |envelope: envelope::Envelope| {
+        let Message::Log { payload, .. } = &envelope.message else { return None };
+        Some(Line {
+            at: envelope.timestamp,
+            source: envelope.tags.get("source_type").cloned().unwrap_or_default(),
+            instance: envelope.instance_id.to_string(),
+            text: String::from_utf8_lossy(payload).into_owned(),
+        })
+    };
+    axum::Json(found.into_iter().filter_map(tell).collect())
+}
