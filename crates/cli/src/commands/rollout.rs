@@ -209,11 +209,15 @@ async fn deployed(
     wait_for(cx, app, &processes, until).await
 }
 
-/// Why a deployment was canceled: what it says itself, else the last crash since it began. Not to know is no error.
+/// Why a deployment was canceled: the last crash since it began tells more than the deployment itself. Not to know
+/// is no error.
 async fn reason(cx: &Context<'_>, app: &App, deployment: &Deployment) -> Option<String> {
-    if let Some(error) = deployment.status.details["error"].as_str() {
-        return Some(error.to_owned());
-    }
+    let own = || deployment.status.details["error"].as_str().map(str::to_owned);
+    last_crash(cx, app, &deployment.created_at).await.or_else(own)
+}
+
+/// How an instance of the app ended last, unless that was before `since`.
+async fn last_crash(cx: &Context<'_>, app: &App, since: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Page {
         resources: Vec<Event>,
@@ -227,9 +231,8 @@ async fn reason(cx: &Context<'_>, app: &App, deployment: &Deployment) -> Option<
     let reply = cx.client.send(Method::GET, "/v3/audit_events", &query, Body::None).await.ok()?;
     let crash = reply.json::<Page>().ok()?.resources.into_iter().next()?;
     let when = |text: &str| text.parse::<jiff::Timestamp>().ok();
-    let is_of_this = when(&crash.created_at)? >= when(&deployment.created_at)?;
-    let why = crash.data["exit_description"].as_str().filter(|_| is_of_this)?;
-    Some(why.to_owned())
+    let is_new = when(&crash.created_at)? >= when(since)?;
+    crash.data["exit_description"].as_str().filter(|_| is_new).map(str::to_owned)
 }
 
 /// Says why new instances do not come up, while the old ones still serve. A process may be gone before it is asked for.
