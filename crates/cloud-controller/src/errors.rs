@@ -1,7 +1,5 @@
 //! The one table of errors the public API answers with: name, code, status; and how an error becomes a response.
 
-use std::io::ErrorKind;
-
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -46,7 +44,6 @@ table! {
     InsufficientScope 10007 403
     UnprocessableEntity 10008 422
     ResourceNotFound 10010 404
-    DatabaseError 10011 500
     RateLimitExceeded 10013 429
     ServiceUnavailable 10015 503
     UniquenessError 10016 422
