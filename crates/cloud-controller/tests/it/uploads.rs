@@ -188,7 +188,7 @@ async fn a_full_disk_is_told_and_leaves_nothing_half_written() {
             .assert_eq(&full.error());
         assert_eq!(state(&harness, &package).await, "AWAITING_UPLOAD");
         assert_eq!((files_in(&store.join("incoming")), files_in(&uploads)), (0, 0));
-        harness.line_when("nothing was stored").await;
+        harness.line_when("is full, so nothing was changed").await;
 
         // What is small enough still finds room, so nothing was left behind where there is little.
         let small = zip_of(&[("small", &noise(10_000))]);
