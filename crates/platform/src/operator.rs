@@ -31,7 +31,7 @@ pub fn client(data: &DataDir) -> anyhow::Result<uaa::ClientConfig> {
     Ok(uaa::ClientConfig {
         client_id: CLIENT.to_owned(),
         secret: Some(data.operator_secret()?),
-        authorities: words(&["cloud_controller.admin_read_only", "uaa.resource"]),
+        authorities: words(&["cloud_controller.admin_read_only"]),
         authorized_grant_types: words(&["client_credentials"]),
         access_token_seconds: Some(300),
         ..uaa::ClientConfig::default()

@@ -62,6 +62,28 @@ impl Layout {
         wanted.iter().filter(|wanted| lacks(wanted)).map(|wanted| name(*wanted)).collect()
     }
 
+    /// Which controller is in which version's hierarchy, in an operator's words.
+    pub fn versions(&self) -> String {
+        let of = |version: Version, controllers: &[Controller]| {
+            let wanted = controllers.iter().filter(|one| **one != Controller::Cpuacct);
+            let names: Vec<_> = wanted.map(|one| name(*one)).collect();
+            let number = if version == Version::One { 1 } else { 2 };
+            (number, names)
+        };
+        let found: Vec<_> =
+            self.hierarchies.iter().map(|one| of(one.version, &one.controllers)).collect();
+        let version = |number| {
+            let mut names: Vec<&str> = found
+                .iter()
+                .filter(|(own, _)| *own == number)
+                .flat_map(|(_, names)| names.iter().copied())
+                .collect();
+            names.sort_unstable();
+            (!names.is_empty()).then(|| format!("{} by version {number}", names.join(", ")))
+        };
+        [1, 2].into_iter().filter_map(version).collect::<Vec<_>>().join("; ")
+    }
+
     /// The platform's own group, with the controllers given on to the groups in it.
     pub fn make_parent(&self, parent: &str) -> io::Result<()> {
         for one in &self.hierarchies {
@@ -382,6 +404,7 @@ mod tests {
         assert_eq!(of("/sys/fs/cgroup/unified"), Some((Version::Two, vec![Controller::Pids])));
         assert_eq!(of("/sys/fs/cgroup/systemd"), None);
         assert!(layout.missing().is_empty());
+        assert_eq!(layout.versions(), "cpu, memory by version 1; pids by version 2");
         assert_eq!(parse("", |_| String::new()).missing(), ["memory", "cpu", "pids"]);
     }
 

@@ -69,20 +69,22 @@ fn overlay() -> Check {
 }
 
 fn cgroups() -> Check {
-    let missing = Layout::find().map_or_else(
+    let layout = Layout::find();
+    let missing = layout.as_ref().map_or_else(
         |error| vec![error.to_string()],
         |layout| layout.missing().iter().map(|one| (*one).into()).collect(),
     );
-    let detail = if missing.is_empty() {
-        "memory, cpu, pids".into()
-    } else {
-        format!("without {}", missing.join(", "))
+    let found = layout.map_or_else(|_| String::new(), |layout| layout.versions());
+    let detail = match (missing.is_empty(), found.is_empty()) {
+        (true, _) => found,
+        (false, true) => format!("without {}", missing.join(", ")),
+        (false, false) => format!("{found}; without {}", missing.join(", ")),
     };
     result(
         "control groups",
         missing.is_empty(),
         detail,
-        "mount cgroup2 on /sys/fs/cgroup with these controllers",
+        "mount cgroup2 on /sys/fs/cgroup with the controllers memory, cpu and pids",
     )
 }
 

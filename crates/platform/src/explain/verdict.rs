@@ -1,6 +1,8 @@
 //! The facts as a chain, and the first link that does not hold: a pure function.
 
 mod chain;
+mod routing;
+mod staging;
 
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use diego::crash::{Restart, restart};
 use serde::Serialize;
 
 use super::crash;
-use super::facts::{Build, Facts, Instance, Process, Quota};
+use super::facts::{Facts, Instance, Process, Quota};
 use crate::print::{count, span};
 
 /// What `explain` says.
@@ -60,13 +62,13 @@ fn wrong(text: impl Into<String>, next: impl Into<String>) -> Option<Verdict> {
 const REASONS: [fn(&Facts) -> Option<Verdict>; 9] = [
     unknown,
     suspended,
-    not_staged,
+    staging::not_staged,
     stopped,
     nothing_desired,
     not_told,
     placement,
     crashing,
-    routing,
+    routing::routing,
 ];
 
 pub fn explain(facts: &Facts) -> Explanation {
@@ -116,82 +118,6 @@ fn suspended(facts: &Facts) -> Option<Verdict> {
     )
 }
 
-/// Until there is a droplet nothing can run.
-fn not_staged(facts: &Facts) -> Option<Verdict> {
-    if facts.droplet.is_some() {
-        return None;
-    }
-    let name = &facts.name;
-    if let Some(build) = &facts.build {
-        return staging(facts, build);
-    }
-    match facts.package.as_ref().map(|package| package.state.as_str()) {
-        None => wrong(
-            format!("{name} was created, but nothing was pushed to it"),
-            format!("push its files: cf push {name}"),
-        ),
-        Some("READY") => wrong(
-            format!("{name} was pushed but never staged"),
-            format!("stage it: cf restage {name}"),
-        ),
-        Some("AWAITING_UPLOAD") => wrong(
-            format!("the upload of {name}'s files did not come to its end"),
-            format!("push again: cf push {name}"),
-        ),
-        Some("FAILED" | "EXPIRED") => {
-            let error = facts.package.as_ref().and_then(|package| package.error.as_deref());
-            wrong(
-                format!(
-                    "{name}'s files could not be taken in: {}",
-                    error.unwrap_or("they are no longer kept")
-                ),
-                format!("push again: cf push {name}"),
-            )
-        }
-        Some(_) => wrong(format!("{name}'s files are being taken in"), "ask again in a moment"),
-    }
-}
-
-fn staging(facts: &Facts, build: &Build) -> Option<Verdict> {
-    let name = &facts.name;
-    match (build.state.as_str(), &build.waits_for) {
-        ("FAILED", _) => {
-            let error = build.error.as_deref().unwrap_or("no reason was given");
-            wrong(format!("staging {name} failed: {error}"), staging_remedy(error, name))
-        }
-        ("STAGING", Some(why)) if !why.is_empty() => wrong(
-            format!("{name} waits to be staged, for no cell takes the task: {why}"),
-            format!("make room (stop other apps), or ask for less: cf push {name} -m 256M"),
-        ),
-        ("STAGING", _) => {
-            let since = span(facts.now.since(build.at));
-            wrong(
-                format!("{name} is being staged, for {since} now"),
-                format!("wait for it; watch it: cf logs {name}"),
-            )
-        }
-        _ => wrong(
-            format!("{name} was staged, but the droplet was not chosen"),
-            format!("choose it: cf droplets {name}, then cf set-droplet {name} GUID"),
-        ),
-    }
-}
-
-fn staging_remedy(error: &str, name: &str) -> String {
-    let log = format!("cf logs {name} --recent");
-    if error.contains("NoAppDetected") {
-        "push the folder that holds the app (cf push -p FOLDER), add the file its buildpack looks for (package.json, requirements.txt, …), \
-         or name the buildpack: cf push -b NAME; cf buildpacks lists them"
-            .to_owned()
-    } else if error.contains("BuildpackCompileFailed") || error.contains("BuildpackReleaseFailed") {
-        format!("the buildpack's own words are in the log: {log}")
-    } else if error.contains("Insufficient") || error.contains("NoCompatibleCell") {
-        "make room (stop other apps), or let the platform use more: cupola status tells what is left".to_owned()
-    } else {
-        format!("see the log ({log}), then stage again: cf restage {name}")
-    }
-}
-
 fn stopped(facts: &Facts) -> Option<Verdict> {
     if facts.app.as_ref()?.started {
         return None;
@@ -210,7 +136,7 @@ fn stopped(facts: &Facts) -> Option<Verdict> {
         let error = build.error.as_deref().unwrap_or("no reason was given");
         return wrong(
             format!("{name} is stopped, and its last push did not get through staging: {error}"),
-            staging_remedy(error, name),
+            staging::remedy(error, name),
         );
     }
     wrong(format!("{name} is stopped"), format!("start it: cf start {name}"))
@@ -379,92 +305,6 @@ pub fn again_when(instance: &Instance, now: Timestamp) -> String {
     }
 }
 
-/// It runs. Does anybody get there?
-fn routing(facts: &Facts) -> Option<Verdict> {
-    let name = &facts.name;
-    for process in wanted(facts) {
-        let unready = process
-            .actual
-            .iter()
-            .find(|one| matches!(one.state, State::Running { routable: false, .. }));
-        if let Some(instance) = unready {
-            return wrong(
-                format!(
-                    "{} instance {} of {name} runs but does not pass its readiness check ({}), so it gets no requests",
-                    process.kind, instance.index, process.health.readiness
-                ),
-                format!("see what the check says: cf logs {name} --recent"),
-            );
-        }
-    }
-    let web = wanted(facts).find(|process| process.kind == "web")?;
-    if facts.routes.is_empty() {
-        // A worker that is checked as a process needs none.
-        if web.health.kind == "process" && facts.taken_route.is_none() {
-            return None;
-        }
-        return wrong(no_route(facts), route_remedy(facts));
-    }
-    let dead = facts.routes.iter().find(|route| route.endpoints == 0)?;
-    if !wanted(facts).any(|process| process.kind == dead.process) {
-        return wrong(
-            format!(
-                "{name} runs, but its route {} leads to the process {}, which has no instances",
-                dead.url, dead.process
-            ),
-            format!("cf scale {name} --process {} -i 1", dead.process),
-        );
-    }
-    wrong(
-        format!(
-            "{name} runs, but the router knows no instance behind {} (port {})",
-            dead.url, dead.port
-        ),
-        format!(
-            "a new route takes a moment, one to another port needs a restart: cf restart {name}; if it stays so, see cupola status"
-        ),
-    )
-}
-
-fn no_route(facts: &Facts) -> String {
-    let name = &facts.name;
-    match &facts.taken_route {
-        Some(taken) if taken.is_at_home(facts) => {
-            format!(
-                "{name} runs, but no route leads to it; {} is there and leads nowhere",
-                taken.url
-            )
-        }
-        Some(taken) if taken.by.is_empty() => {
-            format!(
-                "{name} runs, but no route leads to it; {} is reserved in the space {}",
-                taken.url, taken.space
-            )
-        }
-        Some(taken) => format!(
-            "{name} runs, but no route leads to it: {} leads to {} in the space {}",
-            taken.url,
-            taken.by.join(", "),
-            taken.space
-        ),
-        None => format!("{name} runs, but no route leads to it"),
-    }
-}
-
-fn route_remedy(facts: &Facts) -> String {
-    let name = &facts.name;
-    match &facts.taken_route {
-        Some(taken) if taken.is_at_home(facts) => {
-            let (host, domain) = taken.url.split_once('.').unwrap_or((name, "DOMAIN"));
-            format!("map it: cf map-route {name} {domain} --hostname {host}")
-        }
-        Some(_) => format!("map another one: cf map-route {name} DOMAIN --hostname ANOTHER-NAME"),
-        None => format!(
-            "map one: cf map-route {name} DOMAIN --hostname {name}; cf domains lists the domains"
-        ),
-    }
-}
-
 fn well(facts: &Facts) -> Verdict {
     let name = &facts.name;
     let running: usize = wanted(facts).map(running).sum();
@@ -489,7 +329,7 @@ fn well(facts: &Facts) -> Verdict {
                 "{name} runs as before its last push: {}{answers}; that push did not get through staging: {error}",
                 count(running, "instance")
             ),
-            next: Some(staging_remedy(error, name)),
+            next: Some(staging::remedy(error, name)),
             well: true,
         };
     }

@@ -78,7 +78,12 @@ pub struct Started(std::process::Child);
 
 impl Started {
     pub fn on(data: &Path) -> Started {
-        let child = up(data).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Started::with(data, &[])
+    }
+
+    pub fn with(data: &Path, args: &[&str]) -> Started {
+        let child =
+            up(data).args(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut started = Started(child);
         let begun = std::time::Instant::now();
         while !data.join("running.json").exists() {
@@ -328,9 +333,12 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Takes all the room there is.
+    /// Takes all the room there is, and only of this disk.
     pub fn fill(&self) {
         use std::io::Write as _;
+        use std::os::unix::fs::MetadataExt as _;
+        let device = |path: &Path| path.metadata().unwrap().dev();
+        assert_ne!(device(self.path()), device(self.path().parent().unwrap()), "it is mounted");
         let mut file = std::fs::File::create(self.path().join("ballast")).unwrap();
         for piece in [1 << 16, 1 << 10, 1] {
             while file.write_all(&vec![0; piece]).is_ok() {}
