@@ -58,7 +58,10 @@ fn running(
         Some(lrp) if lrp.instance() == Some(&by) => decision = unclaim(lrp, now)?,
         // One that runs and is not ready yet serves nobody: the old one stays.
         Some(lrp)
-            if matches!(lrp.state, LrpState::Running { routable: true, .. } | LrpState::Crashed) =>
+            if matches!(
+                lrp.state,
+                LrpState::Running { routable: true, .. } | LrpState::Crashed
+            ) =>
         {
             decision.writes.extend(own_copy.map(|copy| Write::drop_actual(copy)));
             decision.writes.extend(
