@@ -1,7 +1,7 @@
 //! The loop around `converge`: woken at once by events, else when the next thing is due.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base::{CancellationToken, Clock};
 use parking_lot::RwLock;
@@ -19,8 +19,11 @@ use crate::retirer::Retirer;
 use crate::state::State;
 use crate::writer::Job;
 
-/// However much is due, rounds leave the others some time.
+/// However much is due, rounds leave the others some time: at least this, and so many times what the look at the state
+/// took, during which nothing could change.
 const PAUSE: Duration = Duration::from_millis(20);
+const REST: u32 = 10;
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 pub(crate) struct Converger {
     pub state: Arc<RwLock<State>>,
@@ -46,7 +49,9 @@ impl Converger {
     async fn rounds(&self) {
         loop {
             self.alarm.clear();
+            let began = Instant::now();
             let round = converge(&self.state.read(), self.clock.now(), &self.timings);
+            let rest = (began.elapsed() * REST).clamp(PAUSE, LONGEST_REST);
             if !round.remedies.is_empty() {
                 info!(remedies = round.remedies.len(), "convergence");
             }
@@ -54,7 +59,7 @@ impl Converger {
             if let Some(next) = round.next {
                 self.alarm.no_later_than(next);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(rest).await;
             self.alarm.wait(&self.clock, self.timings.converge_every).await;
         }
     }
