@@ -146,7 +146,7 @@ grep cgroup /proc/self/mountinfo
 nft --version
 export RUST_BACKTRACE=0 HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin
 cd /run/vm
-./it --test-threads=1 {}
+./it --test-threads=1 --show-output {}
 echo \"{LAST_WORDS}$?\"
 ",
         names.join(" ")

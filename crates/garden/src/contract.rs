@@ -25,7 +25,7 @@ pub const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 1000; do
 pub const ECHO: &str = "exec cat";
 
 /// Longer than anything here takes on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What a backend needs to run a shell.
 #[derive(Clone, Debug, Default)]

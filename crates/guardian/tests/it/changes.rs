@@ -27,13 +27,13 @@ fn allow(protocol: Protocol, destination: &str) -> EgressRule {
 /// What a connection from inside is told, or `refused`.
 fn reach(address: impl std::fmt::Display, port: u16) -> String {
     format!(
-        "bash -c 'exec 3<>/dev/tcp/{address}/{port} && timeout 5 cat <&3' 2>&1 | grep -o -e refused -e '^[0-9.]*$' | head -1"
+        "bash -c 'exec 3<>/dev/tcp/{address}/{port} && timeout 30 cat <&3' 2>&1 | grep -o -e refused -e '^[0-9.]*$' | head -1"
     )
 }
 
 /// One echo request, as ordinary users may send them.
 const PING: &str = "perl -MSocket -e 'socket(my $s, AF_INET, SOCK_DGRAM, 1) or die $!; \
-    connect($s, pack_sockaddr_in(0, inet_aton(shift))) or die $!; $SIG{ALRM} = sub { print qq(silence\\n); exit }; alarm 2; \
+    connect($s, pack_sockaddr_in(0, inet_aton(shift))) or die $!; $SIG{ALRM} = sub { print qq(silence\\n); exit }; alarm 30; \
     for (1..2) { send($s, pack(q(CCnnn), 8, 0, 0, 0, 1), 0) or (print(qq(refused\\n)), exit); recv($s, my $b, 99, 0); } \
     print length($b // q()) || !$! ? qq(answer\\n) : qq(refused\\n)' ";
 

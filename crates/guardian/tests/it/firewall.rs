@@ -72,7 +72,7 @@ async fn behind_a_firewall() {
     let spec = ContainerSpec { egress: vec![rule], ports: vec![8080], ..bed.fixture.spec() };
     let info = garden.create(spec).await.unwrap();
     let reach =
-        |port| format!("bash -c 'exec 3<>/dev/tcp/{PUBLIC}/{port} && timeout 5 cat <&3' 2>&1");
+        |port| format!("bash -c 'exec 3<>/dev/tcp/{PUBLIC}/{port} && timeout 30 cat <&3' 2>&1");
     let (said, _) = outcome(&*garden, &info.handle, "vcap", &reach(80)).await;
     assert_eq!(said, format!("{HOST}\n"));
     let (said, _) = outcome(&*garden, &info.handle, "vcap", &reach(81)).await;

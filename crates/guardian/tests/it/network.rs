@@ -44,7 +44,7 @@ impl Inside {
     async fn reach(&self, address: impl Into<IpAddr>, port: u16) -> String {
         let address = address.into();
         let said =
-            self.says(&format!("exec 3<>/dev/tcp/{address}/{port} && timeout 5 cat <&3")).await;
+            self.says(&format!("exec 3<>/dev/tcp/{address}/{port} && timeout 30 cat <&3")).await;
         if said.contains("refused") { "refused".into() } else { said }
     }
 
@@ -130,7 +130,7 @@ async fn containers_reach_what_they_may_and_no_more() {
         assert!(used.rx_bytes > 100 && used.tx_bytes > 100, "{used:?}");
 
         garden.destroy(&some.info.handle).await.unwrap();
-        let gone = TcpStream::connect_timeout(&inside, Duration::from_secs(5)).unwrap_err();
+        let gone = TcpStream::connect_timeout(&inside, Duration::from_secs(30)).unwrap_err();
         assert_eq!(
             gone.raw_os_error(),
             Some(libc::EHOSTUNREACH),
@@ -142,7 +142,7 @@ async fn containers_reach_what_they_may_and_no_more() {
 }
 
 fn said(address: SocketAddr) -> String {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(30)).unwrap();
     let mut said = String::new();
     stream.read_to_string(&mut said).unwrap();
     said

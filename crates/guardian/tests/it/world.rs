@@ -56,8 +56,8 @@ impl World {
     /// What somebody out there gets who connects.
     pub fn ask(&self, address: SocketAddr) -> std::io::Result<String> {
         self.inside(move || {
-            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(30))?;
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
             let mut said = String::new();
             stream.read_to_string(&mut said)?;
             Ok(said)
