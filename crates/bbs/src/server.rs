@@ -233,9 +233,12 @@ fn resume(
     for retirement in state.retirements() {
         retirer.retire(retirement.instance.instance_guid.clone());
     }
-    for task in state.all_tasks().filter(|task| matches!(task.state, TaskState::Completed { .. })) {
-        if !task.definition.completion_callback_url.is_empty() {
-            callbacks.call(task.task_guid.clone());
+    for task in state.all_tasks().filter(|task| !task.definition.completion_callback_url.is_empty())
+    {
+        match &task.state {
+            TaskState::Completed { .. } => callbacks.call(task.task_guid.clone()),
+            TaskState::Resolving { .. } => callbacks.go_on(task.task_guid.clone()),
+            TaskState::Pending | TaskState::Running { .. } => {}
         }
     }
 }
