@@ -166,9 +166,7 @@ async fn store(cc: &Cc, kind: &str, file: NamedTempFile) -> anyhow::Result<Strin
     let path = file.path().to_owned();
     let sha256 = tokio::task::spawn_blocking(move || bits::sha256(&path)).await??;
     let key = blobstore::key(kind, &sha256);
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
-    }
+    cc.blobs.put_file(&key, file.path()).await?;
     Ok(sha256)
 }
 

@@ -141,9 +141,7 @@ pub async fn store_package(cc: &Cc, received: Received) -> ApiResult<String> {
     let work = tokio::task::spawn_blocking(move || assemble(bits, fetched, limit));
     let (package, digest) = work.await.context("checking a package")??;
     let key = blobstore::key("packages", &digest);
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, package.path()).await?;
-    }
+    cc.blobs.put_file(&key, package.path()).await?;
     let remember = cc.clone();
     cc.tasks.spawn(async move {
         if let Err(error) = remember_files(&remember, package).await {

@@ -265,9 +265,7 @@ async fn upload(
         Inspected::NoZip => return Err(invalid(&format!("{filename} is not a zip"))),
     };
     let key = blobstore::key("buildpacks", &digest);
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
-    }
+    cc.blobs.put_file(&key, file.path()).await?;
     let mut tx = cc.db.begin().await?;
     let before = expect(&mut tx, &guid).await?;
     let outcome = match stack_after(&mut tx, &before, stack).await {

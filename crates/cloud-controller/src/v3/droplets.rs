@@ -329,9 +329,7 @@ async fn upload(
     let sha256 = sha256?;
     let key = blobstore::key("droplets", &sha256);
     let _gate = cc.blob_gate.read().await;
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
-    }
+    cc.blobs.put_file(&key, file.path()).await?;
     let mut tx = cc.db.begin().await?;
     droplets::update(
         &mut tx,
