@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sql::Connection;
 
 use crate::auth::Caller;
-use crate::bridge::{STAGING_DOMAIN, staging};
+use crate::bridge::staging;
 use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
 use crate::db::apps::{self, App};
 use crate::db::builds::{self, Build, STAGING};
@@ -187,10 +187,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     tx.commit().await?;
     cc.api_log(&names, &format!("Creating build for app with guid {}", app.guid));
 
-    let task = staging::task(&recipe, &cc.config);
-    if let Err(error) =
-        cc.bbs.desire_task(&build.guid.as_str().into(), &STAGING_DOMAIN.into(), task).await
-    {
+    if let Err(error) = staging::desire(&cc, &recipe).await {
         staging::fail(
             &cc,
             &build,

@@ -402,3 +402,37 @@ async fn a_restart_makes_the_instances_anew() {
         harness.bbs.desired_when(|all| all.is_empty().then_some(())).await;
     }
 }
+
+#[tokio::test]
+async fn what_a_restart_cut_off_is_taken_up_again() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = admin.app("dora", &space).await;
+        let package = harness.package(&app).await;
+        let (done, task) = harness.build(&package).await;
+        harness.end_build(&done, &task, None).await;
+        let droplet =
+            admin.get(&format!("/v3/builds/{done}")).await.body["droplet"]["guid"].clone();
+        admin
+            .patch(
+                &format!("/v3/apps/{app}/relationships/current_droplet"),
+                json!({ "data": { "guid": droplet } }),
+            )
+            .await
+            .expect(200);
+        let (build, _) = harness.build(&package).await;
+        let task = admin.post(&format!("/v3/apps/{app}/tasks"), json!({ "command": "true" })).await;
+        let task = text(&task.expect(202)["guid"]);
+        // Killed between the row and the brain: the brain never heard of either.
+        harness.sql("UPDATE builds SET created_at = created_at - 1").await;
+        harness.sql("UPDATE tasks SET created_at = created_at - 1, state = 'PENDING'").await;
+        let again =
+            Harness::open_on(harness.db.clone(), harness::config(), harness.blobs.clone()).await;
+        let definition = again.bbs.task_when(&build).await.definition.clone();
+        again.bbs.task_when(&task).await;
+        again.end_build(&build, &definition, None).await;
+        let staged = again.admin().get(&format!("/v3/builds/{build}")).await;
+        assert_eq!(staged.body["state"], "STAGED");
+    }
+}
