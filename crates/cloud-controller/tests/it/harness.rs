@@ -81,9 +81,19 @@ impl Harness {
 
     /// As after a restart: on a database and blobs that are there already.
     pub async fn open_on(db: sql::Db, config: Config, blobs: Arc<Memory>) -> Harness {
+        Harness::open_over(db, config, blobs, Arc::new(FakeBbs::default())).await
+    }
+
+    /// As [`Harness::open_on`], with a brain that knows something already.
+    pub async fn open_over(
+        db: sql::Db,
+        config: Config,
+        blobs: Arc<Memory>,
+        bbs: Arc<FakeBbs>,
+    ) -> Harness {
         let (stop, clock, logs) =
             (CancellationToken::new(), Clock::manual(START), Arc::new(Lines::default()));
-        let (bbs, identity) = (Arc::new(FakeBbs::default()), Arc::new(FakeIdentity::default()));
+        let identity = Arc::new(FakeIdentity::default());
         let tasks = TaskTracker::new();
         let deps = Deps {
             db: db.clone(),
