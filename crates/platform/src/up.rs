@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use base::http::Secret;
-use base::{CancellationToken, Clock, Signal, TaskTracker, shutdown_signal};
+use base::{CancellationToken, Clock, Shutdown, Signal, TaskTracker};
 use bytes::Bytes;
 use cloud_controller::CloudController;
 use cloud_controller::auth::Identity;
@@ -49,12 +49,43 @@ pub fn main(args: UpArgs) -> anyhow::Result<()> {
 }
 
 async fn up(settings: Settings) -> anyhow::Result<()> {
+    // Before there is anything that a signal could leave behind.
+    let mut shutdown = Shutdown::listen()?;
     let data = DataDir::open(&settings.data)?;
-    let door = Door::open(&settings).await?;
-    let platform = Platform::start(&settings, &data, &door).await?;
+    let (started, asked) = {
+        let starting = start(&settings, &data);
+        tokio::pin!(starting);
+        let mut asked = None;
+        loop {
+            tokio::select! {
+                started = &mut starting => break (started?, asked),
+                signal = shutdown.signal() => {
+                    ensure!(asked.replace(signal).is_none(), "stopped while starting");
+                    eprintln!("stopping as soon as everything has started; once more stops at once");
+                }
+            }
+        }
+    };
+    let (platform, serving) = started;
+    let signal = match asked {
+        Some(signal) => signal,
+        None => shutdown.signal().await,
+    };
+    data.retract();
+    serving.cancel();
+    platform.stop(signal).await
+}
+
+/// Answers when all is there, with the token that shuts the door.
+async fn start(
+    settings: &Settings,
+    data: &DataDir,
+) -> anyhow::Result<(Platform, CancellationToken)> {
+    let door = Door::open(settings).await?;
+    let platform = Platform::start(settings, data, &door).await?;
     let (http, https) = door.urls(&format!("api.{}", settings.domain))?;
-    let running = running(&settings, &door, &http, &https)?;
-    let serving = platform.open(door, &data, &settings).await?;
+    let running = running(settings, &door, &http, &https)?;
+    let serving = platform.open(door, data, settings).await?;
     data.announce(&running)?;
     println!("api    {http}");
     println!("       {https}   (its certificate is made by the platform: --skip-ssl-validation)");
@@ -63,10 +94,7 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
         settings.admin_user,
         data.file("admin-password").display()
     );
-    let signal = shutdown_signal().await?;
-    data.retract();
-    serving.cancel();
-    platform.stop(signal).await
+    Ok((platform, serving))
 }
 
 fn running(settings: &Settings, door: &Door, http: &str, https: &str) -> anyhow::Result<Running> {
