@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use base::http::Secret;
 use base::{CancellationToken, Clock, Shutdown, Signal, TaskTracker};
 use bytes::Bytes;
@@ -52,6 +52,10 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
     // Before there is anything that a signal could leave behind.
     let mut shutdown = Shutdown::listen()?;
     let data = DataDir::open(&settings.data)?;
+    // Uploads lie beside where they will be kept, and a crash leaves none behind.
+    if tempfile::env::override_temp_dir(&data.scratch("tmp")?).is_err() {
+        bail!("the folder for temporary files was chosen before");
+    }
     let (started, asked) = {
         let starting = start(&settings, &data);
         tokio::pin!(starting);
@@ -232,7 +236,8 @@ async fn internal_listener(data: &DataDir) -> anyhow::Result<TcpListener> {
         return TcpListener::bind((local, port)).await.with_context(why);
     }
     let listener = TcpListener::bind((local, 0)).await?;
-    std::fs::write(&path, listener.local_addr()?.port().to_string())?;
+    // Recipes name it, so it lasts as long as they do.
+    data.keep("internal-port", &listener.local_addr()?.port().to_string())?;
     Ok(listener)
 }
 
