@@ -3,5 +3,6 @@
 mod harness;
 mod layers;
 mod lifecycle;
+mod survival;
 mod third_party;
 mod up;
