@@ -15,6 +15,6 @@ pub use backoff::Backoff;
 pub use clock::{Clock, Timestamp};
 pub use guid::new_guid;
 pub use reconcile::{Poke, Reconcile};
-pub use shutdown::{Signal, shutdown_signal};
+pub use shutdown::{Shutdown, Signal};
 pub use tokio_util::sync::CancellationToken;
 pub use tokio_util::task::TaskTracker;

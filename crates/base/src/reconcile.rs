@@ -7,6 +7,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::Backoff;
+
+/// The wait after the first failure; it doubles up to the loop's own rhythm.
+const AFTER_A_FAILURE: Duration = Duration::from_millis(500);
+
 /// Wakes a [`Reconcile`] loop. Pokes that arrive during a round make one more round, however many they are.
 #[derive(Clone, Debug, Default)]
 pub struct Poke(Arc<Notify>);
@@ -32,17 +37,26 @@ pub struct Reconcile {
 }
 
 impl Reconcile {
-    /// Runs `round` when poked and at least every `every`. A poke carries no data: the round must find
-    /// all it needs in stored state, so a lost poke or a restart costs time, never correctness.
+    /// Runs `round` when poked and at least every `every`; sooner after a failure, which may be over in a moment. A poke
+    /// carries no data: the round must find all it needs in stored state, so a lost poke or a restart costs time, never
+    /// correctness.
     pub async fn drive(self, mut round: impl AsyncFnMut() -> anyhow::Result<()>) {
+        let mut failures = Backoff::new(AFTER_A_FAILURE.min(self.every), self.every);
         loop {
-            if let Err(error) = round().await {
-                warn!(name = self.name, error = %format!("{error:#}"), "round failed");
-            }
+            let wait = match round().await {
+                Ok(()) => {
+                    failures.reset();
+                    self.every
+                }
+                Err(error) => {
+                    warn!(name = self.name, error = %format!("{error:#}"), "round failed");
+                    failures.step()
+                }
+            };
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.poke.0.notified() => {}
-                () = tokio::time::sleep(self.every) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }
@@ -53,6 +67,22 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_failed_round_is_made_again_soon() {
+        let (stop, rounds) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let (seen, end) = (rounds.clone(), stop.clone());
+        let every = Duration::from_secs(3600);
+        let lane = Reconcile { name: "test", every, poke: Poke::default(), stop };
+        let drive = lane.drive(async move || {
+            if seen.fetch_add(1, Ordering::SeqCst) == 1 {
+                end.cancel();
+            }
+            anyhow::bail!("not yet")
+        });
+        drive.await;
+        assert_eq!(rounds.load(Ordering::SeqCst), 2, "without waiting for an hour");
+    }
 
     #[tokio::test]
     async fn a_poke_makes_a_round_and_stop_ends_the_loop() {

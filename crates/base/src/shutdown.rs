@@ -1,6 +1,6 @@
 //! The signals that end the program.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -9,12 +9,26 @@ pub enum Signal {
     Terminate,
 }
 
-/// Completes at the first SIGINT or SIGTERM.
-pub async fn shutdown_signal() -> std::io::Result<Signal> {
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(tokio::select! {
-        _ = interrupt.recv() => Signal::Interrupt,
-        _ = terminate.recv() => Signal::Terminate,
-    })
+/// Listens from its making on: a signal that comes before anybody waits for it ends nothing by itself and is not lost.
+#[derive(Debug)]
+pub struct Shutdown {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+}
+
+impl Shutdown {
+    pub fn listen() -> std::io::Result<Shutdown> {
+        Ok(Shutdown {
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Completes at the next SIGINT or SIGTERM.
+    pub async fn signal(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+        }
+    }
 }

@@ -54,23 +54,32 @@ impl Callbacks {
 
     /// Begins, unless it is under way.
     pub fn call(self: &Arc<Self>, guid: TaskGuid) {
+        self.begin(guid, false);
+    }
+
+    /// Goes on with one that an earlier life of this program resolved: whether it came to tell is not known.
+    pub fn go_on(self: &Arc<Self>, guid: TaskGuid) {
+        self.begin(guid, true);
+    }
+
+    fn begin(self: &Arc<Self>, guid: TaskGuid, resolved: bool) {
         if !self.active.lock().insert(guid.clone()) {
             return;
         }
         let me = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = me.tell(&guid) => {}
+                () = me.tell(&guid, resolved) => {}
                 () = me.stop.cancelled() => {}
             }
             me.active.lock().remove(&guid);
         });
     }
 
-    async fn tell(&self, guid: &TaskGuid) {
+    async fn tell(&self, guid: &TaskGuid, resolved: bool) {
         let _turn = self.calls.acquire().await.expect("the semaphore is never closed");
         // Refused when somebody else deals with the outcome.
-        if !self.ask(Command::ResolveTask(guid.clone())).await {
+        if !resolved && !self.ask(Command::ResolveTask(guid.clone())).await {
             return;
         }
         let Some(task) = self.state.read().task(guid).cloned() else { return };

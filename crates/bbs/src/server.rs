@@ -322,9 +322,12 @@ fn resume(
     for (process, _) in state.retags() {
         retagger.retag(process.clone());
     }
-    for task in state.all_tasks().filter(|task| matches!(task.state, TaskState::Completed { .. })) {
-        if !task.definition.completion_callback_url.is_empty() {
-            callbacks.call(task.task_guid.clone());
+    for task in state.all_tasks().filter(|task| !task.definition.completion_callback_url.is_empty())
+    {
+        match &task.state {
+            TaskState::Completed { .. } => callbacks.call(task.task_guid.clone()),
+            TaskState::Resolving { .. } => callbacks.go_on(task.task_guid.clone()),
+            TaskState::Pending | TaskState::Running { .. } => {}
         }
     }
 }

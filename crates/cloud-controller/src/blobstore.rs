@@ -22,7 +22,8 @@ pub struct Blob {
 /// Files on one machine, S3 on many; in memory for tests.
 #[async_trait]
 pub trait Blobstore: Send + Sync {
-    /// Takes over the content of `file`. A reader sees all of a blob or nothing; when this returns it is on disk.
+    /// Takes over the content of `file`. A reader sees all of a blob or nothing; when this returns it is on disk. Keys
+    /// name their content, so what is there already is left as it is.
     async fn put_file(&self, key: &str, file: &Path) -> anyhow::Result<()>;
     async fn put(&self, key: &str, content: Bytes) -> anyhow::Result<()>;
     /// `None` when there is none.
@@ -30,6 +31,8 @@ pub trait Blobstore: Send + Sync {
     async fn exists(&self, key: &str) -> anyhow::Result<bool>;
     /// Deleting an unknown key succeeds, so callers may retry blindly.
     async fn delete(&self, key: &str) -> anyhow::Result<()>;
+    /// The digests of all blobs of one kind.
+    async fn list(&self, kind: &str) -> anyhow::Result<Vec<String>>;
     /// All of a blob in a file of its own.
     async fn get_to_file(&self, key: &str, file: &Path) -> anyhow::Result<bool>;
 }

@@ -16,6 +16,7 @@ mod tps;
 use std::time::Duration;
 
 use base::{Poke, Reconcile};
+use tracing::warn;
 
 use crate::{Cc, actions};
 
@@ -47,9 +48,14 @@ pub fn start(cc: &Cc) {
     cc.tasks
         .spawn(lane("tasks", EVERY, Poke::default()).drive(async move || tasks::sweep(&own).await));
     let own = cc.clone();
-    cc.tasks.spawn(
-        lane("tidy", TIDY, Poke::default()).drive(async move || actions::tidy::run(&own).await),
-    );
+    cc.tasks.spawn(async move {
+        if let Err(error) = actions::tidy::note_strays(&own).await {
+            warn!(error = %format!("{error:#}"), "blobs that nobody needs may be kept");
+        }
+        let stop = own.stop.clone();
+        let tidy = Reconcile { name: "tidy", every: TIDY, poke: Poke::default(), stop };
+        tidy.drive(async move || actions::tidy::run(&own).await).await;
+    });
     cc.tasks.spawn(tps::follow(cc.clone()));
     cc.tasks.spawn(deployer::follow(cc.clone()));
 }

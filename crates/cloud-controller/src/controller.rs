@@ -51,6 +51,8 @@ pub struct Inner {
     pub clock: Clock,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
+    /// When this life of it began; what is older and unfinished was begun in another one.
+    pub(crate) began: Timestamp,
     pub(crate) seal: Seal,
     pub(crate) changes: Changes,
     /// Wakes the bridge after a change to what should run.
@@ -84,6 +86,7 @@ impl CloudController {
         let seal = Seal::new(&config.encryption_key);
         let Deps { db, identity, bbs, blobs, sink, metrics, clock, stop, tasks } = deps;
         let cc = CloudController(Arc::new(Inner {
+            began: clock.now(),
             config,
             db,
             identity,

@@ -4,6 +4,7 @@ mod json;
 pub mod wire;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use base::Timestamp;
@@ -97,11 +98,35 @@ pub struct Source {
     pub tags: Arc<Tags>,
 }
 
+/// How far somebody has read what it makes log lines of, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Whose; no two readers have the same.
+    pub key: String,
+    pub at: Bytes,
+}
+
 /// Where components put envelopes.
 pub trait Sink: Send + Sync {
     /// Never blocks and never fails: what cannot be kept is dropped and counted, and readers are told how much.
     fn emit(&self, envelope: Envelope);
+
+    /// Takes envelopes together with how far their source was read: a crash of this program loses both or neither. When
+    /// the future completes it loses them no more; whoever waits for that goes at the pace of the disk.
+    fn keep(&self, envelopes: Vec<Envelope>, mark: Mark) -> Kept {
+        let _ = mark;
+        envelopes.into_iter().for_each(|envelope| self.emit(envelope));
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The last mark of an earlier life of this program, answered once; `None` when there is none or nobody keeps them.
+    fn mark(&self, key: &str) -> Option<Bytes> {
+        let _ = key;
+        None
+    }
 }
+
+pub type Kept = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Keeps nothing.
 #[derive(Clone, Copy, Debug, Default)]

@@ -82,8 +82,15 @@ impl Executor {
         clock: Clock,
     ) -> anyhow::Result<Arc<Executor>> {
         let (downloads, temp_dir) = folders(&config.dir);
+        // An earlier life may have left something in the middle of being made or sent.
+        if let Err(error) = std::fs::remove_dir_all(&temp_dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("clearing {}", temp_dir.display()));
+        }
         std::fs::create_dir_all(&temp_dir)
             .with_context(|| format!("making {}", temp_dir.display()))?;
+        forget_before_boot(&config.dir, &downloads)?;
         let (client, timings) = (base::http::client(None), config.timings.clone());
         let most_bytes = config.download_mb * MEGABYTE;
         let fetcher = Fetcher { client: client.clone(), timings: timings.clone(), most_bytes };
@@ -371,6 +378,21 @@ fn remaining(total: Resources, taken: impl Iterator<Item = Resources>) -> Resour
 
 fn fits(left: Resources, wanted: Resources) -> bool {
     left.memory_mb >= wanted.memory_mb && left.disk_mb >= wanted.disk_mb && left.containers >= 1
+}
+
+/// Downloads are not synced to disk, since they can be had again: after a reboot of the machine there are none.
+fn forget_before_boot(dir: &std::path::Path, downloads: &std::path::Path) -> anyhow::Result<()> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let seen = dir.join("boot");
+    if std::fs::read_to_string(&seen).unwrap_or_default() != boot {
+        if let Err(error) = std::fs::remove_dir_all(downloads)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("clearing {}", downloads.display()));
+        }
+        std::fs::write(&seen, boot).with_context(|| format!("writing {}", seen.display()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

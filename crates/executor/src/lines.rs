@@ -21,6 +21,12 @@ impl Position {
         Position { from: word(0), done: [word(8), word(16)] }
     }
 
+    /// The one that is further on. Reading never goes back.
+    pub fn later(self, other: Position) -> Position {
+        let reach = |position: &Position| (position.done[0] + position.done[1], position.from);
+        if reach(&other) > reach(&self) { other } else { self }
+    }
+
     pub fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];
         for (at, word) in [self.from, self.done[0], self.done[1]].into_iter().enumerate() {

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use base::Clock;
 use bytes::Bytes;
-use envelope::{Envelope, LogType, Message, Sink, Source, Tags};
+use envelope::{Envelope, LogType, Mark, Message, Sink, Source, Tags};
 use garden::Stream;
 use parking_lot::Mutex;
+use tracing::warn;
 
 use crate::container::LogConfig;
 use crate::rate::{Excess, Rate, Verdict};
 
 /// The source type of lines for which nobody chose one.
 const DEFAULT_SOURCE: &str = "LOG";
+/// How long lines may take to be on disk before output is read on without them.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a container exceeded its log rate; counted for the whole cell.
 static EXCEEDED: AtomicU64 = AtomicU64::new(0);
 
@@ -82,41 +85,79 @@ impl Logger {
         self.emit(stream, Bytes::from(line.into()), &self.tags(), 0);
     }
 
-    /// Lines of the process.
-    pub fn output(&self, lines: impl IntoIterator<Item = (Stream, Bytes)>) {
+    /// As [`Logger::say`], unless an earlier life of this program said it under the same key.
+    pub async fn say_once(&self, stream: Stream, line: String, key: String) {
+        if self.mark(&key).is_none() {
+            let line = self.envelope(stream, Bytes::from(line), &self.tags(), 0);
+            self.keep(line.into_iter().collect(), Mark { key, at: Bytes::new() }).await;
+        }
+    }
+
+    /// The last mark of an earlier life; asked once.
+    pub fn mark(&self, key: &str) -> Option<Bytes> {
+        self.shared.sink.mark(key)
+    }
+
+    /// Lines of the process, and how far its output is read with them. Completes when a crash loses neither.
+    pub async fn output(&self, lines: impl IntoIterator<Item = (Stream, Bytes)>, mark: Mark) {
         let tags = self.tags();
+        let mut envelopes = Vec::new();
         for (nth, (stream, line)) in (0..).zip(lines) {
             let verdict = self.shared.rate.lock().judge(line.len(), self.shared.clock.now());
             match verdict {
                 Verdict::Pass => {
                     self.shared.passed.fetch_add(line.len() as u64, Ordering::Relaxed);
-                    self.emit(stream, line, &tags, nth);
+                    envelopes.extend(self.envelope(stream, line, &tags, nth));
                 }
                 Verdict::Drop => {}
-                Verdict::DropAndTell(excess) => self.tell_excess(&tags, nth, excess),
+                Verdict::DropAndTell(excess) => {
+                    envelopes.extend(self.tell_excess(&tags, nth, excess))
+                }
             }
+        }
+        if !self.shared.source_id.is_empty() {
+            self.keep(envelopes, mark).await;
         }
     }
 
-    /// Lines of one batch keep their order: each is stamped a little later than the one before.
+    /// A disk that takes nothing must not hold up the container for ever.
+    async fn keep(&self, envelopes: Vec<Envelope>, mark: Mark) {
+        if tokio::time::timeout(PATIENCE, self.shared.sink.keep(envelopes, mark)).await.is_err() {
+            warn!("log lines are not on disk yet");
+        }
+    }
+
     fn emit(&self, stream: Stream, payload: Bytes, tags: &Arc<Tags>, nth: u64) {
+        if let Some(envelope) = self.envelope(stream, payload, tags, nth) {
+            self.shared.sink.emit(envelope);
+        }
+    }
+
+    /// Lines of one batch keep their order: each is stamped a little later than the one before. `None` when nobody's.
+    fn envelope(
+        &self,
+        stream: Stream,
+        payload: Bytes,
+        tags: &Arc<Tags>,
+        nth: u64,
+    ) -> Option<Envelope> {
         if self.shared.source_id.is_empty() {
-            return;
+            return None;
         }
         let stream = match stream {
             Stream::Stdout => LogType::Out,
             Stream::Stderr => LogType::Err,
         };
-        self.shared.sink.emit(Envelope {
+        Some(Envelope {
             timestamp: self.shared.clock.now() + Duration::from_nanos(nth),
             source_id: self.shared.source_id.clone(),
             instance_id: self.shared.instance.clone(),
             tags: tags.clone(),
             message: Message::Log { payload, stream },
-        });
+        })
     }
 
-    fn tell_excess(&self, tags: &Arc<Tags>, nth: u64, excess: Excess) {
+    fn tell_excess(&self, tags: &Arc<Tags>, nth: u64, excess: Excess) -> Option<Envelope> {
         let line = match excess {
             Excess::Bytes(limit) => {
                 format!("app instance exceeded log rate limit ({limit} bytes/sec)")
@@ -125,7 +166,7 @@ impl Logger {
                 "app instance exceeded log rate limit ({limit} log-lines/sec) set by platform operator"
             ),
         };
-        self.emit(Stream::Stderr, Bytes::from(line), tags, nth);
+        let line = self.envelope(Stream::Stderr, Bytes::from(line), tags, nth);
         let total = EXCEEDED.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.sink.emit(Envelope {
             timestamp: self.shared.clock.now(),
@@ -138,6 +179,7 @@ impl Logger {
                 total,
             },
         });
+        line
     }
 
     fn tags(&self) -> Arc<Tags> {

@@ -11,6 +11,7 @@ use base::{CancellationToken, Timestamp};
 use bytes::Bytes;
 use diego::Action;
 use diego::action::{EmitProgressAction, TimeoutAction};
+use envelope::Mark;
 use futures::future::BoxFuture;
 use garden::Stream;
 use parking_lot::Mutex;
@@ -70,10 +71,10 @@ impl Place {
         }
     }
 
-    fn output(&self, lines: Vec<(Stream, Bytes)>) {
+    async fn output(&self, lines: Vec<(Stream, Bytes)>, mark: Mark) {
         match &self.kind {
             Kind::Probe(kept) => keep(&mut kept.lock(), &lines),
-            Kind::Once | Kind::Main => self.log.output(lines),
+            Kind::Once | Kind::Main => self.log.output(lines, mark).await,
         }
     }
 }

@@ -5,7 +5,31 @@ use std::sync::Arc;
 
 use base::Timestamp;
 use bytes::{Buf, BufMut, Bytes};
-use envelope::{Envelope, LogType, Message, Tags};
+use envelope::{Envelope, LogType, Mark, Message, Tags};
+
+/// What one record holds.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Record {
+    Envelope(Envelope),
+    Mark(Mark),
+}
+
+const MARK: u8 = 3;
+
+pub(crate) fn encode_mark(mark: &Mark, out: &mut Vec<u8>) {
+    out.put_u8(MARK);
+    put(out, mark.key.as_bytes());
+    put(out, &mark.at);
+}
+
+/// Takes one record off `from`; `None` when what is there is none.
+pub(crate) fn decode(from: &mut Bytes) -> Option<Record> {
+    if from.first() != Some(&MARK) {
+        return decode_envelope(from).map(Record::Envelope);
+    }
+    from.advance(1);
+    Some(Record::Mark(Mark { key: text(from)?, at: take(from)? }))
+}
 
 /// Appends the envelope to `out`; `false` when its kind is not kept.
 pub(crate) fn encode(envelope: &Envelope, out: &mut Vec<u8>) -> bool {
@@ -29,8 +53,7 @@ pub(crate) fn encode(envelope: &Envelope, out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// Takes one envelope off `from`; `None` when what is there is none.
-pub(crate) fn decode(from: &mut Bytes) -> Option<Envelope> {
+fn decode_envelope(from: &mut Bytes) -> Option<Envelope> {
     let kind = from.try_get_u8().ok()?;
     let timestamp = Timestamp::from_nanos(from.try_get_i64().ok()?);
     let (source_id, instance_id) = (text(from)?, text(from)?);
@@ -87,8 +110,15 @@ mod tests {
             let mut out = Vec::new();
             prop_assert!(encode(&envelope, &mut out));
             let mut bytes = Bytes::from(out);
-            prop_assert_eq!(decode(&mut bytes), Some(envelope));
+            prop_assert_eq!(decode(&mut bytes), Some(Record::Envelope(envelope)));
             prop_assert!(bytes.is_empty());
+        }
+
+        #[test]
+        fn marks_are_read_too(key in ".{0,5}", at in prop::collection::vec(any::<u8>(), 0..50)) {
+            let (mark, mut out) = (Mark { key, at: at.into() }, Vec::new());
+            encode_mark(&mark, &mut out);
+            prop_assert_eq!(decode(&mut Bytes::from(out)), Some(Record::Mark(mark)));
         }
 
         #[test]

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use base::{Clock, Timestamp};
-use envelope::{Envelope, Sink};
+use bytes::Bytes;
+use envelope::{Envelope, Kept, Mark, Sink};
 
 pub use query::Read;
 pub use store::Latest;
@@ -31,7 +32,8 @@ pub struct Config {
     pub max_bytes: usize,
     /// Bytes on disk; the oldest segment gives way.
     pub max_disk_bytes: u64,
-    /// Envelopes on their way to disk; when it is full they are kept in memory alone, and counted.
+    /// Envelopes on their way to disk; when it is full they are kept in memory alone, and counted, unless whoever sends them
+    /// waits.
     pub queue: usize,
 }
 
@@ -97,5 +99,15 @@ impl Sink for Loggregator {
     fn emit(&self, envelope: Envelope) {
         self.segments.write(&envelope);
         self.store.insert(envelope);
+    }
+
+    fn keep(&self, envelopes: Vec<Envelope>, mark: Mark) -> Kept {
+        let kept = self.segments.keep(&envelopes, &mark);
+        envelopes.into_iter().for_each(|envelope| self.store.insert(envelope));
+        kept
+    }
+
+    fn mark(&self, key: &str) -> Option<Bytes> {
+        self.segments.mark(key)
     }
 }

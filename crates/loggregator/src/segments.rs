@@ -1,33 +1,53 @@
-//! Log lines on disk: compressed, append-only segments, written by a thread of its own as soon as lines come.
+//! Log lines on disk: compressed, append-only segments, written by a thread of its own as soon as lines come, and synced
+//! within a second.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::{Buf as _, Bytes};
-use envelope::Envelope;
+use envelope::{Envelope, Kept, Mark};
+use parking_lot::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::Config;
-use crate::codec::{decode, encode};
+use crate::codec::{Record, decode, encode, encode_mark};
 
 /// A segment is closed at this size, so that old lines can go in such pieces.
 const SEGMENT_MAX: u64 = 8 << 20;
 /// A frame is written at this size, uncompressed, though more lines wait.
 const FRAME_MAX: usize = 256 << 10;
 const LEVEL: i32 = 1;
+/// What a power cut may cost; a kill of this program costs nothing that was written.
+const SYNC: Duration = Duration::from_secs(1);
+/// Marks remembered of an earlier life; beyond that only those of the newest segment are.
+const MARKS_MAX: usize = 50_000;
 
 pub(crate) struct Segments {
     /// There until the end begins.
-    queue: Option<SyncSender<Vec<u8>>>,
+    queue: Option<mpsc::Sender<Entry>>,
+    /// Of an earlier life, until they are asked for.
+    marks: Mutex<HashMap<String, Bytes>>,
     /// Counted here and by the writer.
     dropped: Arc<AtomicU64>,
     writer: Option<JoinHandle<()>>,
+}
+
+/// Records that go into one frame, and so to disk together or not at all.
+struct Entry {
+    bytes: Vec<u8>,
+    lines: u64,
+    /// Told when they are written, or cannot be.
+    done: Option<oneshot::Sender<()>>,
 }
 
 impl Segments {
@@ -36,17 +56,41 @@ impl Segments {
         std::fs::create_dir_all(&config.dir)
             .with_context(|| format!("making {}", config.dir.display()))?;
         let known = list(&config.dir)?;
-        replay(&known, each)?;
+        let marks = Mutex::new(replay(&known, each)?);
         let next = known.last().map_or(0, |(number, _)| number + 1);
-        let (sender, receiver) = sync_channel(config.queue);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let (sender, receiver) = mpsc::channel(config.queue);
         let files =
             Files { dir: config.dir.clone(), number: next, max: config.max_disk_bytes, open: None };
+        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let dropped = Arc::new(AtomicU64::new(0));
         let writer = std::thread::Builder::new().name("logs".to_owned()).spawn({
             let dropped = dropped.clone();
-            move || run(&receiver, files, &dropped)
+            move || timer.block_on(run(receiver, files, &dropped))
         })?;
-        Ok(Segments { queue: Some(sender), dropped, writer: Some(writer) })
+        Ok(Segments { queue: Some(sender), marks, dropped, writer: Some(writer) })
+    }
+
+    /// Completes when all is written. Waits for its turn when the disk does not keep up.
+    pub(crate) fn keep(&self, envelopes: &[Envelope], mark: &Mark) -> Kept {
+        let mut bytes = Vec::with_capacity(64 + 256 * envelopes.len());
+        for envelope in envelopes {
+            encode(envelope, &mut bytes);
+        }
+        encode_mark(mark, &mut bytes);
+        let lines = envelopes.len() as u64;
+        let (done, written) = oneshot::channel();
+        let queue = self.queue.clone();
+        Box::pin(async move {
+            let Some(queue) = queue else { return };
+            if queue.send(Entry { bytes, lines, done: Some(done) }).await.is_ok() {
+                // The writer ends only when this program does.
+                let _ = written.await;
+            }
+        })
+    }
+
+    pub(crate) fn mark(&self, key: &str) -> Option<Bytes> {
+        self.marks.lock().remove(key)
     }
 
     /// Never waits: when the disk does not keep up, the line is kept in memory alone and counted.
@@ -56,7 +100,7 @@ impl Segments {
             return;
         }
         let Some(queue) = &self.queue else { return };
-        if let Err(TrySendError::Full(_)) = queue.try_send(bytes) {
+        if let Err(TrySendError::Full(_)) = queue.try_send(Entry { bytes, lines: 1, done: None }) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -77,16 +121,31 @@ impl Drop for Segments {
     }
 }
 
-/// Sleeps while nobody says anything; takes all that waits as one frame. What the disk does not take is counted.
-fn run(queue: &Receiver<Vec<u8>>, mut files: Files, dropped: &AtomicU64) {
+/// Sleeps while nobody says anything; takes all that waits as one frame. What the disk does not take is counted. Alone
+/// on its thread, so it may block.
+async fn run(mut queue: mpsc::Receiver<Entry>, mut files: Files, dropped: &AtomicU64) {
     let mut failing = false;
-    while let Ok(first) = queue.recv() {
-        let (mut frame, mut lines) = (first, 1);
+    let mut sync_at: Option<Instant> = None;
+    loop {
+        let next = match sync_at {
+            None => queue.recv().await,
+            Some(at) => match timeout_at(at, queue.recv()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    files.sync();
+                    sync_at = None;
+                    continue;
+                }
+            },
+        };
+        let Some(Entry { bytes: mut frame, mut lines, done }) = next else { return files.sync() };
+        let mut waiting = Vec::from_iter(done);
         while frame.len() < FRAME_MAX
             && let Ok(more) = queue.try_recv()
         {
-            frame.extend(more);
-            lines += 1;
+            frame.extend(more.bytes);
+            lines += more.lines;
+            waiting.extend(more.done);
         }
         match files.append(&frame) {
             Ok(()) if failing => {
@@ -102,6 +161,15 @@ fn run(queue: &Receiver<Vec<u8>>, mut files: Files, dropped: &AtomicU64) {
                 }
                 failing = true;
             }
+        }
+        for done in waiting {
+            // Whoever does not wait any more does not mind.
+            let _ = done.send(());
+        }
+        let now = Instant::now();
+        if *sync_at.get_or_insert(now + SYNC) <= now {
+            files.sync();
+            sync_at = None;
         }
     }
 }
@@ -132,21 +200,32 @@ impl Files {
             return Err(error).context("writing log lines");
         }
         let size = size + whole.len() as u64;
-        if size < SEGMENT_MAX {
-            self.open = Some((file, size));
+        self.open = Some((file, size));
+        if size >= SEGMENT_MAX {
+            self.sync();
+            self.open = None;
         }
         Ok(())
+    }
+
+    fn sync(&self) {
+        let Some((file, _)) = &self.open else { return };
+        if let Err(error) = file.sync_data() {
+            warn!(%error, "the newest log lines may not survive a power cut");
+        }
     }
 
     fn begin(&mut self) -> anyhow::Result<File> {
         self.make_room()?;
         let path = self.dir.join(format!("{:012}.logs", self.number));
         self.number += 1;
-        OpenOptions::new()
+        let file = OpenOptions::new()
             .create_new(true)
             .append(true)
             .open(&path)
-            .with_context(|| format!("opening {}", path.display()))
+            .with_context(|| format!("opening {}", path.display()))?;
+        File::open(&self.dir)?.sync_all().context("syncing the folder of the logs")?;
+        Ok(file)
     }
 
     fn make_room(&self) -> anyhow::Result<()> {
@@ -179,20 +258,34 @@ fn list(dir: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-fn replay(known: &[(u64, PathBuf)], mut each: impl FnMut(Envelope)) -> anyhow::Result<()> {
+/// Answers the marks, each as it was last.
+fn replay(
+    known: &[(u64, PathBuf)],
+    mut each: impl FnMut(Envelope),
+) -> anyhow::Result<HashMap<String, Bytes>> {
+    let mut marks = HashMap::new();
     for (_, path) in known {
+        if marks.len() > MARKS_MAX {
+            marks.clear();
+        }
         let mut bytes = Vec::new();
         File::open(path)?
             .read_to_end(&mut bytes)
             .with_context(|| format!("reading {}", path.display()))?;
         let mut bytes = Bytes::from(bytes);
         while let Some(mut frame) = unpack(&mut bytes) {
-            while let Some(envelope) = decode(&mut frame) {
-                each(envelope);
+            while let Some(record) = decode(&mut frame) {
+                match record {
+                    Record::Envelope(envelope) => each(envelope),
+                    // A copy, so that it does not hold the whole frame.
+                    Record::Mark(mark) => {
+                        marks.insert(mark.key, Bytes::copy_from_slice(&mark.at));
+                    }
+                }
             }
         }
     }
-    Ok(())
+    Ok(marks)
 }
 
 /// The next frame; `None` at the end, and where a write was cut off.
@@ -232,6 +325,38 @@ mod tests {
         let size = std::fs::metadata(&last).unwrap().len();
         OpenOptions::new().write(true).open(&last).unwrap().set_len(size - 3).unwrap();
         assert_eq!(reopen(&config).1.len(), 100);
+    }
+
+    #[tokio::test]
+    async fn lines_and_their_mark_are_kept_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::new(folder.path().to_owned());
+        let (segments, _) = reopen(&config);
+        let mark = |at: &'static str| Mark { key: "process".to_owned(), at: at.into() };
+        segments.keep(&[line("app", "one", 1), line("app", "two", 2)], &mark("2")).await;
+        // What was kept is on disk though nothing was closed.
+        let (_, only) = list(folder.path()).unwrap().pop().unwrap();
+        let whole = std::fs::read(&only).unwrap();
+        segments.keep(&[line("app", "three", 3)], &mark("3")).await;
+        drop(segments);
+        let (segments, seen) = reopen(&config);
+        assert_eq!(seen, ["one", "two", "three"]);
+        assert_eq!((segments.mark("process"), segments.mark("other")), (Some("3".into()), None));
+        drop(segments);
+        // Cut anywhere in the second frame, its lines go, and so does its mark.
+        for cut in [1, 9, 20] {
+            OpenOptions::new()
+                .write(true)
+                .open(&only)
+                .unwrap()
+                .set_len((whole.len() + cut) as u64)
+                .unwrap();
+            let (segments, seen) = reopen(&config);
+            assert_eq!(
+                (seen, segments.mark("process")),
+                (vec!["one".to_owned(), "two".to_owned()], Some("2".into()))
+            );
+        }
     }
 
     #[test]

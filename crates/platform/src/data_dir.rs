@@ -134,15 +134,14 @@ impl DataDir {
             Ok(text) => Ok(text.trim_end().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let text = make();
-                write_private(&path, &text)
-                    .with_context(|| format!("writing {}", path.display()))?;
+                self.keep(name, &text)?;
                 Ok(text)
             }
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
     }
 
-    /// Replaces what `name` holds, readable by the owner alone.
+    /// Replaces what `name` holds, readable by the owner alone, and there after a power cut too.
     pub fn keep(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let path = self.file(name);
         write_private(&path, text).with_context(|| format!("writing {}", path.display()))
@@ -157,6 +156,17 @@ impl DataDir {
             }
             _ => Ok(()),
         }
+    }
+
+    /// An empty folder for what is being received or made; what an earlier life left in it goes.
+    pub fn scratch(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path.join(name);
+        if let Err(error) = std::fs::remove_dir_all(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("clearing {}", path.display()));
+        }
+        self.folder(name)
     }
 
     pub fn announce(&self, running: &Running) -> anyhow::Result<()> {
@@ -311,7 +321,12 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
         OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
-    std::fs::rename(fresh, path)
+    std::fs::rename(fresh, path)?;
+    // The name is an entry in the folder.
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn random(length: usize) -> String {

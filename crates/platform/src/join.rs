@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use base::http::Secret;
-use base::{CancellationToken, Clock, Signal, TaskTracker, shutdown_signal};
+use base::{CancellationToken, Clock, Shutdown, Signal, TaskTracker};
 use clap::{Args, Subcommand};
 use diego::Bbs;
 use router::tls::Identity;
@@ -121,6 +121,8 @@ pub fn main(args: CellArgs) -> anyhow::Result<()> {
 }
 
 async fn join(args: JoinArgs) -> anyhow::Result<()> {
+    // Before there is anything that a signal could leave behind.
+    let mut shutdown = Shutdown::listen()?;
     let data = DataDir::open(&settings::data_folder(args.data.clone(), "cupola-cell")?)?;
     CellAtWork::retract(&data)?;
     let settings = cell_settings(&args, &data)?;
@@ -148,10 +150,10 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
     };
     at_work.announce(&data)?;
     println!("{} works for {}", settings.cell_id, joined.url);
-    if shutdown_signal().await? == Signal::Terminate {
+    if shutdown.signal().await == Signal::Terminate {
         tokio::select! {
             () = cell.evacuate() => {}
-            again = shutdown_signal() => { again?; }
+            _ = shutdown.signal() => {}
         }
     }
     CellAtWork::retract(&data)?;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 use base::http::Secret;
 use base::tls::TlsListener;
-use base::{CancellationToken, Clock, Signal, TaskTracker, shutdown_signal};
+use base::{CancellationToken, Clock, Shutdown, Signal, TaskTracker};
 use bytes::Bytes;
 use cloud_controller::CloudController;
 use cloud_controller::auth::Identity;
@@ -50,16 +50,51 @@ pub fn main(args: UpArgs) -> anyhow::Result<()> {
 }
 
 async fn up(settings: Settings) -> anyhow::Result<()> {
+    // Before there is anything that a signal could leave behind.
+    let mut shutdown = Shutdown::listen()?;
     let data = DataDir::open(&settings.data)?;
-    let door = Door::open(&settings).await?;
+    // Uploads lie beside where they will be kept, and a crash leaves none behind.
+    if tempfile::env::override_temp_dir(&data.scratch("tmp")?).is_err() {
+        bail!("the folder for temporary files was chosen before");
+    }
+    let (started, asked) = {
+        let starting = start(&settings, &data);
+        tokio::pin!(starting);
+        let mut asked = None;
+        loop {
+            tokio::select! {
+                started = &mut starting => break (started?, asked),
+                signal = shutdown.signal() => {
+                    ensure!(asked.replace(signal).is_none(), "stopped while starting");
+                    eprintln!("stopping as soon as everything has started; once more stops at once");
+                }
+            }
+        }
+    };
+    let (platform, serving) = started;
+    let signal = match asked {
+        Some(signal) => signal,
+        None => shutdown.signal().await,
+    };
+    data.retract();
+    serving.cancel();
+    platform.stop(signal).await
+}
+
+/// Answers when all is there, with the token that shuts the door.
+async fn start(
+    settings: &Settings,
+    data: &DataDir,
+) -> anyhow::Result<(Platform, CancellationToken)> {
+    let door = Door::open(settings).await?;
     // A certificate that does not fit is told before any container is touched.
     let tls =
-        certificate(&data, &settings)?.server_config().context("tls_certificate and tls_key")?;
-    let platform = Platform::start(&settings, &data, &door).await?;
+        certificate(data, settings)?.server_config().context("tls_certificate and tls_key")?;
+    let platform = Platform::start(settings, data, &door).await?;
     let (http, https) = door.urls(&format!("api.{}", settings.domain))?;
     let running = Running {
         internal: platform.internal_url.clone(),
-        ..running(&settings, &door, &http, &https, &platform.receptor)?
+        ..running(settings, &door, &http, &https, &platform.receptor)?
     };
     let serving = platform.open(door, tls);
     data.announce(&running)?;
@@ -70,10 +105,7 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
         settings.admin_user,
         data.file("admin-password").display()
     );
-    let signal = shutdown_signal().await?;
-    data.retract();
-    serving.cancel();
-    platform.stop(signal).await
+    Ok((platform, serving))
 }
 
 fn running(
@@ -350,7 +382,8 @@ async fn internal_listener(data: &DataDir) -> anyhow::Result<TcpListener> {
         return TcpListener::bind((local, port)).await.with_context(why);
     }
     let listener = TcpListener::bind((local, 0)).await?;
-    std::fs::write(&path, listener.local_addr()?.port().to_string())?;
+    // Recipes name it, so it lasts as long as they do.
+    data.keep("internal-port", &listener.local_addr()?.port().to_string())?;
     Ok(listener)
 }
 

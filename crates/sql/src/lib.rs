@@ -137,6 +137,23 @@ mod tests {
         assert_eq!(placeholders(1, 0), "NULL");
     }
 
+    /// WAL with `synchronous = FULL` syncs the log at every commit, before it is acknowledged.
+    #[tokio::test]
+    async fn every_commit_to_a_file_is_synced() {
+        let db = testing::sqlite().await;
+        let mut writer = db.begin().await.unwrap();
+        let mut reader = db.read().await.unwrap();
+        for connection in [&mut *writer, &mut *reader] {
+            let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+                .fetch_one(&mut *connection)
+                .await
+                .unwrap();
+            let synchronous: i64 =
+                sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();
+            assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+        }
+    }
+
     #[tokio::test]
     async fn a_copy_is_whole_while_a_writer_writes() {
         let folder = tempfile::tempdir().unwrap();

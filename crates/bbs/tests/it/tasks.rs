@@ -151,6 +151,21 @@ async fn a_callback_that_nobody_takes_is_tried_again_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callback_that_a_restart_cut_off_is_made_at_once() {
+    for db in sql::testing::databases().await {
+        let rig = Rig::new(db, 1).await;
+        let receiver = Receiver::new(3, StatusCode::OK).await;
+        rig.bbs.desire_task(&"t".into(), &"apps".into(), definition(&receiver.url)).await.unwrap();
+        shows(&rig, "t", "RESOLVING (done)").await;
+        eventually("its tries", || async { receiver.got.lock().len() }, |count| *count == 3).await;
+        // No time passes, and it is told all the same.
+        let rig = rig.reopen().await;
+        shows(&rig, "t", "the task t does not exist").await;
+        assert_eq!(receiver.got.lock().len(), 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_without_room_fails_after_four_rounds() {
     for db in sql::testing::databases().await {
         let rig = Rig::new(db, 1).await;

@@ -152,10 +152,7 @@ pub async fn store(cc: &Cc, kind: &str, file: &NamedTempFile) -> anyhow::Result<
     let path = file.path().to_owned();
     let work = tokio::task::spawn_blocking(move || sha256(&path));
     let digest = work.await.context("reading an upload")??;
-    let key = blobstore::key(kind, &digest);
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
-    }
+    cc.blobs.put_file(&blobstore::key(kind, &digest), file.path()).await?;
     Ok(digest)
 }
 

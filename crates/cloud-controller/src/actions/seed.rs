@@ -88,9 +88,7 @@ fn security_groups(dns: &[String]) -> [(&'static str, Value); 2] {
 async fn store_buildpacks(cc: &Cc) -> anyhow::Result<()> {
     for buildpack in &cc.config.buildpacks {
         let key = blobstore::key("buildpacks", &hex(&Sha256::digest(&buildpack.zip)));
-        if !cc.blobs.exists(&key).await? {
-            cc.blobs.put(&key, buildpack.zip.clone()).await?;
-        }
+        cc.blobs.put(&key, buildpack.zip.clone()).await?;
     }
     Ok(())
 }

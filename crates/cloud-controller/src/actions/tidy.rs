@@ -12,6 +12,18 @@ const KEPT_JOBS: Duration = Duration::from_secs(24 * 3600);
 /// A file that was matched is fetched soon after; until then it must not go.
 const YOUNG: Duration = Duration::from_secs(3600);
 
+/// Once at the start: an upload that a crash cut off may have left a blob that no row came to name.
+pub async fn note_strays(cc: &Cc) -> anyhow::Result<()> {
+    for kind in blobs::KINDS {
+        let _gate = cc.blob_gate.write().await;
+        let there = cc.blobs.list(kind).await?;
+        let mut tx = cc.db.begin().await?;
+        blobs::note_strays(&mut tx, cc.now(), kind, there).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
 pub async fn run(cc: &Cc) -> anyhow::Result<()> {
     for (rule, age) in ages(&cc.config.kept) {
         loop {

@@ -53,15 +53,22 @@ impl Files {
     async fn settle(&self, draft: Draft, key: &str) -> anyhow::Result<()> {
         let path = self.path(key)?;
         let folder = path.parent().context("a blob lies in a folder")?;
-        fs::create_dir_all(folder).await.with_context(|| format!("making {}", folder.display()))?;
+        make_folder(folder).await?;
         fs::rename(&draft.0, &path)
             .await
             .with_context(|| format!("moving a blob to {}", path.display()))?;
-        File::open(folder)
-            .await?
-            .sync_all()
-            .await
-            .with_context(|| format!("syncing {}", folder.display()))
+        sync_folder(folder).await
+    }
+
+    /// Whether the blob is there. Then it is there to stay: whoever moved it to its place may not have come to say so.
+    async fn is_settled(&self, key: &str) -> anyhow::Result<bool> {
+        let path = self.path(key)?;
+        let folder = path.parent().context("a blob lies in a folder")?;
+        let there = fs::try_exists(&path).await?;
+        if there {
+            sync_folder(folder).await?;
+        }
+        Ok(there)
     }
 }
 
@@ -78,6 +85,9 @@ impl Drop for Draft {
 #[async_trait]
 impl Blobstore for Files {
     async fn put_file(&self, key: &str, file: &Path) -> anyhow::Result<()> {
+        if self.is_settled(key).await? {
+            return Ok(());
+        }
         let draft = self.draft();
         // A link costs nothing; another file system needs a copy.
         if fs::hard_link(file, &draft.0).await.is_err() {
@@ -89,6 +99,9 @@ impl Blobstore for Files {
     }
 
     async fn put(&self, key: &str, content: Bytes) -> anyhow::Result<()> {
+        if self.is_settled(key).await? {
+            return Ok(());
+        }
         let draft = self.draft();
         let made = File::create(&draft.0).await;
         let mut file = made.with_context(|| format!("making {}", draft.0.display()))?;
@@ -120,6 +133,17 @@ impl Blobstore for Files {
         }
     }
 
+    async fn list(&self, kind: &str) -> anyhow::Result<Vec<String>> {
+        let mut found = Vec::new();
+        for folder in entries(&self.path(kind)?).await? {
+            for blob in entries(&folder).await? {
+                let name = blob.file_name().and_then(|name| name.to_str());
+                found.extend(name.map(str::to_owned));
+            }
+        }
+        Ok(found)
+    }
+
     async fn get_to_file(&self, key: &str, file: &Path) -> anyhow::Result<bool> {
         match fs::copy(self.path(key)?, file).await {
             Ok(_) => Ok(true),
@@ -127,6 +151,34 @@ impl Blobstore for Files {
             Err(error) => Err(error).with_context(|| format!("copying the blob {key}")),
         }
     }
+}
+
+/// As `create_dir_all`, and what was made stays: each new folder is an entry in the one above it.
+async fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    let missing = folder.ancestors().take_while(|path| !path.exists()).count();
+    fs::create_dir_all(folder).await.with_context(|| format!("making {}", folder.display()))?;
+    for above in folder.ancestors().skip(1).take(missing) {
+        sync_folder(above).await?;
+    }
+    Ok(())
+}
+
+async fn sync_folder(folder: &Path) -> anyhow::Result<()> {
+    let synced = async { File::open(folder).await?.sync_all().await };
+    synced.await.with_context(|| format!("syncing {}", folder.display()))
+}
+
+/// What lies in a folder; nothing when there is none.
+async fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut reading = match fs::read_dir(folder).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        reading => reading.with_context(|| format!("reading {}", folder.display()))?,
+    };
+    let mut found = Vec::new();
+    while let Some(entry) = reading.next_entry().await? {
+        found.push(entry.path());
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -148,6 +200,8 @@ mod tests {
                 files.get(key).await.unwrap().unwrap().content.try_collect().await.unwrap();
             assert_eq!(pieces.concat(), want.as_bytes());
         }
+        assert_eq!(files.list("droplets").await.unwrap().len(), 2);
+        assert!(files.list("packages").await.unwrap().is_empty());
         assert!(files.put("../out", Bytes::new()).await.is_err());
         assert!(files.get("/etc/passwd").await.is_err());
         files.delete("droplets/ab/abc").await.unwrap();

@@ -44,6 +44,12 @@ impl Blobstore for Memory {
         Ok(())
     }
 
+    async fn list(&self, kind: &str) -> anyhow::Result<Vec<String>> {
+        let blobs = self.0.lock();
+        let own = blobs.keys().filter(|key| key.split('/').next() == Some(kind));
+        Ok(own.filter_map(|key| key.rsplit('/').next()).map(str::to_owned).collect())
+    }
+
     async fn get_to_file(&self, key: &str, file: &Path) -> anyhow::Result<bool> {
         let found = self.0.lock().get(key).cloned();
         match found {

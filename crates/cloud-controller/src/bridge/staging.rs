@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use diego::action::{DownloadAction, EnvVar, ResourceLimits, RunAction, UploadAction};
-use diego::bbs::TaskFilter;
+use diego::bbs::{ErrorKind, TaskFilter};
 use diego::desired_lrp::{CachedDependency, RunInfo};
 use diego::task::TaskCallback;
 use diego::{Action, TaskDefinition};
 use envelope::LogType;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tracing::warn;
 use twox_hash::XxHash64;
 
 use super::STAGING_DOMAIN;
@@ -34,7 +35,7 @@ use crate::v3::lifecycle;
 const CPU_WEIGHT: u32 = 50;
 /// Past the task's own limit nothing will be heard any more.
 const GRACE: Duration = Duration::from_secs(120);
-/// A build this young may not have its task at Diego yet.
+/// A build this young may not have its task at Diego yet, when this life of the Cloud Controller began it.
 const YOUNG: Duration = Duration::from_secs(30);
 
 /// What to do about what was not the app's fault.
@@ -106,6 +107,16 @@ pub async fn recipe(
         view,
         buildpacks,
     })
+}
+
+/// Hands the build to Diego. One that is there already is what was asked for.
+pub async fn desire(cc: &Cc, recipe: &StagingRecipe) -> diego::bbs::Result<()> {
+    let guid = recipe.build.guid.as_str().into();
+    let desired = cc.bbs.desire_task(&guid, &STAGING_DOMAIN.into(), task(recipe, &cc.config)).await;
+    match desired {
+        Err(error) if error.kind == ErrorKind::ResourceExists => Ok(()),
+        desired => desired,
+    }
 }
 
 /// Pure: the task that makes a droplet.
@@ -389,10 +400,11 @@ pub async fn upload_failed(
     Ok(())
 }
 
-/// Ends builds whose task is gone without a word.
+/// Hands builds to Diego that did not get there, because their request was cut off, and ends those that take too long.
 pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     let now = cc.now();
-    let waiting = builds::staging_since(&mut *cc.db.read().await?, now - YOUNG).await?;
+    let before = cc.began.max(now - YOUNG);
+    let waiting = builds::staging_since(&mut *cc.db.read().await?, before).await?;
     if waiting.is_empty() {
         return Ok(());
     }
@@ -406,8 +418,25 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
             let description = "Staging time expired: the build took too long";
             fail(cc, &build, &Failure::new("StagingTimeExpired", description, AGAIN)).await?;
         } else if !alive.contains_key(&build.guid) {
-            fail(cc, &build, &Failure::other("the staging task was lost", AGAIN)).await?;
+            again(cc, &build).await?;
         }
     }
     Ok(())
+}
+
+/// A task leaves Diego after its end was recorded here, so a build that is still under way has none: it is desired anew.
+async fn again(cc: &Cc, build: &Build) -> anyhow::Result<()> {
+    let recipe = {
+        let mut connection = cc.db.read().await?;
+        let current = builds::find(&mut connection, &build.guid).await?;
+        let Some(build) = current.filter(|build| !build.is_final()) else { return Ok(()) };
+        recipe(cc, &mut connection, build).await
+    };
+    match recipe {
+        Ok(recipe) => desire(cc, &recipe).await.context("desiring a staging task again"),
+        Err(error) => {
+            warn!(build.guid = build.guid, %error, "a build cannot be taken up again");
+            fail(cc, build, &Failure::other("the staging task was lost", AGAIN)).await
+        }
+    }
 }

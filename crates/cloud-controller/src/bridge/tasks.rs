@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use diego::action::{EnvVar, ResourceLimits, RunAction};
-use diego::bbs::TaskFilter;
+use diego::bbs::{ErrorKind, TaskFilter};
 use diego::desired_lrp::RunInfo;
 use diego::task::TaskCallback;
 use diego::{Action, TaskDefinition};
@@ -21,7 +21,7 @@ use crate::db::apps::App;
 use crate::db::droplets::Droplet;
 use crate::db::recipes::{self, Phase};
 use crate::db::tasks::{self, CANCELING, FAILED, PENDING, RUNNING, SUCCEEDED, Task};
-use crate::db::{routing, usage_events};
+use crate::db::{apps, droplets, routing, usage_events};
 use crate::internal::address;
 
 /// A task this young may not be at Diego yet.
@@ -119,7 +119,10 @@ pub fn definition(recipe: &TaskRecipe, config: &Config) -> TaskDefinition {
 pub async fn desire(cc: &Cc, recipe: &TaskRecipe) -> anyhow::Result<()> {
     let guid = recipe.task.guid.as_str();
     let definition = definition(recipe, &cc.config);
-    if let Err(error) = cc.bbs.desire_task(&guid.into(), &TASKS_DOMAIN.into(), definition).await {
+    // One that is there already is what was asked for.
+    if let Err(error) = cc.bbs.desire_task(&guid.into(), &TASKS_DOMAIN.into(), definition).await
+        && error.kind != ErrorKind::ResourceExists
+    {
         end(cc, guid, Some("Unable to request task to be run")).await?;
         return Err(error).context("asking Diego to run a task");
     }
@@ -175,7 +178,7 @@ fn compare(
     }
 }
 
-/// Ends tasks that Diego lost, and cancels those at Diego that nobody wants any more.
+/// Hands tasks to Diego that did not get there because their request was cut off, ends those that Diego lost, and cancels those at Diego that nobody wants any more.
 pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     let filter = TaskFilter { domain: Some(TASKS_DOMAIN.into()), cell_id: None };
     let found = cc.bbs.tasks(&filter).await.context("listing tasks")?;
@@ -186,6 +189,9 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
         .filter(|task| is_open(&task.state))
         .map(|task| task.task_guid.as_str())
         .collect();
+    for guid in pending(cc, &at_diego).await? {
+        again(cc, &guid).await?;
+    }
     // Read after Diego was asked, so that whatever it has is known here.
     let (open, states) = {
         let mut connection = cc.db.read().await?;
@@ -204,6 +210,32 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Those that wait for Diego to take them and are not there: begun in an earlier life, or long ago.
+async fn pending(cc: &Cc, at_diego: &BTreeSet<&str>) -> anyhow::Result<Vec<String>> {
+    let before = cc.began.max(cc.now() - YOUNG);
+    let open = tasks::pending_since(&mut *cc.db.read().await?, before).await?;
+    Ok(open.into_iter().filter(|guid| !at_diego.contains(guid.as_str())).collect())
+}
+
+/// A task leaves Diego after its end was recorded here, so one that still waits has not run and may.
+async fn again(cc: &Cc, guid: &str) -> anyhow::Result<()> {
+    let recipe = {
+        let mut connection = cc.db.read().await?;
+        let found = tasks::find(&mut connection, guid).await?;
+        let Some(task) = found.filter(|task| task.state == PENDING) else { return Ok(()) };
+        let app = apps::find(&mut connection, &task.app_guid).await?;
+        let droplet = droplets::find(&mut connection, &task.droplet_guid).await?;
+        match app.zip(droplet) {
+            Some((app, droplet)) => Some(recipe(cc, &mut connection, task, app, droplet).await?),
+            None => None,
+        }
+    };
+    match recipe {
+        Some(recipe) => desire(cc, &recipe).await,
+        None => end(cc, guid, Some(LOST)).await,
+    }
 }
 
 /// Whether Diego still has to do something for it besides telling its end.

@@ -7,17 +7,23 @@ use anyhow::Context as _;
 use base::Backoff;
 use diego::actual_lrp::State;
 use diego::bbs::ActualLrpFilter;
-use diego::{Event, InstanceKey, LrpKey};
+use diego::{ActualLrp, Event, InstanceKey, LrpKey};
 use envelope::LogType;
 use futures::StreamExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::warn;
 
 use super::{APPS_DOMAIN, explain};
 use crate::Cc;
 use crate::actions::apps::audit_by;
-use crate::db::audit_events::Actor;
+use crate::db::audit_events::{self, Actor};
 use crate::db::{apps, processes};
+
+const PROCESS_CRASH: &str = "audit.app.process.crash";
+/// As Diego counts crashes in a row.
+const QUIET_NANOS: i64 = 5 * 60 * 1_000_000_000;
+/// An app's newest crashes, among which one is looked for.
+const LOOKED_AT: u32 = 200;
 
 /// Runs until the Cloud Controller stops; a stream that ends is taken up anew.
 pub async fn follow(cc: Cc) {
@@ -42,6 +48,9 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
     let mut events = cc.bbs.events().await.context("subscribing")?;
     let filter = ActualLrpFilter { domain: Some(APPS_DOMAIN.into()), ..ActualLrpFilter::default() };
     let all = cc.bbs.actual_lrps(&filter).await.context("listing actual LRPs")?;
+    for lrp in all.iter().filter(|lrp| lrp.crash_count > 0) {
+        missed(cc, lrp).await.context("recording a crash that nobody heard of")?;
+    }
     cc.mirror.replace(all);
     cc.rollouts.poke();
     backoff.reset();
@@ -50,8 +59,13 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
         if let Event::ActualLrpCrashed { key, instance, crash_count, crash_reason, since } = &event
             && key.domain.as_str() == APPS_DOMAIN
         {
-            let crash =
-                Crash { key, instance, count: *crash_count, reason: crash_reason, since: *since };
+            let crash = Crash {
+                key,
+                instance: Some(instance),
+                count: *crash_count,
+                reason: crash_reason,
+                since: *since,
+            };
             if let Err(error) = crashed(cc, &crash).await {
                 warn!(lrp = %key, error = %format!("{error:#}"), "a crash was not recorded");
             }
@@ -118,10 +132,36 @@ async fn unplaced(cc: &Cc, key: &LrpKey, error: &str) -> anyhow::Result<()> {
 
 struct Crash<'a> {
     key: &'a LrpKey,
-    instance: &'a InstanceKey,
+    /// Known only while it is news.
+    instance: Option<&'a InstanceKey>,
     count: u32,
     reason: &'a str,
     since: base::Timestamp,
+}
+
+/// Events are heard by whoever listens at that moment; a record tells of its last crash for as long as it is there.
+async fn missed(cc: &Cc, lrp: &ActualLrp) -> anyhow::Result<()> {
+    let crash = Crash {
+        key: &lrp.key,
+        instance: None,
+        count: lrp.crash_count,
+        reason: &lrp.crash_reason,
+        since: lrp.since,
+    };
+    crashed(cc, &crash).await
+}
+
+/// Pure: whether one of `known`, an app's newest crashes, is this one. Crashes in a row are counted, and only five quiet
+/// minutes begin a new row, so the same count of the same instance is the same crash unless much time lies between.
+fn is_known(known: &[Value], version: &str, crash: &Crash<'_>) -> bool {
+    let newest =
+        known.iter().find(|data| data["version"] == version && data["index"] == crash.key.index);
+    newest.is_some_and(|data| {
+        let at = data["crash_timestamp"].as_i64().unwrap_or_default();
+        let apart = crash.since.as_nanos().saturating_sub(at);
+        let news = crash.instance.is_some();
+        data["crash_count"] == crash.count && (!news || apart < QUIET_NANOS)
+    })
 }
 
 async fn crashed(cc: &Cc, crash: &Crash<'_>) -> anyhow::Result<()> {
@@ -131,25 +171,30 @@ async fn crashed(cc: &Cc, crash: &Crash<'_>) -> anyhow::Result<()> {
     let mut tx = cc.db.begin().await?;
     let Some(process) = processes::find(&mut tx, process).await? else { return Ok(()) };
     let Some(app) = apps::find(&mut tx, &process.app_guid).await? else { return Ok(()) };
+    let version = crash.key.process_guid.as_str().get(process.guid.len() + 1..).unwrap_or_default();
+    let known = audit_events::newest_of(&mut tx, &app.guid, PROCESS_CRASH, LOOKED_AT).await?;
+    if is_known(&known, version, crash) {
+        return Ok(());
+    }
     let status =
         crash.reason.split("status ").nth(1).and_then(|rest| rest.split([' ', '(']).next());
     let data = json!({
-        "instance": crash.instance.instance_guid,
+        "instance": crash.instance.map(|instance| &instance.instance_guid),
         "index": crash.key.index,
-        "cell_id": crash.instance.cell_id,
+        "cell_id": crash.instance.map(|instance| &instance.cell_id),
         "reason": "CRASHED",
         "exit_description": crash.reason,
         "exit_status": status.and_then(|status| status.parse::<i64>().ok()),
         "crash_count": crash.count,
         "crash_timestamp": crash.since.as_nanos(),
-        "version": process.version,
+        "version": version,
     });
     let actor = Actor {
         guid: process.guid.clone(),
         kind: "process".to_owned(),
         name: process.kind.clone(),
     };
-    for kind in ["app.crash", "audit.app.process.crash"] {
+    for kind in ["app.crash", PROCESS_CRASH] {
         audit_by(&mut tx, cc.now(), actor.clone(), kind, &app, data.clone()).await?;
     }
     let names = apps::names(&mut tx, &app.guid).await?;
@@ -161,4 +206,35 @@ async fn crashed(cc: &Cc, crash: &Crash<'_>) -> anyhow::Result<()> {
     let line = format!("Instance {index} of process {kind} crashed: {reason}. {next}");
     cc.app_log(&names, "API", LogType::Err, &line);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use base::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_crash_is_recorded_once_however_it_is_heard_of() {
+        let key = LrpKey { process_guid: "p-v".into(), index: 1, domain: APPS_DOMAIN.into() };
+        let instance = InstanceKey { instance_guid: "i".into(), cell_id: "c".into() };
+        let crash = |instance, count, minute: i64| Crash {
+            key: &key,
+            instance,
+            count,
+            reason: "Exited with status 3",
+            since: Timestamp::from_secs(60 * minute),
+        };
+        let known = |count: u32, minute: i64| {
+            vec![
+                json!({ "version": "v", "index": 1, "crash_count": count, "crash_timestamp": minute * 60_000_000_000 }),
+            ]
+        };
+        assert!(!is_known(&[], "v", &crash(None, 1, 0)));
+        assert!(is_known(&known(1, 1), "v", &crash(Some(&instance), 1, 1)));
+        assert!(is_known(&known(1, 1), "v", &crash(None, 1, 30)), "it restarted late");
+        assert!(!is_known(&known(1, 1), "v", &crash(Some(&instance), 2, 1)));
+        assert!(!is_known(&known(1, 1), "v", &crash(Some(&instance), 1, 30)), "a new row");
+        assert!(!is_known(&known(1, 1), "w", &crash(None, 1, 1)), "another version");
+    }
 }

@@ -63,3 +63,17 @@ pub async fn record(connection: &mut Connection, now: Timestamp, event: Event<'_
     ];
     super::insert(connection, "audit_events", columns).await
 }
+
+/// What the newest `most` events of one kind about one target say, newest first.
+pub async fn newest_of(
+    connection: &mut Connection,
+    target: &str,
+    kind: &str,
+    most: u32,
+) -> Result<Vec<Value>> {
+    let text = format!(
+        "SELECT data FROM audit_events WHERE target_guid = $1 AND type = $2 ORDER BY id DESC LIMIT {most}"
+    );
+    let rows = query(&text, [target.into(), kind.into()]).all(connection).await?;
+    rows.iter().map(|row| row.json("data")).collect()
+}

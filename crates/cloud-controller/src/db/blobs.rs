@@ -1,5 +1,7 @@
 //! Which blobs are needed. Content is addressed by its digest and shared, so a row that goes only makes its blob a candidate.
 
+use std::collections::HashSet;
+
 use base::Timestamp;
 use sql::Connection;
 
@@ -41,6 +43,35 @@ pub async fn note(
     let Some(digest) = digest else { return Ok(()) };
     let columns = vec![("kind", kind.into()), ("digest", digest.into()), ("noted_at", now.into())];
     super::insert(connection, "blob_candidates", columns).await
+}
+
+/// What [`is_needed`] knows.
+pub const KINDS: [&str; 4] = ["packages", "droplets", "caches", "buildpacks"];
+
+/// Notes down what of `there` no row names.
+pub async fn note_strays(
+    connection: &mut Connection,
+    now: Timestamp,
+    kind: &str,
+    there: Vec<String>,
+) -> Result<()> {
+    let named = match kind {
+        "packages" => "SELECT sha256 AS digest FROM packages WHERE state <> 'EXPIRED'",
+        "droplets" => "SELECT sha256 AS digest FROM droplets WHERE state <> 'EXPIRED'",
+        "caches" => "SELECT buildpack_cache AS digest FROM apps",
+        _ => {
+            "SELECT sha256 AS digest FROM buildpacks UNION SELECT system_sha256 AS digest FROM buildpacks"
+        }
+    };
+    let rows = query(named, []).all(connection).await?;
+    let named: HashSet<String> = rows
+        .iter()
+        .filter_map(|row| row.maybe_text("digest").transpose())
+        .collect::<Result<_>>()?;
+    for digest in there.iter().filter(|digest| !named.contains(*digest)) {
+        note(connection, now, kind, Some(digest)).await?;
+    }
+    Ok(())
 }
 
 /// The next ones to look at, oldest first.

@@ -76,6 +76,14 @@ pub async fn open_of_app(connection: &mut Connection, app: &str) -> Result<Vec<T
     query(&text, [app.into()]).all(connection).await?.iter().map(Task::read).collect()
 }
 
+/// Guids of those that Diego has not taken and that were made before `before`, oldest first.
+pub async fn pending_since(connection: &mut Connection, before: Timestamp) -> Result<Vec<String>> {
+    let text =
+        "SELECT guid FROM tasks WHERE state = 'PENDING' AND created_at < $1 ORDER BY id LIMIT 5000";
+    let rows = query(text, [before.into()]).all(connection).await?;
+    rows.iter().map(|row| row.text("guid")).collect()
+}
+
 /// Guids of those that have not ended and were made before `before`, oldest first.
 pub async fn open_since(connection: &mut Connection, before: Timestamp) -> Result<Vec<String>> {
     let text = format!(

@@ -258,9 +258,7 @@ async fn upload(
         Inspected::Harmful(why) => return Err(invalid(&why)),
     };
     let key = blobstore::key("buildpacks", &digest);
-    if !cc.blobs.exists(&key).await? {
-        cc.blobs.put_file(&key, file.path()).await?;
-    }
+    cc.blobs.put_file(&key, file.path()).await?;
     let mut tx = cc.db.begin().await?;
     let before = expect(&mut tx, &guid).await?;
     let outcome = match stack_after(&mut tx, &before, stack).await {

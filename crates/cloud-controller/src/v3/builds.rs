@@ -9,7 +9,7 @@ use sql::Connection;
 
 use crate::auth::Caller;
 use crate::bridge::explain::Failure;
-use crate::bridge::{STAGING_DOMAIN, staging};
+use crate::bridge::staging;
 use crate::db::access::OPERATORS;
 use crate::db::apps::{self, App};
 use crate::db::builds::{self, Build, STAGING};
@@ -134,10 +134,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     tx.commit().await?;
     cc.api_log(&names, &format!("Creating build for app with guid {}", app.guid));
 
-    let task = staging::task(&recipe, &cc.config);
-    if let Err(error) =
-        cc.bbs.desire_task(&build.guid.as_str().into(), &STAGING_DOMAIN.into(), task).await
-    {
+    if let Err(error) = staging::desire(&cc, &recipe).await {
         let description = "Stager is unavailable: Diego does not answer";
         let failure = Failure::new("StagerUnavailable", description, staging::AGAIN);
         staging::fail(&cc, &build, &failure).await?;

@@ -91,9 +91,29 @@ impl Harness {
         blobs: Arc<dyn Blobstore>,
         memory: Arc<Memory>,
     ) -> Harness {
+        Harness::open_all(db, config, blobs, memory, Arc::default()).await
+    }
+
+    /// As [`Harness::open_on`], with a brain that knows something already.
+    pub async fn open_again(
+        db: sql::Db,
+        config: Config,
+        blobs: Arc<Memory>,
+        bbs: Arc<FakeBbs>,
+    ) -> Harness {
+        Harness::open_all(db, config, blobs.clone(), blobs, bbs).await
+    }
+
+    async fn open_all(
+        db: sql::Db,
+        config: Config,
+        blobs: Arc<dyn Blobstore>,
+        memory: Arc<Memory>,
+        bbs: Arc<FakeBbs>,
+    ) -> Harness {
         let (stop, clock, logs) =
             (CancellationToken::new(), Clock::manual(START), Arc::new(Lines::default()));
-        let (bbs, identity) = (Arc::new(FakeBbs::default()), Arc::new(FakeIdentity::default()));
+        let identity = Arc::new(FakeIdentity::default());
         let tasks = TaskTracker::new();
         let deps = Deps {
             db: db.clone(),

@@ -364,6 +364,8 @@ async fn stats_tell_what_runs_as_soon_as_it_does() {
             since: Timestamp::ZERO,
         });
         harness.line_when("App instance exited with guid").await;
+        let crashes = "/v3/audit_events?types=audit.app.process.crash";
+        assert_eq!(admin.get(crashes).await.body["pagination"]["total_results"], 1);
         let gone = admin.delete(&format!("/v3/apps/{app}/processes/web/instances/0")).await;
         assert_eq!(gone.status, StatusCode::NO_CONTENT);
         let none = admin.delete(&format!("/v3/apps/{app}/processes/web/instances/7")).await.error();
@@ -400,5 +402,86 @@ async fn a_restart_makes_the_instances_anew() {
         );
         admin.delete(&format!("/v3/apps/{app}")).await.job();
         harness.bbs.desired_when(|all| all.is_empty().then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_restart_cut_off_is_taken_up_again() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = admin.app("dora", &space).await;
+        let package = harness.package(&app).await;
+        let (done, task) = harness.build(&package).await;
+        harness.end_build(&done, &task, None).await;
+        let droplet =
+            admin.get(&format!("/v3/builds/{done}")).await.body["droplet"]["guid"].clone();
+        admin
+            .patch(
+                &format!("/v3/apps/{app}/relationships/current_droplet"),
+                json!({ "data": { "guid": droplet } }),
+            )
+            .await
+            .expect(200);
+        let (build, _) = harness.build(&package).await;
+        let task = admin.post(&format!("/v3/apps/{app}/tasks"), json!({ "command": "true" })).await;
+        let task = text(&task.expect(202)["guid"]);
+        // Killed between the row and the brain: the brain never heard of either.
+        harness.sql("UPDATE builds SET created_at = created_at - 1").await;
+        harness.sql("UPDATE tasks SET created_at = created_at - 1, state = 'PENDING'").await;
+        let again =
+            Harness::open_on(harness.db.clone(), harness::config(), harness.blobs.clone()).await;
+        let definition = again.bbs.task_when(&build).await.definition.clone();
+        again.bbs.task_when(&task).await;
+        again.end_build(&build, &definition, None).await;
+        let staged = again.admin().get(&format!("/v3/builds/{build}")).await;
+        assert_eq!(staged.body["state"], "STAGED");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_that_nobody_heard_of_is_recorded_at_the_next_start() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = admin.app("dora", &space).await;
+        let process = text(&admin.get(&format!("/v3/apps/{app}/processes/web")).await.body["guid"]);
+        let key = LrpKey {
+            process_guid: format!("{process}-version").into(),
+            index: 0,
+            domain: "cf-apps".into(),
+        };
+        // Started, started again with nothing new, and with one more crash.
+        for (count, recorded) in [(1, 1), (1, 1), (2, 2)] {
+            let bbs = std::sync::Arc::new(harness::FakeBbs::default());
+            bbs.set_actual(ActualLrp {
+                state: State::Crashed,
+                crash_count: count,
+                crash_reason: "APP/PROC/WEB: Exited with status 3".to_owned(),
+                ..ActualLrp::unclaimed(key.clone(), Timestamp::ZERO)
+            });
+            let (db, blobs) = (harness.db.clone(), harness.blobs.clone());
+            let again = Harness::open_again(db, harness::config(), blobs, bbs.clone()).await;
+            again.crashes_when(recorded).await;
+        }
+    }
+}
+
+impl Harness {
+    async fn crashes_when(&self, count: usize) {
+        let path = "/v3/audit_events?types=audit.app.process.crash";
+        let wait = async {
+            loop {
+                let found = self.admin().get(path).await.body;
+                if found["pagination"]["total_results"] == count {
+                    assert_eq!(found["resources"][0]["data"]["exit_status"], 3);
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait)
+            .await
+            .expect("not that many crashes were recorded");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use diego::action::RunAction;
+use envelope::Mark;
 use garden::{Exit, GardenError, Output, Process, ProcessId, ProcessSignal, Stream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
@@ -38,7 +40,7 @@ pub(super) async fn run(scene: &Scene, place: &Place, action: &RunAction) -> Out
     }
     let (exit, manner) = accompany(scene, place, &id, &mut process, &mut sink).await?;
     rest(&mut process, &mut sink).await;
-    conclude(scene, place, action, &exit, manner)
+    conclude(scene, place, action, &id, &exit, manner).await
 }
 
 /// Named for its place, so that it is found again; a probe is a new process each time.
@@ -90,7 +92,7 @@ async fn accompany(
         tokio::select! {
             count = process.output.recv_many(&mut batch, BATCH), if talking => {
                 talking = count > 0;
-                sink.take(&mut batch);
+                sink.take(&mut batch).await;
             }
             exit = ended(&mut process.exit) => return Ok((exit, manner)),
             () = place.cancel.cancelled(), if manner == Manner::OfItsOwn => {
@@ -125,19 +127,20 @@ async fn rest(process: &mut Process, sink: &mut OutputSink<'_>) {
     let mut batch = Vec::with_capacity(BATCH);
     let drain = async {
         while process.output.recv_many(&mut batch, BATCH).await > 0 {
-            sink.take(&mut batch);
+            sink.take(&mut batch).await;
         }
     };
     if timeout(REST, drain).await.is_err() {
         debug!(process = %process.id, "output did not end with its process");
     }
-    sink.finish();
+    sink.finish().await;
 }
 
-fn conclude(
+async fn conclude(
     scene: &Scene,
     place: &Place,
     action: &RunAction,
+    id: &ProcessId,
     exit: &Option<Exit>,
     manner: Manner,
 ) -> Outcome {
@@ -155,8 +158,9 @@ fn conclude(
         }
         Manner::OfItsOwn | Manner::Terminated => String::new(),
     };
-    if !action.suppress_log_output {
-        place.say(Stream::Stdout, format!("Exit status {status}{grace}{memory}"));
+    if !action.suppress_log_output && !place.is_probe() {
+        let line = format!("Exit status {status}{grace}{memory}");
+        place.log.say_once(Stream::Stdout, line, format!("{}/{id}/exit", scene.handle)).await;
     }
     match manner {
         Manner::Killed => Err(Failure::Overstayed),
@@ -179,10 +183,12 @@ fn chain(error: &GardenError) -> String {
     text
 }
 
-/// Makes log lines of output and remembers how far it got.
+/// Makes log lines of output and remembers how far it got: with the lines themselves, so that no line is lost or comes
+/// twice whenever this program is killed, and in a file, for when the lines have given way to newer ones.
 struct OutputSink<'a> {
     place: &'a Place,
     lines: Lines,
+    key: String,
     position: Option<PositionFile>,
     from: u64,
     silent: bool,
@@ -200,9 +206,14 @@ impl<'a> OutputSink<'a> {
                 }
             },
         };
+        let key = format!("{}/{id}", scene.handle);
+        let marked = file.as_ref().and_then(|_| place.log.mark(&key));
+        let marked = marked.and_then(|at| Some(Position::from_bytes(at.as_ref().try_into().ok()?)));
         let position = file.as_ref().map(PositionFile::read).unwrap_or_default();
+        let position = marked.unwrap_or_default().later(position);
         OutputSink {
             place,
+            key,
             lines: Lines::after(position),
             position: file,
             from: position.from,
@@ -214,29 +225,30 @@ impl<'a> OutputSink<'a> {
         self.from
     }
 
-    fn take(&mut self, batch: &mut Vec<Output>) {
+    async fn take(&mut self, batch: &mut Vec<Output>) {
         let mut lines = Vec::new();
         for piece in batch.drain(..) {
             self.lines.take(piece, &mut lines);
         }
-        self.emit(lines);
+        self.emit(lines).await;
     }
 
-    fn finish(&mut self) {
+    async fn finish(&mut self) {
         let mut lines = Vec::new();
         self.lines.finish(&mut lines);
-        self.emit(lines);
+        self.emit(lines).await;
     }
 
-    fn emit(&mut self, lines: Vec<(Stream, bytes::Bytes)>) {
-        if !self.silent || self.place.is_probe() {
-            self.place.output(lines);
+    async fn emit(&mut self, lines: Vec<(Stream, Bytes)>) {
+        let position: Position = self.lines.position();
+        if !lines.is_empty() && (!self.silent || self.place.is_probe()) {
+            let at = Bytes::copy_from_slice(&position.to_bytes());
+            self.place.output(lines, Mark { key: self.key.clone(), at }).await;
         }
-        if let Some(file) = &self.position {
-            let position: Position = self.lines.position();
-            if let Err(error) = file.write(position) {
-                warn!(step = self.place.name, %error, "log lines may come twice after a restart");
-            }
+        if let Some(file) = &self.position
+            && let Err(error) = file.write(position)
+        {
+            warn!(step = self.place.name, %error, "log lines may come twice after a restart");
         }
     }
 }

@@ -48,9 +48,14 @@ pub struct Ran {
 }
 
 impl Cupola {
-    pub fn start(backend: Backend) -> Cupola {
+    /// Not started yet, and without a data directory.
+    pub fn new(backend: Backend) -> Cupola {
         let folder = tempfile::Builder::new().prefix("cupola-test-").tempdir().unwrap();
-        let mut cupola = Cupola { child: None, backend, folder };
+        Cupola { child: None, backend, folder }
+    }
+
+    pub fn start(backend: Backend) -> Cupola {
+        let mut cupola = Cupola::new(backend);
         cupola.up();
         cupola
     }
@@ -58,23 +63,35 @@ impl Cupola {
     /// A platform with an org and a space to push to, and its user logged in.
     pub fn with_space(backend: Backend) -> Cupola {
         let cupola = Cupola::start(backend);
+        cupola.log_in();
+        cupola
+    }
+
+    /// Logs the command line in, and makes an org and a space to push to.
+    pub fn log_in(&self) {
+        let cupola = self;
         cupola.cf(&["api", &cupola.running("api")]);
         cupola.cf(&["auth", "admin", &cupola.password()]);
         cupola.cf(&["create-org", "test"]);
         cupola.cf(&["target", "-o", "test"]);
         cupola.cf(&["create-space", "test"]);
         cupola.cf(&["target", "-s", "test"]);
-        cupola
     }
 
     /// Starts it (again) on the same data.
     pub fn up(&mut self) {
+        self.begin();
+        self.wait("the platform to be ready", |cupola| cupola.is_ready().then_some(()));
+    }
+
+    /// Starts it and does not wait.
+    pub fn begin(&mut self) {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.folder.path().join("log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_cupola"))
+        let child = Command::new(program())
             .args([
                 "up",
                 "--listen",
@@ -90,18 +107,39 @@ impl Cupola {
             ])
             .arg("--data")
             .arg(self.data())
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .unwrap();
-        let pid = child.id();
         self.child = Some(child);
-        self.wait("the platform to be ready", |cupola| {
-            let ended = cupola.child.as_mut().unwrap().try_wait().unwrap();
-            assert!(ended.is_none(), "the platform ended: {ended:?}\n{}", cupola.log());
-            (cupola.read_running().is_some_and(|running| running["pid"] == pid)).then_some(())
-        });
+    }
+
+    #[track_caller]
+    fn is_ready(&mut self) -> bool {
+        let child = self.child.as_mut().expect("the platform was started");
+        let ended = child.try_wait().unwrap();
+        let pid = child.id();
+        assert!(ended.is_none(), "the platform ended: {ended:?}\n{}", self.log());
+        self.read_running().is_some_and(|running| running["pid"] == pid)
+    }
+
+    /// `kill -9`, and up again on the same data; the command line's session goes on where the platform listens now.
+    pub fn kill_and_up(&mut self) {
+        let before = self.read_running();
+        self.signal(rustix::process::Signal::KILL);
+        self.up();
+        if let Some(before) = before {
+            self.follow(before["api"].as_str().expect("an address"));
+        }
+    }
+
+    /// The command line's session, begun while the platform listened at `before`, goes on where it listens now.
+    pub fn follow(&self, before: &str) {
+        let path = self.folder.path().join(".cf/config.json");
+        let Ok(text) = std::fs::read_to_string(&path) else { return };
+        std::fs::write(path, text.replace(before, &self.running("api"))).unwrap();
     }
 
     pub fn data(&self) -> PathBuf {
@@ -144,8 +182,14 @@ impl Cupola {
     }
 
     pub fn try_cf(&self, args: &[&str]) -> Ran {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cupola"));
-        self.run(command.arg("cf").args(args).env("CF_HOME", self.folder.path()))
+        self.run(&mut self.cf_command(args))
+    }
+
+    /// Our own command line, not run yet.
+    pub fn cf_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("cf").args(args).env("CF_HOME", self.folder.path());
+        command
     }
 
     /// Runs a command to its end, with both its outputs as one text.
@@ -201,6 +245,32 @@ impl Cupola {
         }
     }
 
+    /// What the power cut does to processes: the shims of this platform, and with them their containers, end without a word.
+    pub fn kill_containers(&self) {
+        let shim = self.data().join("containers/shim");
+        let ours = |pid: &i32| {
+            std::fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|exe| exe.to_string_lossy().starts_with(&*shim.to_string_lossy()))
+        };
+        let shims: Vec<i32> = pids().into_iter().filter(ours).collect();
+        let mut doomed = shims.clone();
+        let mut parents: Vec<(i32, i32)> =
+            pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+        while let Some(at) = parents
+            .iter()
+            .position(|(pid, parent)| doomed.contains(parent) && !doomed.contains(pid))
+        {
+            doomed.push(parents.swap_remove(at).0);
+        }
+        for pid in doomed.into_iter().filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let begun = Instant::now();
+        while pids().iter().any(ours) && begun.elapsed() < PATIENCE {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
     pub fn signal(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let mut child = self.child.take().expect("the platform runs");
         // One that has ended already cannot be told anything; its status says why.
@@ -220,6 +290,26 @@ impl Drop for Cupola {
             if !status.success() && !std::thread::panicking() {
                 panic!("the platform ended with {status}\n{}", self.log());
             }
+        } else {
+            self.kill_containers();
         }
     }
+}
+
+/// The program under test: another build's when `CUPOLA_PROGRAM` names one.
+pub fn program() -> PathBuf {
+    std::env::var_os("CUPOLA_PROGRAM").map_or(env!("CARGO_BIN_EXE_cupola").into(), PathBuf::from)
+}
+
+/// Every process of this machine.
+pub fn pids() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Who a process's parent is; `None` when it has ended.
+pub fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }

@@ -6,5 +6,6 @@ mod layers;
 mod lifecycle;
 mod operate;
 mod settings;
+mod survival;
 mod third_party;
 mod up;

@@ -127,11 +127,16 @@ async fn a_blob_goes_when_no_row_names_it_any_more() {
             keys.push(cloud_controller::blobstore::key("packages", &digest));
             assert!(harness.blobs.exists(keys.last().unwrap()).await.unwrap());
         }
+        // As an upload leaves it that was cut off before its row was written.
+        let stray = cloud_controller::blobstore::key("packages", "abcdef");
+        harness.blobs.put(&stray, "half".into()).await.unwrap();
         admin.delete(&format!("/v3/apps/{app}")).await.job();
         let again =
             Harness::open_on(harness.db.clone(), harness::config(), harness.blobs.clone()).await;
         let gone = async {
-            while again.blobs.exists(&keys[1]).await.unwrap() {
+            while again.blobs.exists(&keys[1]).await.unwrap()
+                || again.blobs.exists(&stray).await.unwrap()
+            {
                 tokio::task::yield_now().await;
             }
         };
