@@ -23,6 +23,8 @@ mod receptor;
 mod retirer;
 mod routes;
 mod server;
+#[doc(hidden)]
+pub mod simulation;
 mod state;
 mod store;
 mod wire;

@@ -1,0 +1,3 @@
+//! Whole runs by seed.
+
+mod seeds;
