@@ -1,3 +1,5 @@
-//! Whole runs by seed.
+//! Distribution by scenario, and whole runs by seed.
 
+mod processes;
+mod scenarios;
 mod seeds;
