@@ -12,9 +12,12 @@ use diego::{CellId, Domain, InstanceGuid, ProcessGuid, TaskGuid};
 use crate::config::Timings;
 use crate::state::{Retirement, Slot, State};
 
+/// A cell is told so often to stop an instance that has no record any more.
+const TELLINGS: u32 = 3;
+
 /// One thing to do. In the order in which a round finds them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Remedy {
+pub enum Remedy {
     PruneDomain(Domain),
     /// A cell's time is over.
     ForgetCell(CellId),
@@ -166,9 +169,17 @@ fn retired(
         }
         return;
     }
+    let came = state.cell(&retirement.instance.cell_id).map(|cell| cell.came);
+    let came = came.unwrap_or(retirement.since);
+    let group = state.group(&retirement.key.process_guid, retirement.key.index);
+    let gone = group.is_none_or(|group| group.of(&retirement.instance).is_none());
+    // A cell that was told so often and reports no end has nothing of it, and no record waits for its word.
+    let told_often = retirement.since.max(came) + timings.stop_again * TELLINGS;
+    if gone && round.is_due(told_often, now) {
+        return round.act(Remedy::DropRetirement(guid.clone()));
+    }
     // A cell that is back is told at once.
-    let back =
-        state.cell(&retirement.instance.cell_id).is_some_and(|cell| cell.came > retirement.since);
+    let back = came > retirement.since;
     if back || round.is_due(retirement.since + timings.stop_again, now) {
         round.act(Remedy::StopAgain(guid.clone()));
     }

@@ -23,7 +23,7 @@ use crate::state::{Slot, State, Write};
 
 /// Everything that can change the state.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Command {
+pub enum Command {
     UpsertDomain {
         domain: Domain,
         ttl: Option<Duration>,
@@ -95,7 +95,7 @@ pub(crate) struct Decision {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) enum Answer {
+pub enum Answer {
     #[default]
     Done,
     /// Whether a task is to be run now.

@@ -26,6 +26,8 @@ mod retirer;
 mod routes;
 mod seat;
 mod server;
+#[doc(hidden)]
+pub mod simulation;
 mod state;
 mod store;
 mod wire;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use write::{ActualKey, Key, Write};
 
 /// One index of one process.
-pub(crate) type Slot = (ProcessGuid, u32);
+pub type Slot = (ProcessGuid, u32);
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {

@@ -19,6 +19,20 @@ mod server;
 mod task;
 mod work;
 
+/// The decisions alone, for simulations.
+#[doc(hidden)]
+pub mod simulation {
+    pub use crate::reconcile::{judge, lrp_view, task_view};
+
+    pub mod lrp {
+        pub use crate::lrp::*;
+    }
+
+    pub mod task {
+        pub use crate::task::*;
+    }
+}
+
 pub use cell::Rep;
 pub use client::{Client, Dialer, Pieces};
 pub use config::{Config, Timings};

@@ -6,7 +6,7 @@ use executor::State;
 
 /// What a record says, seen from one container: `mine` is this cell and this container, everything else is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum View {
+pub enum View {
     /// Nobody asked lately.
     Unknown,
     None,
@@ -21,7 +21,7 @@ pub(crate) enum View {
 
 /// A call to the brain or to the executor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub enum Call {
     /// Begin the recipe.
     Run,
     Claim,
@@ -37,7 +37,7 @@ pub(crate) enum Call {
 
 /// A container without a record of its own kind of knowledge is judged by the brain: the call is made, and a refusal
 /// decides ([`refused`]). To begin a container does not wait for its claim: most claims are granted.
-pub(crate) fn lrp_step(container: &State, log_source: &str, view: &View) -> Vec<Call> {
+pub fn lrp_step(container: &State, log_source: &str, view: &View) -> Vec<Call> {
     use Call::{Claim, Delete, Run, Start, Stop};
     match (container, view) {
         (State::Reserved, View::Unknown | View::Unclaimed | View::Running(Some(_))) => {
@@ -80,7 +80,7 @@ pub(crate) fn lrp_step(container: &State, log_source: &str, view: &View) -> Vec<
 }
 
 /// A process that was to run for ever and ended well has crashed all the same.
-pub(crate) fn crash_reason(outcome: &executor::Outcome, log_source: &str) -> String {
+pub fn crash_reason(outcome: &executor::Outcome, log_source: &str) -> String {
     match (outcome.failed, log_source) {
         (true, _) => outcome.reason.clone(),
         (false, "") => "Exited with status 0".to_owned(),
@@ -89,7 +89,7 @@ pub(crate) fn crash_reason(outcome: &executor::Outcome, log_source: &str) -> Str
 }
 
 /// What the record of an instance without a container gets: it is not there.
-pub(crate) fn missing(view: &View) -> Vec<Call> {
+pub fn missing(view: &View) -> Vec<Call> {
     match view {
         View::Claimed { mine: true } | View::Running(Some(_)) => vec![Call::Remove],
         _ => vec![],
@@ -97,7 +97,7 @@ pub(crate) fn missing(view: &View) -> Vec<Call> {
 }
 
 /// While the cell evacuates, the brain decides what happens to each container.
-pub(crate) fn evacuation_step(container: &State, log_source: &str) -> Evacuation {
+pub fn evacuation_step(container: &State, log_source: &str) -> Evacuation {
     match container {
         State::Reserved | State::Initializing | State::Created => Evacuation::Claimed,
         State::Running { net, routable } => {
@@ -111,7 +111,7 @@ pub(crate) fn evacuation_step(container: &State, log_source: &str) -> Evacuation
 }
 
 /// The newcomer gives way: what follows when the brain refuses a call.
-pub(crate) fn refused(call: &Call) -> Option<Call> {
+pub fn refused(call: &Call) -> Option<Call> {
     match call {
         Call::Claim => Some(Call::Delete),
         Call::Start(..) => Some(Call::Stop),
@@ -120,7 +120,7 @@ pub(crate) fn refused(call: &Call) -> Option<Call> {
 }
 
 /// Whether the brain may answer otherwise a little later.
-pub(crate) fn is_passing(kind: ErrorKind) -> bool {
+pub fn is_passing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Unreachable | ErrorKind::Unknown)
 }
 

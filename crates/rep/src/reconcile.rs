@@ -19,11 +19,7 @@ use crate::work::Seen;
 const CHUNK: usize = 500;
 
 /// A record as one container sees it.
-pub(crate) fn lrp_view(
-    record: Option<&ActualLrp>,
-    cell: &CellId,
-    instance: &InstanceGuid,
-) -> lrp::View {
+pub fn lrp_view(record: Option<&ActualLrp>, cell: &CellId, instance: &InstanceGuid) -> lrp::View {
     let Some(record) = record else { return lrp::View::None };
     let is_mine = |by: &diego::InstanceKey| by.cell_id == *cell && by.instance_guid == *instance;
     match &record.state {
@@ -37,7 +33,7 @@ pub(crate) fn lrp_view(
 }
 
 /// The record that decides over a container: its own of whatever presence, or else the ordinary one.
-fn judge<'a>(
+pub fn judge<'a>(
     records: &'a [ActualLrp],
     key: &LrpKey,
     instance: &InstanceGuid,
@@ -47,7 +43,7 @@ fn judge<'a>(
     of_key().find(own).or_else(|| of_key().find(|lrp| lrp.presence == Presence::Ordinary))
 }
 
-pub(crate) fn task_view(record: Option<&Task>, cell: &CellId) -> task::View {
+pub fn task_view(record: Option<&Task>, cell: &CellId) -> task::View {
     match record.map(|record| &record.state) {
         None => task::View::None,
         Some(TaskRecord::Pending) => task::View::Pending,

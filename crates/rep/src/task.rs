@@ -4,7 +4,7 @@ use executor::State;
 
 /// What a record says, seen from this cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum View {
+pub enum View {
     /// Nobody asked lately.
     Unknown,
     None,
@@ -17,7 +17,7 @@ pub(crate) enum View {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub enum Call {
     /// Ask for the run; nothing of the user's happens before it is granted.
     Start,
     /// Begin the recipe.
@@ -27,7 +27,7 @@ pub(crate) enum Call {
     Delete,
 }
 
-pub(crate) fn task_step(container: &State, view: View) -> Vec<Call> {
+pub fn task_step(container: &State, view: View) -> Vec<Call> {
     use Call::{Complete, Delete, Run, Start};
     match (container, view) {
         // Whose record is elsewhere, or beyond it, has no business here.
@@ -59,12 +59,12 @@ pub(crate) fn task_step(container: &State, view: View) -> Vec<Call> {
 }
 
 /// What the record of a task without a container gets: nobody will complete it any more.
-pub(crate) fn is_missing(view: View) -> bool {
+pub fn is_missing(view: View) -> bool {
     view == View::Running { here: true }
 }
 
 /// What follows when the brain refuses a call.
-pub(crate) fn refused(call: &Call) -> Option<Call> {
+pub fn refused(call: &Call) -> Option<Call> {
     matches!(call, Call::Start).then_some(Call::Delete)
 }
 

@@ -128,7 +128,9 @@ pub(super) fn start(
     refuse_retired(state, &by, ErrorKind::ActualLrpCannotBeStarted)?;
     let event = actual_lrp::Event::Start { by: by.clone(), net, routable };
     let group = state.group(&key.process_guid, key.index);
-    if group.is_some_and(|group| is_known_twin(group, &by)) {
+    // A suspect is waited for. An evacuating one that starts is of a cell that no longer goes: it is one like any other.
+    let suspect = group.and_then(|group| group.suspect.as_ref());
+    if suspect.is_some_and(|lrp| lrp.instance() == Some(&by)) {
         return Ok(Decision::default());
     }
     let mut decision = match group.and_then(|group| group.ordinary.as_ref()) {
@@ -304,7 +306,7 @@ fn start_missing(
     }
 }
 
-/// A suspect's cell that still talks, and an evacuating one: what they say changes nothing here.
+/// A suspect's cell that still talks, and an evacuating one: what they claim changes nothing here.
 fn is_known_twin(group: &Group, by: &InstanceKey) -> bool {
     group.of(by).is_some_and(|lrp| lrp.presence != Presence::Ordinary)
 }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["base"],
     &["diego", "garden", "envelope", "sql"],
     &["auction", "image", "uaa", "shim"],
     &["executor"],
     &["cloud-controller", "bbs", "router", "loggregator", "rep", "guardian", "lifecycle", "cli"],
+    &["simulation"],
     &["platform"],
 ];
 
