@@ -20,7 +20,7 @@ use crate::config::Timings;
 pub use crate::converge::Remedy;
 pub use crate::decide::{Answer, Command};
 pub use crate::state::Slot;
-use crate::state::{Fresh, Key, Present, Retirement, State, Write};
+use crate::state::{Fresh, Key, Present, Retag, Retirement, State, Write};
 use crate::writer::Job;
 use crate::writer::batch::Batch;
 
@@ -85,6 +85,9 @@ impl Brain {
                 }
                 Key::Retirement(guid) => {
                     Write::Retirement(guid.clone(), Some(Arc::new(parse::<Retirement>(text))))
+                }
+                Key::Retag(guid) => {
+                    Write::Retag(guid.clone(), Some(Arc::new(parse::<Retag>(text))))
                 }
             });
         }

@@ -120,9 +120,9 @@ impl World {
                     self.begin(cell, handle)
                 }
                 LaneCall::Lrp(lrp::Call::Stop) => self.stop_container(cell, handle),
-                LaneCall::Lrp(lrp::Call::Delete) | LaneCall::Task(task::Call::Delete) => {
-                    self.delete(cell, handle)
-                }
+                // What is kept of a crash is no container any more.
+                LaneCall::Lrp(lrp::Call::Delete | lrp::Call::Keep)
+                | LaneCall::Task(task::Call::Delete) => self.delete(cell, handle),
                 _ => {
                     if let Some(command) = self.command(cell, handle, &call) {
                         let life = self.cells[cell].life;
@@ -149,7 +149,9 @@ impl World {
                     }
                     lrp::Call::Crash(reason) => Command::Crash { key, by, reason: reason.clone() },
                     lrp::Call::Remove => Command::Remove(key, by),
-                    lrp::Call::Run | lrp::Call::Stop | lrp::Call::Delete => return None,
+                    lrp::Call::Run | lrp::Call::Stop | lrp::Call::Delete | lrp::Call::Keep => {
+                        return None;
+                    }
                 })
             }
             (Owner::Lrp(key, guid), LaneCall::Evacuate(evacuation)) => {
