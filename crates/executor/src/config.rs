@@ -48,7 +48,7 @@ impl Default for Config {
             advertised_ip: None,
             memory_mb: None,
             disk_mb: None,
-            containers: 250,
+            containers: 1000,
             cache_mb: 10_240,
             layers_mb: 20_480,
             download_mb: 10_240,

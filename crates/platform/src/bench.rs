@@ -50,6 +50,8 @@ enum What {
         #[arg(long, default_value_t = 700, value_parser = clap::value_parser!(u16).range(1..=1000))]
         crowd: u16,
     },
+    /// The auction alone: 1,000 more instances on a large platform, and a cold start of 100,000
+    Auction,
     /// The brain with a durable store and simulated cells: place many instances, one more, lose a tenth of the cells
     Placement {
         #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
@@ -94,6 +96,7 @@ pub fn main(args: BenchArgs) -> anyhow::Result<()> {
             What::Containers { rounds, crowd } => {
                 engines::containers(rounds.into(), crowd.into(), &report).await
             }
+            What::Auction => engines::auction(&report),
             What::Placement { cells, instances, postgres } => {
                 let cells = usize::try_from(cells)?;
                 engines::placement(cells, instances, postgres.as_deref(), &report).await

@@ -32,6 +32,13 @@ pub async fn placement(
     figures(&found)
 }
 
+pub fn auction(report: &Report) -> anyhow::Result<Figures> {
+    report.line(
+        "1,000 more instances on 1,250 cells that hold 250,000; then 100,000 on 1,000 empty cells",
+    );
+    figures(&auction::bench::run())
+}
+
 fn figures(report: &impl Serialize) -> anyhow::Result<Figures> {
     match serde_json::to_value(report)? {
         Value::Object(figures) => Ok(figures),
