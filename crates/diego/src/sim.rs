@@ -225,7 +225,8 @@ impl SimCell {
                     self.lock().lrps.remove(&guid);
                 }
             } else if let Some(me) = self.me.upgrade() {
-                me.run_lrp(guid, key).await;
+                let on_lrp = me.lock().script.lrps.clone();
+                me.run_lrp(guid, key, on_lrp).await;
             }
         }
         let mine = ActualLrpFilter { cell_id: Some(cell_id), ..ActualLrpFilter::default() };
@@ -276,9 +277,8 @@ impl SimCell {
         }
     }
 
-    async fn run_lrp(self: Arc<SimCell>, guid: InstanceGuid, key: LrpKey) {
+    async fn run_lrp(self: Arc<SimCell>, guid: InstanceGuid, key: LrpKey, on_lrp: OnLrp) {
         let Ok(bbs) = self.brain() else { return };
-        let on_lrp = self.lock().script.lrps.clone();
         let instance = self.instance_key(&guid);
         if on_lrp == OnLrp::Ignore {
             return;
@@ -305,9 +305,8 @@ impl SimCell {
         }
     }
 
-    async fn run_task(self: Arc<SimCell>, guid: TaskGuid) {
+    async fn run_task(self: Arc<SimCell>, guid: TaskGuid, on_task: OnTask) {
         let Ok(bbs) = self.brain() else { return };
-        let on_task = self.lock().script.tasks.clone();
         let cell = self.lock().presence.cell_id.clone();
         if on_task == OnTask::Ignore {
             return;
@@ -414,15 +413,23 @@ impl Cell for SimCell {
         }
         inner.performed += work.lrps.len() + work.tasks.len();
         let mut refused = Refused::default();
+        // As the script is now: whoever asks for the count may change it next.
+        let script = inner.script.clone();
         for start in &work.lrps {
             match inner.reserve_lrp(start) {
-                Ok((guid, key)) => self.report(|me| me.run_lrp(guid, key)),
+                Ok((guid, key)) => {
+                    let on_lrp = script.lrps.clone();
+                    self.report(|me| me.run_lrp(guid, key, on_lrp));
+                }
                 Err(key) => refused.lrps.push(key),
             }
         }
         for task in &work.tasks {
             match inner.reserve_task(task) {
-                Ok(guid) => self.report(|me| me.run_task(guid)),
+                Ok(guid) => {
+                    let on_task = script.tasks.clone();
+                    self.report(|me| me.run_task(guid, on_task));
+                }
                 Err(guid) => refused.tasks.push(guid),
             }
         }

@@ -1,6 +1,6 @@
 //! The cell as a whole: its parts, its loops, its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub struct Rep {
     pub(crate) lease: Lease,
     /// In which term of the lease the run of a task was granted.
     pub(crate) grants: Mutex<HashMap<Handle, u64>>,
+    /// Containers of tasks for which this life asked for the run.
+    pub(crate) asked: Mutex<HashSet<Handle>>,
     /// The cell is there, again or for the first time.
     pub(crate) returned: Poke,
     /// Announcements end.
@@ -98,6 +100,7 @@ impl Rep {
             executor,
             lease: Lease::default(),
             grants: Mutex::default(),
+            asked: Mutex::default(),
             returned: Poke::default(),
             farewell: CancellationToken::new(),
             readers: Arc::new(Semaphore::new(crashed::READERS)),

@@ -33,9 +33,10 @@ pub fn task_step(container: &State, view: View) -> Vec<Call> {
         // Whose record is elsewhere, or beyond it, has no business here.
         (_, View::None | View::Running { here: false } | View::Done) => vec![Delete],
 
-        (State::Reserved, View::Unknown | View::Pending) => vec![Start, Run],
-        // The run was granted and the answer got lost: what is only reserved has never run.
-        (State::Reserved, View::Running { here: true }) => vec![Run],
+        // The brain knows whether the run is still to be had; when it was granted before, see `granted_before`.
+        (State::Reserved, View::Unknown | View::Pending | View::Running { here: true }) => {
+            vec![Start, Run]
+        }
 
         (State::Initializing | State::Created | State::Running { .. }, View::Pending) => {
             vec![Start]
@@ -66,6 +67,12 @@ pub fn is_missing(view: View) -> bool {
 /// What follows when the brain refuses a call.
 pub fn refused(call: &Call) -> Option<Call> {
     matches!(call, Call::Start).then_some(Call::Delete)
+}
+
+/// What follows when the brain says that this cell was granted the run before. When this very container asked already,
+/// the answer got lost. Otherwise the run was another container's, which is gone: nothing of a task happens twice.
+pub fn granted_before(asked: bool) -> Option<Call> {
+    (!asked).then_some(Call::Delete)
 }
 
 #[cfg(test)]
@@ -113,7 +120,7 @@ mod tests {
             instance_address: [1, 1, 1, 1].into(),
             ports: vec![],
         };
-        row(&[State::Reserved], ["delete", "start run", "run", "delete", "delete"]);
+        row(&[State::Reserved], ["delete", "start run", "start run", "delete", "delete"]);
         let active = [State::Initializing, State::Created, State::Running { net, routable: true }];
         row(&active, ["delete", "start", "", "delete", "delete"]);
         row(&[completed(true)], ["delete", "reject delete", "reject delete", "delete", "delete"]);
@@ -134,6 +141,8 @@ mod tests {
         );
         assert_eq!(refused(&Call::Start), Some(Call::Delete));
         assert_eq!(refused(&Call::Complete), None);
+        assert_eq!(granted_before(true), None);
+        assert_eq!(granted_before(false), Some(Call::Delete));
     }
 
     #[test]

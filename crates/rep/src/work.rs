@@ -264,10 +264,14 @@ impl Rep {
     ) -> Step {
         let (guid, cell) = (&container.guid, &self.config.cell_id);
         match call {
-            // Granted now or before: what is only reserved has never run.
             task::Call::Start => {
                 let term = self.lease.term();
-                self.bbs.start_task(task, cell).await.map_err(Hitch::Brain)?;
+                let asked = !self.asked.lock().insert(guid.clone());
+                let granted = self.bbs.start_task(task, cell).await.map_err(Hitch::Brain)?;
+                if !granted && task::granted_before(asked).is_some() {
+                    info!(container.guid = %guid, "another container had this run");
+                    return self.delete(guid).await;
+                }
                 if let Some(term) = term {
                     self.grants.lock().insert(guid.clone(), term);
                 }
@@ -343,6 +347,7 @@ impl Rep {
     fn forget(&self, guid: &Handle) {
         self.pending.lock().remove(guid);
         self.grants.lock().remove(guid);
+        self.asked.lock().remove(guid);
         self.book.forget(guid);
     }
 

@@ -72,6 +72,9 @@ fn become_program(
     Err(run_first(&programs, &run, &argv, &envp)?)
 }
 
+/// The kernel's, real-time signals included.
+const LAST_SIGNAL: i32 = 64;
+
 /// A new session, and signals as any program expects them.
 fn reset() {
     // SAFETY: an all-zero set is valid and then emptied; the rest are plain numbers.
@@ -82,7 +85,10 @@ fn reset() {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        // Whoever started the platform may have had some ignored, as nohup does, and that would pass on. Two cannot be set.
+        for signal in 1..=LAST_SIGNAL {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         libc::umask(0o022);
     }
 }

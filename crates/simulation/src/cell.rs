@@ -47,6 +47,8 @@ pub(crate) struct Container {
     pub work: bool,
     /// Its recipe is on the cell's disk.
     pub begun: bool,
+    /// How often the run of its task was asked for in this life of the cell.
+    pub asks: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -257,6 +259,7 @@ impl World {
             resources: wanted,
             work: true,
             begun: false,
+            asks: 0,
         };
         it.containers.insert(handle.clone(), container);
         let life = it.life;

@@ -124,6 +124,11 @@ impl World {
                 LaneCall::Lrp(lrp::Call::Delete | lrp::Call::Keep)
                 | LaneCall::Task(task::Call::Delete) => self.delete(cell, handle),
                 _ => {
+                    if matches!(call, LaneCall::Task(task::Call::Start))
+                        && let Some(container) = self.cells[cell].containers.get_mut(handle)
+                    {
+                        container.asks += 1;
+                    }
                     if let Some(command) = self.command(cell, handle, &call) {
                         let life = self.cells[cell].life;
                         let handle = handle.to_owned();
@@ -208,6 +213,14 @@ impl World {
             (LaneCall::Lrp(lrp::Call::Start(net, routable)), Ok(_)) => {
                 let view = lrp::View::Running(Some((net, routable)));
                 self.cells[cell].seen.insert(handle.to_owned(), Seen::Lrp(view));
+            }
+            (LaneCall::Task(task::Call::Start), Ok(Said::Answer(Answer::Granted(false)))) => {
+                let container = self.cells[cell].containers.get(handle);
+                let asked = container.is_some_and(|container| container.asks > 1);
+                if let Some(consequence) = task::granted_before(asked) {
+                    self.note(|| format!("cell-{cell} {handle} had its run before"));
+                    self.queue(cell, handle, [LaneCall::Task(consequence)].into());
+                }
             }
             _ => {}
         }

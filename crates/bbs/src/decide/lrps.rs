@@ -126,11 +126,12 @@ pub(super) fn start(
     now: Timestamp,
 ) -> Result<Decision> {
     refuse_retired(state, &by, ErrorKind::ActualLrpCannotBeStarted)?;
-    let event = actual_lrp::Event::Start { by: by.clone(), net, routable };
+    let own = by.clone();
+    let event = actual_lrp::Event::Start { by, net, routable };
     let group = state.group(&key.process_guid, key.index);
     // A suspect is waited for. An evacuating one that starts is of a cell that no longer goes: it is one like any other.
     let suspect = group.and_then(|group| group.suspect.as_ref());
-    if suspect.is_some_and(|lrp| lrp.instance() == Some(&by)) {
+    if suspect.is_some_and(|lrp| lrp.instance() == Some(&own)) {
         return Ok(Decision::default());
     }
     let mut decision = match group.and_then(|group| group.ordinary.as_ref()) {
@@ -140,11 +141,10 @@ pub(super) fn start(
             ActualLrp::unclaimed(own_domain(state, key), now).apply(event, now)?,
         )),
     };
-    if routable {
-        // What is not ready yet replaces nobody.
-        let twins = group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]);
-        decision.writes.extend(twins.flatten().map(|twin| Write::drop_actual(twin)));
-    }
+    // What is not ready yet replaces nobody but its own copy.
+    let twins = group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]).flatten();
+    let replaced = twins.filter(|twin| routable || twin.instance() == Some(&own));
+    decision.writes.extend(replaced.map(|twin| Write::drop_actual(twin)));
     Ok(decision)
 }
 

@@ -93,6 +93,8 @@ async fn as_a_platform_that_works() {
     config.disk_limits = DiskLimits::parse(&text("WAY")).unwrap();
     config.disk_mb = Some(512);
     config.spares = 2;
+    // Two lives leave more containers than a test's usual share of ports.
+    config.host_ports = 40_000..=40_099;
     // Four work at a time, each with a port.
     let garden = std::sync::Arc::new(LinuxGarden::open(config).await.unwrap());
     println!("working");
