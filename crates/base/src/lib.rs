@@ -4,6 +4,7 @@ mod backoff;
 mod clock;
 mod guid;
 pub mod http;
+pub mod millis;
 mod reconcile;
 mod shutdown;
 pub mod tls;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base::http::Secret;
+use serde::{Deserialize, Serialize};
 
 /// Everything the brain is told at start.
 #[derive(Clone, Debug)]
@@ -59,44 +60,62 @@ pub enum Prefer {
     Host,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Timings {
     /// Convergence runs at least this often; earlier when something is due or happens.
+    #[serde(with = "base::millis")]
     pub converge_every: Duration,
     /// An instance without a cell is auctioned again after this.
+    #[serde(with = "base::millis")]
     pub stale_unclaimed: Duration,
     /// A task without a cell is auctioned again after this.
+    #[serde(with = "base::millis")]
     pub stale_pending: Duration,
     /// A task that no auction ever answered fails.
+    #[serde(with = "base::millis")]
     pub pending_gives_up: Duration,
     /// A completed task is deleted, fetched or not.
+    #[serde(with = "base::millis")]
     pub completed_expires: Duration,
     /// A completed task's callback is tried again.
+    #[serde(with = "base::millis")]
     pub callback_again: Duration,
     /// Whoever resolves a task and is not heard of again loses it.
+    #[serde(with = "base::millis")]
     pub resolving_falls_back: Duration,
     /// One try of a callback.
+    #[serde(with = "base::millis")]
     pub callback_timeout: Duration,
     pub callback_tries: u32,
     /// A cell asked for its state or given work answers within this.
+    #[serde(with = "base::millis")]
     pub cell_timeout: Duration,
     /// Once any cell has answered, an auction waits this long for the others.
+    #[serde(with = "base::millis")]
     pub cell_patience: Duration,
     /// Brains that share a store: one that was not heard of for so long loses it.
+    #[serde(with = "base::millis")]
     pub lease_ttl: Duration,
     /// How often the active brain is heard of at least.
+    #[serde(with = "base::millis")]
     pub lease_renew: Duration,
     /// How often a brain that stands by looks.
+    #[serde(with = "base::millis")]
     pub lease_look: Duration,
     /// A cell that was missing for so long has lost its tasks. Longer than its instances are waited for: a task is not
     /// begun a second time.
+    #[serde(with = "base::millis")]
     pub task_lost: Duration,
     /// After a restart of the brain the cells it knew count as present for this long. Not less than the TTL with which
     /// cells announce themselves.
+    #[serde(with = "base::millis")]
     pub cell_grace: Duration,
     /// A cell that took note of a stop and said no more is told again.
+    #[serde(with = "base::millis")]
     pub stop_again: Duration,
     /// How long a lost cell's retired instances are remembered, lest it brings them back.
+    #[serde(with = "base::millis")]
     pub retirement_kept: Duration,
 }
 

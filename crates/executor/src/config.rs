@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -66,11 +66,11 @@ impl Default for Config {
 }
 
 /// How much of crashed containers is kept, and for how long. Whichever bound is reached first, the oldest go.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeepCrashed {
     /// In milliseconds; 0 = none is kept.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub time: Duration,
     /// 0 = none is kept.
     pub containers: usize,
@@ -96,50 +96,50 @@ impl Default for KeepCrashed {
 
 /// Diego's, but for the first checks of a starting process: those come at once and then at growing intervals.
 /// In files each is a number of milliseconds.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timings {
     /// From SIGTERM to SIGKILL.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub grace: Duration,
     /// How long a killed process may take to go.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub after_kill: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub first_check: Duration,
     /// The longest wait between two checks of what is not healthy yet.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub unhealthy_check: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub healthy_check: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub check_timeout: Duration,
     /// Monitors are processes: they begin slower, and slow down to this.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub first_monitor: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub unhealthy_monitor: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub metrics: Duration,
     /// The second sample, which brings the first figure of CPU use.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub second_sample: Duration,
     /// A reservation that nobody makes use of ends.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub reservation: Duration,
     /// How often reservations and strange containers are looked for.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub housekeeping: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub download: Duration,
     /// A download that brings nothing for so long is given up.
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub download_idle: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub upload: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub first_retry: Duration,
-    #[serde(deserialize_with = "millis")]
+    #[serde(with = "base::millis")]
     pub last_retry: Duration,
 }
 
@@ -166,10 +166,6 @@ impl Default for Timings {
             last_retry: secs(5),
         }
     }
-}
-
-fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    u64::deserialize(from).map(Duration::from_millis)
 }
 
 #[cfg(test)]

@@ -25,7 +25,10 @@ use tracing::{error, info, warn};
 use crate::cluster::Home;
 use crate::data_dir::DataDir;
 use crate::operator::Containers as About;
-use crate::settings::Backend;
+use crate::settings::{Backend, CellTimings};
+
+/// Diego's.
+pub const INSIDE_TTL: Duration = Duration::from_secs(15);
 
 /// What is chosen about a cell, whoever chooses it.
 #[derive(Clone, Debug)]
@@ -38,6 +41,8 @@ pub struct CellSettings {
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
     pub container_network: Option<String>,
+    pub timings: CellTimings,
+    pub crashed: executor::KeepCrashed,
 }
 
 /// Where a cell stands.
@@ -110,6 +115,8 @@ impl Cell {
             dir: data.folder("executor")?,
             memory_mb: settings.memory_mb,
             disk_mb: settings.disk_mb,
+            timings: settings.timings.executor.clone(),
+            crashed: settings.crashed.clone(),
             ..limits
         };
         let executor = Executor::new(garden, Arc::new(store), sink, config, clock)?;
@@ -124,10 +131,14 @@ impl Cell {
             Site::Outside { .. } => format!("https://{address}"),
         };
         let mut config = rep::Config::new(settings.cell_id.as_str().into(), url.as_str(), secret);
-        if let Site::Inside { .. } = site {
-            // The brain cannot lose a cell of its own process, so nothing has to be said in a hurry.
-            config.timings.presence_ttl = Duration::from_secs(15);
-            config.timings.announce = Duration::from_secs(5);
+        match (&settings.timings.rep, site) {
+            (Some(timings), _) => config.timings = timings.clone(),
+            (None, Site::Inside { .. }) => {
+                // The brain cannot lose a cell of its own process, so nothing has to be said in a hurry.
+                config.timings.presence_ttl = INSIDE_TTL;
+                config.timings.announce = INSIDE_TTL / 3;
+            }
+            (None, Site::Outside { .. }) => {}
         }
         config.stacks = settings.stacks.clone();
         config.zone = settings.zone.clone();

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cell::{Cell, CellSettings, Deps, End, Site, address_towards};
 use crate::cluster::{Forward, JoinToken, Joined, enter};
 use crate::data_dir::{self, CellAtWork, DataDir};
-use crate::settings::{self, Backend};
+use crate::settings::{self, Backend, CellFile};
 
 #[derive(Args)]
 pub struct CellArgs {
@@ -82,6 +82,9 @@ struct JoinArgs {
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
+    /// A TOML file with tables [timings.rep], [timings.executor] and [crashed]
+    #[arg(long, env = "CUPOLA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     /// What is logged on standard error: a level, or a filter such as info,rep=debug
     #[arg(long, env = "CUPOLA_LOG", value_name = "FILTER", default_value = "warn")]
     log: String,
@@ -218,6 +221,7 @@ fn cell_settings(args: &JoinArgs, data: &DataDir) -> anyhow::Result<CellSettings
         (1..=64).contains(&cell_id.len()) && cell_id.bytes().all(usable),
         "--name: {cell_id:?} is no name for a cell: 1 to 64 letters, digits, '-', '_' and '.'"
     );
+    let file = args.config.as_deref().map(CellFile::read).transpose()?.unwrap_or_default();
     Ok(CellSettings {
         cell_id,
         zone: args.zone.clone(),
@@ -227,6 +231,8 @@ fn cell_settings(args: &JoinArgs, data: &DataDir) -> anyhow::Result<CellSettings
         memory_mb: args.memory_mb,
         disk_mb: args.disk_mb,
         container_network: args.container_network.clone(),
+        timings: file.timings,
+        crashed: file.crashed,
     })
 }
 

@@ -4,6 +4,7 @@ mod check;
 mod file;
 #[cfg(test)]
 mod reference;
+mod timings;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -97,6 +98,12 @@ struct Given {
     /// What is logged on standard error: a level, or a filter such as info,bbs=debug [default: warn]
     #[arg(long, env = "CUPOLA_LOG", value_name = "FILTER")]
     log: Option<String>,
+    /// In the file alone.
+    #[arg(skip)]
+    timings: Timings,
+    /// In the file alone.
+    #[arg(skip)]
+    crashed: executor::KeepCrashed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -107,6 +114,8 @@ pub enum Backend {
     /// Plain processes: no isolation between apps, nor between apps and this machine
     Process,
 }
+
+pub use timings::{CellFile, CellTimings, Timings};
 
 /// The settings as they are used.
 #[derive(Clone, Debug)]
@@ -127,6 +136,8 @@ pub struct Settings {
     pub cells_listen: Option<SocketAddrV4>,
     pub receptor_listen: Option<SocketAddr>,
     pub log: String,
+    pub timings: Timings,
+    pub crashed: executor::KeepCrashed,
 }
 
 impl UpArgs {
@@ -171,6 +182,8 @@ impl Given {
             cells_listen: self.cells_listen.or(file.cells_listen),
             receptor_listen: self.receptor_listen.or(file.receptor_listen),
             log: self.log.or(file.log),
+            timings: file.timings,
+            crashed: file.crashed,
         }
     }
 
@@ -207,6 +220,8 @@ impl Given {
             cells_listen: self.cells_listen,
             receptor_listen: self.receptor_listen,
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
+            timings: self.timings,
+            crashed: self.crashed,
         })
     }
 }

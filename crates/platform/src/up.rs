@@ -22,7 +22,7 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 use uaa::Uaa;
 
-use crate::cell::{Cell, CellSettings, Deps, End, Site};
+use crate::cell::{Cell, CellSettings, Deps, End, INSIDE_TTL, Site};
 use crate::cluster::{Admission, Authority, Home, JoinToken, receiver};
 use crate::data_dir::{self, DataDir, Running};
 use crate::door::Door;
@@ -201,9 +201,18 @@ impl Platform {
             user: data_dir::RECEPTOR_USER.to_owned(),
             password: data.receptor_password()?,
         };
+        let mut timings = settings.timings.bbs.clone();
+        if cluster.is_none() {
+            timings.cell_grace = timings.cell_grace.max(INSIDE_TTL);
+        }
         let brain = bbs::BbsServer::open(
             Db::open_file(&data.file("bbs.db")).await?,
-            bbs::Config { prefer, receptor: Some(credentials), ..bbs::Config::new(secret.clone()) },
+            bbs::Config {
+                prefer,
+                receptor: Some(credentials),
+                timings,
+                ..bbs::Config::new(secret.clone())
+            },
             clock.clone(),
             Arc::new(rep::Dialer::new(&secret)),
             Arc::new(router.clone()),
@@ -363,6 +372,8 @@ fn cell_settings(settings: &Settings) -> CellSettings {
         memory_mb: settings.memory_mb,
         disk_mb: settings.disk_mb,
         container_network: settings.container_network.clone(),
+        timings: settings.timings.clone().into(),
+        crashed: settings.crashed.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base::http::Secret;
 use diego::CellId;
+use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -38,23 +39,32 @@ impl Config {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Timings {
     /// The cell counts as lost when it has not announced itself for so long. Diego's is 15 s; whoever is routed to a
     /// lost cell waits for it, so it is short, and announcements are made by a thread that does nothing else.
+    #[serde(with = "base::millis")]
     pub presence_ttl: Duration,
     /// Diego's is 5 s.
+    #[serde(with = "base::millis")]
     pub announce: Duration,
     /// Everything is compared with the brain's records at least so often; events come first.
+    #[serde(with = "base::millis")]
     pub reconcile: Duration,
     /// The same while evacuating.
+    #[serde(with = "base::millis")]
     pub evacuating: Duration,
     /// Instances that found no other place by then are stopped.
+    #[serde(with = "base::millis")]
     pub evacuation: Duration,
     /// How long stopped containers may take to go, the brain being told of each; then they are removed all the same.
+    #[serde(with = "base::millis")]
     pub closing: Duration,
     /// Between two tries while the brain does not answer.
+    #[serde(with = "base::millis")]
     pub first_retry: Duration,
+    #[serde(with = "base::millis")]
     pub last_retry: Duration,
 }
 

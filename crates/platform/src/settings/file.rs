@@ -20,7 +20,8 @@ pub fn read(path: &Path) -> anyhow::Result<Given> {
 /// Every key the file may have.
 pub fn keys() -> Vec<String> {
     let command = Given::augment_args(Command::new("up"));
-    command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+    let flags = command.get_arguments().map(|argument| argument.get_id().to_string());
+    flags.chain(["timings", "crashed"].map(str::to_owned)).collect()
 }
 
 fn parse(text: &str) -> Result<Given, String> {
@@ -30,6 +31,8 @@ fn parse(text: &str) -> Result<Given, String> {
         let line = before.matches('\n').count();
         let key = key_of(text.lines().nth(line).unwrap_or_default());
         let what = match (unknown(error.message()), key) {
+            // Within a table serde knows what there is.
+            (Some(_), _) if !error.message().contains("`data`") => error.message().to_owned(),
             (Some(key), _) => unknown_key(key),
             (None, Some(key)) if keys().iter().any(|known| known == key) => {
                 format!("{key}: {}", plain(error.message()))
@@ -131,6 +134,8 @@ mod tests {
             expect!["line 1: data: invalid type: integer `7`, expected a path in quotes"],
         );
         check("domain = 'x'\ndomain = 'y'\n", expect!["line 2: domain: duplicate key"]);
+        let odd = parse("[timings.rep]\nanounce = 1\n").unwrap_err();
+        assert!(odd.starts_with("line 2: ") && odd.contains("`announce`"), "{odd}");
         check("domain = 'x\n", expect!["line 1: domain: invalid literal string, expected `'`"]);
     }
 }
