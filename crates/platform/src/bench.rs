@@ -29,11 +29,15 @@ pub struct BenchArgs {
 #[derive(Subcommand)]
 enum What {
     /// Empty data directory → start → push of a source app → HTTP 200
-    FirstApp(Rounds<5>),
+    FirstApp(Rounds),
     /// Push an app again with one file changed, until the new version answers
-    Push(Rounds<5>),
+    Push(Rounds),
     /// An instance wanted → its first HTTP 200 through the router; then 200 instances at once
-    Start(Rounds<200>),
+    Start {
+        /// How many starts come one after the other
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+    },
     /// Cells in network namespaces of their own: one drained, one killed, one cut off
     CellLoss {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(4..=100))]
@@ -71,9 +75,9 @@ enum What {
 }
 
 #[derive(Args)]
-struct Rounds<const DEFAULT: u32> {
+struct Rounds {
     /// How often each thing is done; medians are reported
-    #[arg(long, default_value_t = DEFAULT, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 }
 
@@ -91,7 +95,7 @@ pub fn main(args: BenchArgs) -> anyhow::Result<()> {
         match args.what {
             What::FirstApp(Rounds { rounds }) => first_app::run(rounds, &report).await,
             What::Push(Rounds { rounds }) => push::run(rounds, &report).await,
-            What::Start(Rounds { rounds }) => start::run(rounds, &report).await,
+            What::Start { rounds } => start::run(rounds, &report).await,
             What::CellLoss { cells, instances } => cell_loss::run(cells, instances, &report).await,
             What::Containers { rounds, crowd } => {
                 engines::containers(rounds.into(), crowd.into(), &report).await
