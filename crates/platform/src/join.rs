@@ -82,7 +82,7 @@ struct JoinArgs {
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
-    /// A TOML file with tables [timings.rep], [timings.executor] and [crashed]
+    /// A TOML file with the tables timings.rep, timings.executor and crashed
     #[arg(long, env = "CUPOLA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// What is logged on standard error: a level, or a filter such as info,rep=debug
