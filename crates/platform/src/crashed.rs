@@ -11,8 +11,8 @@ use diego::{Bbs as _, InstanceGuid};
 use futures::TryStreamExt as _;
 use rep::{Client, CrashedInstance, FileKind, Listing, Pieces};
 
-use crate::data_dir::{self, CellAtWork};
-use crate::settings;
+use crate::data_dir::CellAtWork;
+use crate::{operator, settings};
 
 #[derive(Args)]
 pub struct CrashedArgs {
@@ -105,13 +105,10 @@ async fn cells(data: Option<PathBuf>) -> anyhow::Result<Vec<Client>> {
         let http = base::http::client(Some(&Secret::new(joined.secret)));
         return Ok(vec![Client::new(http, &cell.api)]);
     }
-    let inside = data_dir::inside(&data)?;
-    if let Some(authority) = data_dir::authority(&data) {
-        base::tls::trust(&authority)?;
-    }
-    let cells = bbs::Client::new(inside.url, &inside.secret).cells().await;
+    let asking = operator::connect(&data).await?;
+    let cells = asking.bbs.cells().await;
     let cells = cells.with_context(|| format!("asking the platform on {}", data.display()))?;
-    let http = base::http::client(Some(&inside.secret));
+    let http = base::http::client(Some(&asking.secret));
     Ok(cells.iter().map(|cell| Client::new(http.clone(), &cell.rep_url)).collect())
 }
 

@@ -194,30 +194,6 @@ pub fn receptor_password(path: &Path) -> anyhow::Result<String> {
     Ok(text.with_context(|| format!("reading {}", path.display()))?.trim_end().to_owned())
 }
 
-/// The API that components use among each other, on loopback.
-pub struct Inside {
-    pub url: String,
-    pub secret: Secret,
-}
-
-/// # Errors
-/// When no platform was ever started on `path`, or its secrets cannot be read.
-pub fn inside(path: &Path) -> anyhow::Result<Inside> {
-    let read = |name: &str| {
-        let path = path.join(name);
-        let text = std::fs::read_to_string(&path);
-        text.map(|text| text.trim_end().to_owned())
-            .with_context(|| format!("reading {}", path.display()))
-    };
-    let url = format!("http://127.0.0.1:{}", read(INTERNAL_PORT)?);
-    Ok(Inside { url, secret: Secret::new(read("secret")?) })
-}
-
-/// The certificate of the authority that machines of the platform at `path` trust, if there is more than one.
-pub fn authority(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path.join(AUTHORITY)).ok()
-}
-
 /// The cell that runs on a data directory of its own; written when it is at work.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CellAtWork {

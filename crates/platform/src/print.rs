@@ -18,6 +18,11 @@ pub fn short(text: &str, most: usize) -> String {
 
 /// Columns three spaces apart; the last one is never padded, and no line ends in spaces.
 pub fn table(rows: &[Vec<String>]) -> String {
+    columns(rows, 3)
+}
+
+/// The same with columns `gap` spaces apart.
+pub fn columns(rows: &[Vec<String>], gap: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
@@ -27,7 +32,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
         let cells = row.iter().zip(&widths);
         let text: String = cells
             .map(|(cell, width)| {
-                format!("{cell}{}", " ".repeat(width + 3 - cell.chars().count().min(*width)))
+                format!("{cell}{}", " ".repeat(width + gap - cell.chars().count().min(*width)))
             })
             .collect();
         format!("{}\n", text.trim_end())

@@ -394,7 +394,7 @@ async fn internal_listener(data: &DataDir) -> anyhow::Result<TcpListener> {
     }
     let listener = TcpListener::bind((local, 0)).await?;
     // Recipes name it, so it lasts as long as they do.
-    data.keep("internal-port", &listener.local_addr()?.port().to_string())?;
+    data.keep(data_dir::INTERNAL_PORT, &listener.local_addr()?.port().to_string())?;
     Ok(listener)
 }
 

@@ -152,8 +152,8 @@ impl Platform {
 
     /// The brain, asked as the platform's own components do.
     pub fn bbs(&self) -> anyhow::Result<bbs::Client> {
-        let inside = data_dir::inside(&self.data())?;
-        Ok(bbs::Client::new(inside.url, &inside.secret))
+        let (secret, _) = data_dir::secrets(&self.data())?;
+        Ok(bbs::Client::new(&self.running.internal, &secret))
     }
 
     /// Asks until `wanted` comes back.

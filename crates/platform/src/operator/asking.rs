@@ -69,7 +69,7 @@ pub async fn connect(data: &Path) -> Result<Asking, NotRunning> {
         return Err(NotRunning::NotOurs(name));
     };
     // Cells on other machines show certificates of the platform's own authority.
-    if let Ok(authority) = std::fs::read_to_string(data.join("authority.crt"))
+    if let Ok(authority) = std::fs::read_to_string(data.join(data_dir::AUTHORITY))
         && base::tls::trust(&authority).is_err()
     {
         return Err(NotRunning::NotOurs(name));

@@ -5,20 +5,11 @@ use std::collections::BTreeMap;
 use base::Timestamp;
 use serde_json::Value;
 
+use crate::print;
+
 /// Columns two spaces apart; the first row is the header.
 fn table(rows: Vec<Vec<String>>) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths);
-        let line: String = cells.map(|(cell, width)| format!("{cell:width$}  ")).collect();
-        line.trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
+    print::columns(&rows, 2).lines().map(str::to_owned).collect()
 }
 
 fn header(names: &[&str]) -> Vec<String> {

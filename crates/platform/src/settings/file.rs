@@ -26,9 +26,7 @@ pub fn keys() -> Vec<String> {
 
 fn parse(text: &str) -> Result<Given, String> {
     toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start.min(text.len()));
-        let before = text.get(..start).unwrap_or_default();
-        let line = before.matches('\n').count();
+        let line = line_of(text, &error);
         let key = key_of(text.lines().nth(line).unwrap_or_default());
         let what = match (unknown(error.message()), key) {
             // Within a table serde knows what there is.
@@ -41,6 +39,12 @@ fn parse(text: &str) -> Result<Given, String> {
         };
         format!("line {}: {what}", line + 1)
     })
+}
+
+/// The line that an error is about, counted from 0.
+pub fn line_of(text: &str, error: &toml::de::Error) -> usize {
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    text.get(..start).unwrap_or_default().matches('\n').count()
 }
 
 /// What stands before the equals sign.

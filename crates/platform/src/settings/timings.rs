@@ -6,6 +6,8 @@ use anyhow::{Context as _, anyhow};
 use executor::KeepCrashed;
 use serde::{Deserialize, Serialize};
 
+use super::file;
+
 /// What is left out has Diego's value, or a better one.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,8 +46,7 @@ impl CellFile {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading the configuration {} (--config)", path.display()))?;
         toml::from_str(&text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+            let line = file::line_of(&text, &error) + 1;
             anyhow!("the configuration {}, line {line}: {}", path.display(), error.message())
         })
     }
