@@ -340,6 +340,10 @@ impl Bbs for Client {
         self.ask(CELLS, Nothing {}).await
     }
 
+    async fn hold_layers(&self, cell: &CellId, layers: &[String]) -> Result<()> {
+        self.ask(LAYERS, Layers { cell_id: cell, layers }).await
+    }
+
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
         let mut last = None;
         for _ in 0..self.urls.len() {

@@ -53,6 +53,7 @@ impl BbsServer {
             .route(RESOLVE_TASK, post(resolve_task))
             .route(DELETE_TASK, post(delete_task))
             .route(ANNOUNCE, post(announce))
+            .route(LAYERS, post(hold_layers))
             .route(RETRACT, post(retract))
             .route(CELLS, post(cells))
             .route(EVENTS, get(events))
@@ -212,6 +213,10 @@ async fn delete_task(State(bbs): Brain, Json(body): Json<Guid<TaskGuid>>) -> Res
 
 async fn announce(State(bbs): Brain, Json(body): Json<Announce<CellPresence>>) -> Response {
     answer(bbs.announce(&body.presence, Duration::from_millis(body.ttl_ms)).await)
+}
+
+async fn hold_layers(State(bbs): Brain, Json(body): Json<Layers<CellId, Vec<String>>>) -> Response {
+    answer(bbs.hold_layers(&body.cell_id, &body.layers).await)
 }
 
 async fn retract(State(bbs): Brain, Json(body): Json<Guid<CellId>>) -> Response {

@@ -53,6 +53,7 @@ struct Inner {
     hub: Arc<Hub>,
     emitter: Arc<Emitter>,
     alarm: Arc<Alarm>,
+    auctioneer: Arc<Auctioneer>,
     settled: watch::Receiver<u64>,
     lease: Arc<Lease>,
     stop: CancellationToken,
@@ -127,6 +128,7 @@ impl BbsServer {
             tasks: tasks.clone(),
             requests: Default::default(),
             moves: Default::default(),
+            layers: Default::default(),
             floor: parking_lot::Mutex::new(Floor::new(&config.weights)),
             handing: Default::default(),
             asking: tokio::sync::Semaphore::new(1),
@@ -198,14 +200,26 @@ impl BbsServer {
         tasks.spawn(writer.run(queue));
         let emit = emitter.clone();
         tasks.spawn(async move { emit.run().await });
-        tasks.spawn(auctioneer.run(clock.clone()));
+        tasks.spawn(auctioneer.clone().run(clock.clone()));
         tasks.spawn(converger.run());
         let (end, close) = (stop.clone(), hub.clone());
         tasks.spawn(async move {
             end.cancelled().await;
             close.close();
         });
-        let inner = Inner { config, clock, state, jobs, hub, emitter, alarm, settled, lease, stop };
+        let inner = Inner {
+            config,
+            clock,
+            state,
+            jobs,
+            hub,
+            emitter,
+            alarm,
+            auctioneer,
+            settled,
+            lease,
+            stop,
+        };
         Ok(BbsServer { inner: Arc::new(inner) })
     }
 
@@ -510,6 +524,12 @@ impl Bbs for BbsServer {
             state.present(now).map(|presence| CellPresence::clone(presence)).collect()
         })
         .await
+    }
+
+    async fn hold_layers(&self, cell: &CellId, layers: &[String]) -> Result<()> {
+        self.leads()?;
+        self.inner.auctioneer.hold_layers(cell, layers);
+        Ok(())
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {

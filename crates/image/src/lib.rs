@@ -78,6 +78,11 @@ impl Store {
         path.is_dir().then_some(path)
     }
 
+    /// All layers that lie here, each with the digest it was unpacked by, those made first coming first.
+    pub fn layers(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
+        layers::list(&self.config.dir.join("layers"))
+    }
+
     /// Unpacks an archive (tgz, tar or zip) so that it shows at `to`, and returns the folder rooted at `/`. Callers
     /// see that one layer is not unpacked twice at once; if it is, one of the two wins and both are right.
     pub async fn layer(&self, archive: &Path, digest: &str, to: &str) -> anyhow::Result<PathBuf> {
