@@ -84,5 +84,8 @@ pub enum TableUpdate {
 /// All routers. `apply` returns when each of them uses the change (or is known to be gone): an instance is stopped only after.
 #[async_trait]
 pub trait Routers: Send + Sync {
+    /// Who speaks from now on, where brains follow each other: the highest number speaks for all.
+    fn led_by(&self, _fence: i64) {}
+
     async fn apply(&self, update: TableUpdate);
 }
