@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::http::Secret;
 use bytes::Bytes;
+use diego::routing::ReservablePorts;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -16,6 +17,9 @@ pub struct Config {
     pub system_domain: Option<String>,
     /// Shared domains made at start; the first one is the default.
     pub app_domains: Vec<String>,
+    /// The ports that TCP routes of the group `default-tcp` may have; without, no group is made. A later change by the
+    /// Routing API holds until this changes.
+    pub tcp_ports: Option<ReservablePorts>,
     pub stacks: Vec<StackConfig>,
     /// The buildpacks that come with the platform, in the order they are tried.
     pub buildpacks: Vec<SystemBuildpack>,
@@ -35,6 +39,9 @@ pub struct Config {
     /// The cell's name service, which containers may always ask.
     pub dns_servers: Vec<String>,
 }
+
+/// A hundred ports, as is usual in Cloud Foundry.
+pub const DEFAULT_TCP_PORTS: &str = "1024-1123";
 
 #[derive(Clone, Debug)]
 pub struct StackConfig {
@@ -155,6 +162,7 @@ impl Config {
             internal_url: "http://127.0.0.1:9090".to_owned(),
             system_domain: None,
             app_domains: vec!["localhost".to_owned()],
+            tcp_ports: DEFAULT_TCP_PORTS.parse().ok(),
             stacks: Vec::new(),
             buildpacks: Vec::new(),
             lifecycle_bundle: Bytes::new(),
