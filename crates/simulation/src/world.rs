@@ -363,8 +363,13 @@ impl World {
 
     pub fn ask_cell(&mut self, cell: usize, ask: CellAsk, then: Then) {
         let call = self.expect(Call { then, brain: 0, ask: None, again: false });
-        for _ in 0..self.copies(Some(cell)) {
-            if let Some(delay) = self.delay(Some(cell)) {
+        // Tags have no version: whichever comes last counts, and a connection keeps what it carries in order.
+        let in_order = matches!(ask, CellAsk::Update(..));
+        let copies = if in_order { 1 } else { self.copies(Some(cell)) };
+        for _ in 0..copies {
+            if let Some(delay) =
+                self.delay(Some(cell)).filter(|delay| !in_order || *delay <= SECOND)
+            {
                 self.at(delay, Event::ToCell { call, cell, ask: ask.clone() });
             }
         }
