@@ -3,9 +3,13 @@
 mod admission;
 mod authority;
 mod forward;
+mod losses;
+mod receive;
+mod spool;
 mod token;
 
 pub use admission::{Admission, Home, Joined, enter};
 pub use authority::Authority;
-pub use forward::{Forward, receiver};
+pub use forward::Forward;
+pub use receive::receiver;
 pub use token::JoinToken;

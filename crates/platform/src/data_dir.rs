@@ -135,7 +135,8 @@ impl DataDir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let text = make();
                 self.keep(name, &text)?;
-                Ok(text)
+                // As every later start reads it.
+                Ok(text.trim_end().to_owned())
             }
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }

@@ -133,7 +133,7 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
     let (clock, secret) = (Clock::system(), Secret::new(joined.secret.as_str()));
     let bbs: Arc<dyn Bbs> = Arc::new(bbs::Client::new(&joined.url, &secret));
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let logs = Forward::new(&settings.cell_id, clock.clone());
+    let logs = Forward::open(&data.folder("log-spool")?, &settings.cell_id, clock.clone())?;
     let (sending, url, shown, until) =
         (logs.clone(), joined.url.clone(), secret.clone(), stop.clone());
     tasks.spawn(async move { sending.run(&url, &shown, until).await });
@@ -175,7 +175,7 @@ async fn joined(args: &JoinArgs, cell_id: &str, data: &DataDir) -> anyhow::Resul
     match (known, token) {
         (Some(known), token)
             if token.as_ref().is_none_or(|token| {
-                token.authority == known.authority && token.url == known.url
+                token.authority.trim_end() == known.authority.trim_end() && token.url == known.url
             }) && args.address.is_none_or(|address| address == known.address) =>
         {
             base::tls::trust(&known.authority)?;
