@@ -19,3 +19,4 @@ mod shape;
 mod spaces;
 mod suspended;
 mod tasks;
+mod tcp;
