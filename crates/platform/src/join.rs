@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cell::{Cell, CellSettings, Deps, End, Site, address_towards};
 use crate::cluster::{Forward, JoinToken, Joined, enter};
 use crate::data_dir::{self, CellAtWork, DataDir};
-use crate::settings::{self, Backend, CellFile};
+use crate::settings::{self, Backend, CellFile, DiskLimits};
 
 #[derive(Args)]
 pub struct CellArgs {
@@ -79,6 +79,9 @@ struct JoinArgs {
     /// What apps may use in all, in MB [default: the free disk under FOLDER]
     #[arg(long, env = "CUPOLA_DISK_MB", value_name = "MB")]
     disk_mb: Option<u64>,
+    /// How writing too much is prevented: best, btrfs, project-quotas, images, watched or off
+    #[arg(long, env = "CUPOLA_DISK_LIMITS", value_name = "WAY", default_value = "best")]
+    disk_limits: DiskLimits,
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
@@ -230,6 +233,7 @@ fn cell_settings(args: &JoinArgs, data: &DataDir) -> anyhow::Result<CellSettings
         stacks: args.stacks.clone(),
         memory_mb: args.memory_mb,
         disk_mb: args.disk_mb,
+        disk_limits: args.disk_limits,
         container_network: args.container_network.clone(),
         timings: file.timings,
         crashed: file.crashed,

@@ -34,6 +34,8 @@ const RECEPTOR_PORT: u16 = 8887;
 /// The cell that is always there.
 const CELL: &str = "cell-0";
 const LIFECYCLE: &[u8] = include_bytes!(env!("CUPOLA_LIFECYCLE_BUNDLE"));
+/// Where all that is being received or made lies; beside where it will be kept.
+const TEMPORARY: &str = "tmp";
 /// The platform's own names below its domain.
 const NAMES: [&str; 7] = ["api", "uaa", "login", "log-cache", "doppler", "log-stream", "ssh"];
 
@@ -54,7 +56,7 @@ async fn up(settings: Settings) -> anyhow::Result<()> {
     let mut shutdown = Shutdown::listen()?;
     let data = DataDir::open(&settings.data)?;
     // Uploads lie beside where they will be kept, and a crash leaves none behind.
-    if tempfile::env::override_temp_dir(&data.scratch("tmp")?).is_err() {
+    if tempfile::env::override_temp_dir(&data.scratch(TEMPORARY)?).is_err() {
         bail!("the folder for temporary files was chosen before");
     }
     let (started, asked) = {
@@ -371,6 +373,7 @@ fn cell_settings(settings: &Settings) -> CellSettings {
         stacks: settings.stacks.clone(),
         memory_mb: settings.memory_mb,
         disk_mb: settings.disk_mb,
+        disk_limits: settings.disk_limits,
         container_network: settings.container_network.clone(),
         timings: settings.timings.clone().into(),
         crashed: settings.crashed.clone(),
@@ -424,7 +427,11 @@ fn cloud_controller_config(
     config.internal_url = internal_url.to_owned();
     config.app_domains = vec![settings.domain.clone()];
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
-    config.temp_dir = Some(data.folder("uploads")?);
+    config.temp_dir = Some(data.folder(TEMPORARY)?);
+    if let Some(timeout) = settings.staging_timeout {
+        config.limits.staging_timeout = timeout;
+    }
+    config.kept = settings.kept.into();
     let stack = |name: &String| StackConfig {
         name: name.clone(),
         description: "This machine's /usr, read-only".to_owned(),
