@@ -37,6 +37,8 @@ impl Backend {
 pub struct Cupola {
     child: Option<Child>,
     backend: Backend,
+    command: &'static str,
+    args: Vec<String>,
     folder: TempDir,
 }
 
@@ -51,7 +53,30 @@ impl Cupola {
     /// Not started yet, and without a data directory.
     pub fn new(backend: Backend) -> Cupola {
         let folder = tempfile::Builder::new().prefix("cupola-test-").tempdir().unwrap();
-        Cupola { child: None, backend, folder }
+        Cupola { child: None, backend, command: "up", args: Vec::new(), folder }
+    }
+
+    /// `cupola up` with further settings; not started yet.
+    pub fn with_args(backend: Backend, args: &[&str]) -> Cupola {
+        let mut cupola = Cupola::new(backend);
+        cupola.set_args(args);
+        cupola
+    }
+
+    /// `cupola server` with these roles and settings; not started yet.
+    pub fn as_server(backend: Backend, args: &[&str]) -> Cupola {
+        let mut cupola = Cupola::with_args(backend, args);
+        cupola.command = "server";
+        cupola
+    }
+
+    /// For the next start.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().expect("the platform runs"))
     }
 
     pub fn start(backend: Backend) -> Cupola {
@@ -93,7 +118,7 @@ impl Cupola {
             .unwrap();
         let child = Command::new(program())
             .args([
-                "up",
+                self.command,
                 "--listen",
                 "127.0.0.1",
                 "--http-port",
@@ -105,6 +130,7 @@ impl Cupola {
                 "--backend",
                 self.backend.flag(),
             ])
+            .args(&self.args)
             .arg("--data")
             .arg(self.data())
             .env("NO_COLOR", "1")
