@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -104,6 +105,9 @@ struct Given {
     /// Where Diego's Receptor API listens; its user is `receptor`, the password in FOLDER/receptor-password [default: 127.0.0.1:8887, or any free port where that is taken]
     #[arg(long, env = "CUPOLA_RECEPTOR_LISTEN", value_name = "ADDRESS:PORT")]
     receptor_listen: Option<SocketAddr>,
+    /// The PostgreSQL database for what is otherwise kept in files of FOLDER, as postgres://USER:PASSWORD@HOST:PORT/NAME, with ?sslmode=verify-full where it is not on this machine; remembered in FOLDER [default: files in FOLDER]
+    #[arg(long, env = "CUPOLA_DATABASE", value_name = "URL", hide_env_values = true)]
+    database: Option<DatabaseUrl>,
     /// What is logged on standard error: a level, or a filter such as info,bbs=debug [default: warn]
     #[arg(long, env = "CUPOLA_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -120,6 +124,25 @@ struct Given {
 
 /// In seconds, at most a day.
 type StagingTimeout = Whole<1, 86_400>;
+
+/// As it was written; it may hold a password, so nothing shows it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+struct DatabaseUrl(String);
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<DatabaseUrl, Self::Err> {
+        Ok(DatabaseUrl(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl(..)")
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -155,6 +178,7 @@ pub struct Settings {
     pub container_network: Option<String>,
     pub cells_listen: Option<SocketAddrV4>,
     pub receptor_listen: Option<SocketAddr>,
+    pub database: Option<sql::Postgres>,
     pub log: String,
     pub timings: Timings,
     pub crashed: executor::KeepCrashed,
@@ -204,6 +228,7 @@ impl Given {
             container_network: self.container_network.or(file.container_network),
             cells_listen: self.cells_listen.or(file.cells_listen),
             receptor_listen: self.receptor_listen.or(file.receptor_listen),
+            database: self.database.or(file.database),
             log: self.log.or(file.log),
             timings: file.timings,
             crashed: file.crashed,
@@ -223,6 +248,8 @@ impl Given {
             ),
         };
         let backend = backend_of(self.backend, is_root)?;
+        let database = self.database.map(|url| sql::Postgres::parse(&url.0));
+        let database = database.transpose().context("database")?;
         Ok(Settings {
             data: data_folder_of(self.data, "cupola", is_root, home)?,
             domain: self.domain.unwrap_or_else(|| "localhost".to_owned()).to_ascii_lowercase(),
@@ -245,6 +272,7 @@ impl Given {
             container_network: self.container_network,
             cells_listen: self.cells_listen,
             receptor_listen: self.receptor_listen,
+            database,
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
             timings: self.timings,
             crashed: self.crashed,
