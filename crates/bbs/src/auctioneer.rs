@@ -33,6 +33,8 @@ pub(crate) use requests::{Requests, Unplaced};
 
 /// Changes of cells that wait for the next round; with more than these one is run for them alone.
 const MOVES: usize = 16_384;
+/// A cell may tell of so many image layers; more are not taken in.
+const MOST_LAYERS: usize = 256;
 /// Placing so much is no longer done between other tasks.
 const LONG: usize = 10_000;
 
@@ -46,6 +48,8 @@ pub(crate) struct Auctioneer {
     pub tasks: TaskTracker,
     pub requests: Mutex<Requests>,
     pub moves: Mutex<Vec<Move>>,
+    /// What cells said of their image layers while work was being placed; the last word of each.
+    pub layers: Mutex<HashMap<CellId, Vec<String>>>,
     pub floor: Mutex<Floor>,
     /// Ends the hand-outs to a cell that is gone.
     pub handing: Mutex<HashMap<CellId, CancellationToken>>,
@@ -83,8 +87,24 @@ impl Auctioneer {
         }
     }
 
+    /// What a cell holds of image layers, taken in at once unless work is being placed.
+    pub fn hold_layers(&self, cell: &CellId, layers: &[String]) {
+        let layers = &layers[..layers.len().min(MOST_LAYERS)];
+        self.layers.lock().insert(cell.clone(), layers.to_vec());
+        if let Some(mut floor) = self.floor.try_lock() {
+            self.take_in_layers(&mut floor);
+        }
+    }
+
+    fn take_in_layers(&self, floor: &mut Floor) {
+        for (cell, layers) in std::mem::take(&mut *self.layers.lock()) {
+            floor.set_layers(&cell, &layers);
+        }
+    }
+
     /// Whoever looks at the floor knows all that was committed.
     fn catch_up(&self, floor: &mut Floor) {
+        self.take_in_layers(floor);
         for change in std::mem::take(&mut *self.moves.lock()) {
             floor.apply(change);
         }

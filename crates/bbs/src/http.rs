@@ -53,6 +53,7 @@ impl BbsServer {
             .route(RESOLVE_TASK, post(resolve_task))
             .route(DELETE_TASK, post(delete_task))
             .route(ANNOUNCE, post(announce))
+            .route(LAYERS, post(hold_layers))
             .route(RETRACT, post(retract))
             .route(CELLS, post(cells))
             .route(EVENTS, get(events))
@@ -214,6 +215,10 @@ async fn announce(State(bbs): Brain, Json(body): Json<Announce<CellPresence>>) -
     answer(bbs.announce(&body.presence, Duration::from_millis(body.ttl_ms)).await)
 }
 
+async fn hold_layers(State(bbs): Brain, Json(body): Json<Layers<CellId, Vec<String>>>) -> Response {
+    answer(bbs.hold_layers(&body.cell_id, &body.layers).await)
+}
+
 async fn retract(State(bbs): Brain, Json(body): Json<Guid<CellId>>) -> Response {
     answer(bbs.retract(&body.guid).await)
 }
@@ -223,7 +228,7 @@ async fn cells(State(bbs): Brain) -> Response {
 }
 
 async fn leading(State(bbs): Brain) -> Response {
-    answer(bbs.leads())
+    answer(bbs.leads().map(|()| Leading { fence: bbs.fence() }))
 }
 
 /// One event a line; an empty line says only that the stream is alive.

@@ -53,53 +53,46 @@ struct Inner {
     hub: Arc<Hub>,
     emitter: Arc<Emitter>,
     alarm: Arc<Alarm>,
+    auctioneer: Arc<Auctioneer>,
     settled: watch::Receiver<u64>,
     lease: Arc<Lease>,
+    fence: i64,
     stop: CancellationToken,
 }
 
+/// What the brain stands on.
+pub struct Deps {
+    pub db: Db,
+    pub clock: Clock,
+    pub dial: Arc<dyn Dial>,
+    pub routers: Arc<dyn Routers>,
+    /// Ends the brain.
+    pub stop: CancellationToken,
+    /// Where everything runs that the brain starts.
+    pub tasks: TaskTracker,
+}
+
 impl BbsServer {
-    /// Takes the store over, loads all of it and begins: everything spawned runs on `tasks` until `stop`, or until
-    /// another brain takes the store ([`BbsServer::stopped`]).
-    pub async fn open(
-        db: Db,
-        config: Config,
-        clock: Clock,
-        dial: Arc<dyn Dial>,
-        routers: Arc<dyn Routers>,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<BbsServer> {
-        let store = Store::open(db).await?;
-        BbsServer::begin(store, config, clock, dial, routers, stop, tasks).await
+    /// Takes the store over, loads all of it and begins: everything spawned runs on `deps.tasks` until `deps.stop`, or
+    /// until another brain takes the store ([`BbsServer::stopped`]).
+    pub async fn open(config: Config, deps: Deps) -> anyhow::Result<BbsServer> {
+        let store = Store::open(deps.db.clone()).await?;
+        BbsServer::begin(store, config, deps).await
     }
 
     /// As [`BbsServer::open`], for brains that share a store: waits until no other one leads, and leads only as long as
     /// it is heard of in the store. What waits is dropped to end it.
-    pub async fn stand_by(
-        db: Db,
-        config: Config,
-        clock: Clock,
-        dial: Arc<dyn Dial>,
-        routers: Arc<dyn Routers>,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<BbsServer> {
-        let store = Store::stand_by(db, &config.timings).await;
-        BbsServer::begin(store, config, clock, dial, routers, stop, tasks).await
+    pub async fn stand_by(config: Config, deps: Deps) -> anyhow::Result<BbsServer> {
+        let store = Store::stand_by(deps.db.clone(), &config.name, &config.timings).await;
+        BbsServer::begin(store, config, deps).await
     }
 
-    async fn begin(
-        store: Store,
-        config: Config,
-        clock: Clock,
-        dial: Arc<dyn Dial>,
-        routers: Arc<dyn Routers>,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<BbsServer> {
+    async fn begin(store: Store, config: Config, deps: Deps) -> anyhow::Result<BbsServer> {
+        let Deps { db: _, clock, dial, routers, stop, tasks } = deps;
+        routers.led_by(store.fence());
+        let tasks = &tasks;
         let (stop, timings) = (stop.child_token(), config.timings.clone());
-        let (lease, store) = (store.lease().clone(), Arc::new(store));
+        let (lease, fence, store) = (store.lease().clone(), store.fence(), Arc::new(store));
         if lease.ttl().is_some() {
             // From the start: loading a large state takes longer than a lease.
             tasks.spawn(writer::keep_lease(store.clone(), timings.clone(), stop.clone()));
@@ -127,6 +120,7 @@ impl BbsServer {
             tasks: tasks.clone(),
             requests: Default::default(),
             moves: Default::default(),
+            layers: Default::default(),
             floor: parking_lot::Mutex::new(Floor::new(&config.weights)),
             handing: Default::default(),
             asking: Arc::new(tokio::sync::Semaphore::new(1)),
@@ -198,14 +192,27 @@ impl BbsServer {
         tasks.spawn(writer.run(queue));
         let emit = emitter.clone();
         tasks.spawn(async move { emit.run().await });
-        tasks.spawn(auctioneer.run(clock.clone()));
+        tasks.spawn(auctioneer.clone().run(clock.clone()));
         tasks.spawn(converger.run());
         let (end, close) = (stop.clone(), hub.clone());
         tasks.spawn(async move {
             end.cancelled().await;
             close.close();
         });
-        let inner = Inner { config, clock, state, jobs, hub, emitter, alarm, settled, lease, stop };
+        let inner = Inner {
+            config,
+            clock,
+            state,
+            jobs,
+            hub,
+            emitter,
+            alarm,
+            auctioneer,
+            settled,
+            lease,
+            fence,
+            stop,
+        };
         Ok(BbsServer { inner: Arc::new(inner) })
     }
 
@@ -227,6 +234,11 @@ impl BbsServer {
     /// Completes when the brain has stopped answering: told to, or because another took over its store.
     pub async fn stopped(&self) {
         self.inner.stop.cancelled().await;
+    }
+
+    /// Counts the brains that led this store; whoever has the highest number leads.
+    pub fn fence(&self) -> i64 {
+        self.inner.fence
     }
 
     /// How many instances run, evacuating and suspect ones aside.
@@ -510,6 +522,12 @@ impl Bbs for BbsServer {
             state.present(now).map(|presence| CellPresence::clone(presence)).collect()
         })
         .await
+    }
+
+    async fn hold_layers(&self, cell: &CellId, layers: &[String]) -> Result<()> {
+        self.leads()?;
+        self.inner.auctioneer.hold_layers(cell, layers);
+        Ok(())
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {

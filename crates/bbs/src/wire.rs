@@ -33,6 +33,7 @@ pub(crate) const DELETE_TASK: &str = "/v1/tasks/delete";
 pub(crate) const ANNOUNCE: &str = "/v1/cells/announce";
 pub(crate) const RETRACT: &str = "/v1/cells/retract";
 pub(crate) const CELLS: &str = "/v1/cells/list";
+pub(crate) const LAYERS: &str = "/v1/cells/layers";
 pub(crate) const EVENTS: &str = "/v1/events";
 
 /// Answers 200 where a brain leads.
@@ -49,6 +50,12 @@ pub(crate) const MAX_BODY: usize = 8 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Nothing {}
+
+/// What a brain says that leads.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Leading {
+    pub fence: i64,
+}
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct UpsertDomain<D> {
@@ -138,6 +145,12 @@ pub(crate) struct RejectTask<G, C, T> {
 pub(crate) struct Announce<P> {
     pub presence: P,
     pub ttl_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Layers<C, L> {
+    pub cell_id: C,
+    pub layers: L,
 }
 
 /// The HTTP status that goes with an error.

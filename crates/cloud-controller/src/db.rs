@@ -26,6 +26,7 @@ pub mod recipes;
 pub mod resources;
 pub mod revisions;
 pub mod roles;
+pub mod router_groups;
 pub mod routes;
 pub mod routing;
 pub mod security_groups;

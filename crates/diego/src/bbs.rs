@@ -130,6 +130,12 @@ pub trait Bbs: Send + Sync {
     /// A cell says goodbye.
     async fn retract(&self, cell: &CellId) -> Result<()>;
     async fn cells(&self) -> Result<Vec<CellPresence>>;
+    /// A cell says which image layers it holds by now, all of them. Starts that want them like it a little better; whoever
+    /// forgets it asks the cell. Nobody has to keep it.
+    async fn hold_layers(&self, cell: &CellId, layers: &[String]) -> Result<()> {
+        let _ = (cell, layers);
+        Ok(())
+    }
 
     /// Ends when the reader is too slow or the brain goes away; then subscribe and list anew.
     async fn events(&self) -> Result<BoxStream<'static, Event>>;

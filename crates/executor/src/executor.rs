@@ -10,7 +10,7 @@ use diego::cell::Resources;
 use envelope::Sink;
 use garden::{Garden, Handle, Stream};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch};
 use tracing::warn;
 
 use crate::cache::Cache;
@@ -144,8 +144,14 @@ impl Executor {
     }
 
     /// Digests of image layers that lie here unpacked, as containers named them: a start with them costs no download.
+    /// At most 128, those asked for last first.
     pub fn layers(&self) -> Vec<String> {
         self.supplies.held_layers()
+    }
+
+    /// Changes whenever [`Executor::layers`] answers another set.
+    pub fn layers_changed(&self) -> watch::Receiver<u64> {
+        self.supplies.layers_told()
     }
 
     /// Drivers of volumes that containers here can have.

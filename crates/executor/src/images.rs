@@ -29,6 +29,11 @@ impl Images {
         self.0.layer(archive, digest, to).await
     }
 
+    /// Digests and folders of all that is unpacked, the oldest first.
+    pub fn layers(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
+        self.0.layers()
+    }
+
     pub async fn evict(&self, most_bytes: u64, in_use: BTreeSet<PathBuf>) -> anyhow::Result<usize> {
         self.0.evict(most_bytes, in_use).await
     }

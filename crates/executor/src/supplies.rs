@@ -12,8 +12,8 @@ use diego::desired_lrp::{CachedDependency, ImageLayer};
 use futures::future::try_join_all;
 use garden::Rootfs;
 use parking_lot::Mutex;
-use tokio::sync::{RwLock, RwLockReadGuard};
-use tracing::debug;
+use tokio::sync::{RwLock, RwLockReadGuard, watch};
+use tracing::{debug, warn};
 
 use crate::cache::Archive;
 use crate::checksum::Checksum;
@@ -22,8 +22,9 @@ use crate::flights::Flights;
 use crate::images::Images;
 use crate::transfer::Transfers;
 
-/// Layers that are told of; an auction likes cells that have them.
-const MOST_KNOWN: usize = 256;
+/// Layers that are told of, those asked for last first; an auction likes cells that have them. The others lie here all
+/// the same.
+const MOST_KNOWN: usize = 128;
 
 pub(crate) struct Supplies {
     images: Images,
@@ -38,6 +39,8 @@ pub(crate) struct Supplies {
     found: Mutex<HashMap<String, (Instant, Rootfs)>>,
     /// Image layers that were asked for, the latest last: by their digest as it was given, and where they lie.
     known: Mutex<Vec<(String, PathBuf)>>,
+    /// Counts how often what is told of became another set.
+    told: watch::Sender<u64>,
 }
 
 /// Layers that stay while this is held.
@@ -50,15 +53,26 @@ impl Supplies {
     pub fn new(images: Images, transfers: Arc<Transfers>, most_bytes: u64) -> Supplies {
         let (flights, evicting, grown) =
             (Flights::default(), RwLock::new(()), AtomicBool::new(true));
-        let (found, known) = Default::default();
-        Supplies { images, transfers, flights, evicting, grown, most_bytes, found, known }
+        // What an earlier life unpacked lies here still.
+        let mut all = images.layers().unwrap_or_else(|error| {
+            warn!(error = %format!("{error:#}"), "layers of an earlier life are found when they are wanted");
+            vec![]
+        });
+        let known = Mutex::new(all.split_off(all.len().saturating_sub(MOST_KNOWN)));
+        let (found, told) = Default::default();
+        Supplies { images, transfers, flights, evicting, grown, most_bytes, found, known, told }
     }
 
-    /// Digests of the image layers that lie here unpacked, of those that were asked for lately.
+    /// Digests of the image layers that lie here unpacked, those asked for last first; at most [`MOST_KNOWN`].
     pub fn held_layers(&self) -> Vec<String> {
         let mut known = self.known.lock();
         known.retain(|(_, path)| path.is_dir());
-        known.iter().map(|(digest, _)| digest.clone()).collect()
+        known.iter().rev().map(|(digest, _)| digest.clone()).collect()
+    }
+
+    /// Changes whenever another set of layers is held.
+    pub fn layers_told(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
     }
 
     /// What a container of an earlier life stands on is here as well.
@@ -74,11 +88,17 @@ impl Supplies {
 
     fn note(&self, layer: &ImageLayer, path: &Path) {
         let mut known = self.known.lock();
+        let before = known.len();
         known.retain(|(digest, _)| *digest != layer.digest_value);
+        let fresh = known.len() == before;
         if known.len() == MOST_KNOWN {
             known.remove(0);
         }
         known.push((layer.digest_value.clone(), path.to_owned()));
+        drop(known);
+        if fresh {
+            self.told.send_modify(|times| *times += 1);
+        }
     }
 
     /// Looked for anew each time, for the host may have changed, and made when it is not there: but whoever waits
@@ -166,7 +186,10 @@ impl Supplies {
         let Ok(_alone) = self.evicting.try_write() else { return Ok(()) };
         if self.grown.swap(false, Ordering::Relaxed) {
             let gone = self.images.evict(self.most_bytes, in_use()).await?;
-            debug!(gone, "layers made room");
+            if gone > 0 {
+                debug!(gone, "layers made room");
+                self.told.send_modify(|times| *times += 1);
+            }
         }
         Ok(())
     }

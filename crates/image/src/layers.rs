@@ -18,6 +18,20 @@ pub(crate) fn name(digest: &str, to: &str) -> String {
     format!("{safe}-{:02x}{:02x}{:02x}{:02x}", place[0], place[1], place[2], place[3])
 }
 
+/// Digests and folders of all layers, in the order they were made.
+pub(crate) fn list(layers: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(layers)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if let Some((digest, _)) = name.split_once('-') {
+            all.push((std::fs::metadata(&path)?.ctime(), digest.to_owned(), path.clone()));
+        }
+    }
+    all.sort();
+    Ok(all.into_iter().map(|(_, digest, path)| (digest, path)).collect())
+}
+
 /// All or nothing: `place` appears whole or not at all.
 pub(crate) fn unpack(
     archive: &Path,

@@ -119,7 +119,8 @@ impl Cell {
             crashed: settings.crashed.clone(),
             ..limits
         };
-        let executor = Executor::new(garden, Arc::new(store), sink, config, clock)?;
+        let store = Arc::new(store);
+        let executor = Executor::new(garden, store.clone(), sink, config, clock)?;
         let port = if let Site::Outside { port, .. } = site { *port } else { 0 };
         let address = SocketAddr::from((site.address(), port));
         let listener = TcpListener::bind(address)
@@ -147,6 +148,14 @@ impl Cell {
         config.images = false;
         let rep = Rep::new(config, bbs, executor);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // All stacks show this machine's system: made now, it is there before the first container wants it.
+        if let Some(first) = settings.stacks.first().cloned() {
+            tasks.spawn(async move {
+                if let Err(error) = store.stack(&first).await {
+                    warn!(error = %format!("{error:#}"), "no stack could be made ahead");
+                }
+            });
+        }
         let (router, until) = (rep.router(), stop.clone());
         let tls = match site {
             Site::Inside { .. } => None,

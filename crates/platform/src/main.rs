@@ -77,6 +77,7 @@ fn start_logging(filter: EnvFilter) {
 }
 
 fn main() -> ExitCode {
+    guardian::memory::give_back_large_blocks();
     let mut args = std::env::args_os();
     let called = args.next().unwrap_or_default();
     if Path::new(&called).file_name() == Some(OsStr::new("cf")) {

@@ -205,21 +205,21 @@ impl Platform {
         if cluster.is_none() {
             timings.cell_grace = timings.cell_grace.max(INSIDE_TTL);
         }
-        let brain = bbs::BbsServer::open(
-            Db::open_file(&data.file("bbs.db")).await?,
-            bbs::Config {
-                prefer,
-                receptor: Some(credentials),
-                timings,
-                ..bbs::Config::new(secret.clone())
-            },
-            clock.clone(),
-            Arc::new(rep::Dialer::new(&secret)),
-            Arc::new(router.clone()),
-            stop.clone(),
-            &tasks,
-        )
-        .await?;
+        let config = bbs::Config {
+            prefer,
+            receptor: Some(credentials),
+            timings,
+            ..bbs::Config::new(secret.clone())
+        };
+        let deps = bbs::Deps {
+            db: Db::open_file(&data.file("bbs.db")).await?,
+            clock: clock.clone(),
+            dial: Arc::new(rep::Dialer::new(&secret)),
+            routers: Arc::new(router.clone()),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        let brain = bbs::BbsServer::open(config, deps).await?;
         let listener = receptor_listener(settings.receptor_listen).await?;
         let receptor = format!("http://{}", listener.local_addr()?);
         let (face, until) = (brain.receptor(), stop.clone());

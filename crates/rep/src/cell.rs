@@ -137,6 +137,7 @@ impl Rep {
                 executor.serve(stop.clone()),
                 self.clone().listen(changes, stop.clone()),
                 self.clone().keep_announced(stop.clone()),
+                self.clone().keep_layers_told(stop.clone()),
                 self.clone().keep_compared(stop.clone()),
                 self.clone().watch_evacuation(stop.clone()),
             );

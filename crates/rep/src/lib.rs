@@ -11,6 +11,7 @@ mod crashed;
 mod evacuation;
 mod gate;
 mod lanes;
+mod layers;
 mod lrp;
 mod owner;
 mod presence;

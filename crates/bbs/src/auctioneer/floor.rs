@@ -205,6 +205,11 @@ impl Floor {
         self.known.insert(id, Known { presence, asked: now, unsure, strays, stray_tasks });
     }
 
+    /// A cell of which nothing is known is asked for all it has before it gets work.
+    pub fn set_layers(&mut self, cell: &CellId, layers: &[String]) {
+        self.index.set_layers(cell, layers);
+    }
+
     /// The cell must be asked before it gets more.
     pub fn doubt(&mut self, cell: &CellId) {
         self.known.remove(cell);

@@ -416,11 +416,12 @@ async fn find_or_create(
             return Err(ApiError::forbidden());
         }
         let options = crate::v3::routes::read_options(tx, &json!({}), &wanted.options).await?;
-        let address = Address { host, path: wanted.path.clone(), port: wanted.port };
+        // A manifest that names no port does not ask for just any.
+        let address = Address { host, path: wanted.path.clone(), port: Some(port) };
         let request = json!({
             "host": address.host,
             "path": address.path,
-            "port": address.port,
+            "port": wanted.port,
             "relationships": {
                 "space": { "data": { "guid": space.guid } },
                 "domain": { "data": { "guid": domain.guid } },

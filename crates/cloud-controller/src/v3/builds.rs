@@ -51,6 +51,10 @@ pub fn routes() -> Router<Cc> {
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let look = || load(cc.clone(), caller.clone(), guid.clone());
     let build = cc.changes.hold(&guid, cc.config.limits.hold, look, Build::is_final).await?;
+    if build.state == builds::FAILED {
+        let ago = cc.clock.now().since(build.updated_at);
+        tokio::time::sleep(cc.config.limits.hold_failure.saturating_sub(ago)).await;
+    }
     Ok(respond::ok(present_one(&mut *cc.db.read().await?, &build, &urls).await?))
 }
 

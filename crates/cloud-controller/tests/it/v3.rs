@@ -18,3 +18,4 @@ mod shape;
 mod spaces;
 mod suspended;
 mod tasks;
+mod tcp;

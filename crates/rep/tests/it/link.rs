@@ -24,6 +24,8 @@ pub struct Link {
     faults: Mutex<Option<Faults>>,
     /// Answers to the question for instances wait while this holds.
     pub slow_records: watch::Sender<bool>,
+    /// The image layers that the brain has heard of.
+    pub layers: watch::Sender<Vec<String>>,
     /// When announcements were made.
     pub announced: Mutex<Vec<Instant>>,
     /// Announcements are lost, and nothing else.
@@ -56,6 +58,7 @@ impl Link {
             cut: AtomicBool::new(false),
             faults: Mutex::new(None),
             slow_records: watch::Sender::new(false),
+            layers: watch::Sender::default(),
             announced: Mutex::default(),
             mute: AtomicBool::new(false),
             patience: Mutex::new(None),
@@ -157,6 +160,15 @@ macro_rules! over_the_way {
 
             async fn announce(&self, presence: &CellPresence, ttl: Duration) -> Result<()> {
                 self.announced(presence, ttl).await
+            }
+
+            async fn hold_layers(&self, cell: &CellId, layers: &[String]) -> Result<()> {
+                self.fate().await?;
+                let answer = self.answer(self.bbs.hold_layers(cell, layers).await);
+                if answer.is_ok() {
+                    self.layers.send_replace(layers.to_vec());
+                }
+                answer
             }
         }
     };

@@ -8,6 +8,7 @@ mod crashed;
 mod evacuation;
 mod faults;
 mod link;
+mod locality;
 mod loss;
 mod lrps;
 mod restart;
