@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::cluster::Home;
 use crate::data_dir::DataDir;
 use crate::operator::Containers as About;
-use crate::settings::{Backend, CellTimings};
+use crate::settings::{Backend, CellTimings, DiskLimits};
 
 /// Diego's.
 pub const INSIDE_TTL: Duration = Duration::from_secs(15);
@@ -40,6 +40,7 @@ pub struct CellSettings {
     pub stacks: Vec<String>,
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
+    pub disk_limits: DiskLimits,
     pub container_network: Option<String>,
     pub timings: CellTimings,
     pub crashed: executor::KeepCrashed,
@@ -241,6 +242,7 @@ async fn containers(
             config.host_ip = site.address();
             config.memory_mb = settings.memory_mb;
             config.disk_mb = settings.disk_mb;
+            config.disk_limits = settings.disk_limits.0;
             if let Some(network) = &settings.container_network {
                 let range = Network::parse(network);
                 config.network = range.with_context(|| {

@@ -141,7 +141,8 @@ impl DataDir {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let text = make();
                 self.keep(name, &text)?;
-                Ok(text)
+                // As every later start reads it.
+                Ok(text.trim_end().to_owned())
             }
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
@@ -228,6 +229,8 @@ impl CellAtWork {
     }
 }
 
+/// Where all that is being received or made lies; beside where it will be kept.
+pub const TEMPORARY: &str = "tmp";
 /// The address of the platform's PostgreSQL, with its password; there from the first start with one.
 pub const DATABASE: &str = "database";
 pub const INTERNAL_PORT: &str = "internal-port";

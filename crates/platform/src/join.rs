@@ -17,7 +17,7 @@ use crate::cell::{Cell, CellSettings, Deps, End, Site, address_towards};
 use crate::cluster::{self, Forward, JoinToken, Joined, Member, enter};
 use crate::data_dir::{self, CellAtWork, DataDir};
 use crate::roles::Role;
-use crate::settings::{self, Backend, CellFile};
+use crate::settings::{self, Backend, CellFile, DiskLimits};
 
 #[derive(Args)]
 pub struct CellArgs {
@@ -81,6 +81,9 @@ struct JoinArgs {
     /// What apps may use in all, in MB [default: the free disk under FOLDER]
     #[arg(long, env = "CUPOLA_DISK_MB", value_name = "MB")]
     disk_mb: Option<u64>,
+    /// How writing too much is prevented: best, btrfs, project-quotas, images, watched or off
+    #[arg(long, env = "CUPOLA_DISK_LIMITS", value_name = "WAY", default_value = "best")]
+    disk_limits: DiskLimits,
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
@@ -138,7 +141,7 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
     let bbs: Arc<dyn Bbs> = Arc::new(brains.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(follow_servers(data.file(JOINED), joined.clone(), brains, stop.clone()));
-    let logs = Forward::new(&settings.cell_id, clock.clone());
+    let logs = Forward::open(&data.folder("log-spool")?, &settings.cell_id, clock.clone())?;
     let (sending, url, shown, until) =
         (logs.clone(), joined.url.clone(), secret.clone(), stop.clone());
     tasks.spawn(async move { sending.run(&url, &shown, until).await });
@@ -204,7 +207,7 @@ async fn joined(args: &JoinArgs, cell_id: &str, data: &DataDir) -> anyhow::Resul
     match (known, token) {
         (Some(known), token)
             if token.as_ref().is_none_or(|token| {
-                token.authority == known.authority && token.url == known.url
+                token.authority.trim_end() == known.authority.trim_end() && token.url == known.url
             }) && args.address.is_none_or(|address| address == known.address) =>
         {
             base::tls::trust(&known.authority)?;
@@ -259,6 +262,7 @@ fn cell_settings(args: &JoinArgs, data: &DataDir) -> anyhow::Result<CellSettings
         stacks: args.stacks.clone(),
         memory_mb: args.memory_mb,
         disk_mb: args.disk_mb,
+        disk_limits: args.disk_limits,
         container_network: args.container_network.clone(),
         timings: file.timings,
         crashed: file.crashed,

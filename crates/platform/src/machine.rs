@@ -14,8 +14,8 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use crate::cell::{Cell, End};
-use crate::cluster::{Admission, Relay, Share, receiver};
-use crate::data_dir::{DataDir, Running};
+use crate::cluster::{Admission, Relay, Share};
+use crate::data_dir::{self, DataDir, Running};
 use crate::door::Door;
 use crate::ground::{Ground, Listeners};
 use crate::operator::Insight;
@@ -43,7 +43,7 @@ async fn run(mut settings: Settings, roles: &Roles, join: &Join) -> anyhow::Resu
     let mut shutdown = Shutdown::listen()?;
     let data = DataDir::open(&settings.data)?;
     // Uploads lie beside where they will be kept, and a crash leaves none behind.
-    if tempfile::env::override_temp_dir(&data.scratch("tmp")?).is_err() {
+    if tempfile::env::override_temp_dir(&data.scratch(data_dir::TEMPORARY)?).is_err() {
         bail!("the folder for temporary files was chosen before");
     }
     let first = server::join(&mut settings, roles, join, &data).await?;
@@ -108,7 +108,7 @@ async fn start(
     let logs = roles.has(Role::Logs).then(|| roles::logs::start(&ground)).transpose()?;
     let sink: Arc<dyn Sink> = match (&logs, &ground.first) {
         (Some(logs), _) => Arc::new(logs.clone()),
-        (None, Some(first)) => roles::logs::send_to(first.clone(), &ground),
+        (None, Some(first)) => roles::logs::send_to(first.clone(), &ground)?,
         (None, None) => bail!("there is no log store: run the role logs here"),
     };
     let mut inside = Http::new();
@@ -125,8 +125,7 @@ async fn start(
     if let Some(router) = &router {
         inside = inside.merge(router.gate.router(&ground.secret));
     }
-    // Without a log store here, lines go on to where it is.
-    inside = inside.merge(receiver(sink.clone(), &ground.secret));
+    inside = inside.merge(roles::logs::entry(logs.as_ref(), &ground));
     inside = inside.merge(ground.members.router(&ground.secret));
     if roles.has(Role::Brain) {
         let gate = router.as_ref().map(|router| router.gate.clone());

@@ -2,12 +2,15 @@
 
 mod check;
 mod file;
+mod kept;
 #[cfg(test)]
 mod reference;
 mod timings;
+mod values;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -87,6 +90,12 @@ struct Given {
     /// What apps may write in all, in MB [default: the free disk under FOLDER]
     #[arg(long, env = "CUPOLA_DISK_MB", value_name = "MB")]
     disk_mb: Option<u64>,
+    /// How writing too much is prevented: best, btrfs, project-quotas, images, watched or off [default: best, which takes the first of these that works here]
+    #[arg(long, env = "CUPOLA_DISK_LIMITS", value_name = "WAY")]
+    disk_limits: Option<DiskLimits>,
+    /// How long staging an app may take, in seconds [default: 900]
+    #[arg(long, env = "CUPOLA_STAGING_TIMEOUT_S", value_name = "SECONDS")]
+    staging_timeout_s: Option<StagingTimeout>,
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
@@ -108,6 +117,9 @@ struct Given {
     /// In the file alone.
     #[arg(skip)]
     crashed: executor::KeepCrashed,
+    /// In the file alone.
+    #[arg(skip)]
+    kept: Kept,
 }
 
 /// As it was written; it may hold a password, so nothing shows it.
@@ -128,6 +140,8 @@ impl std::fmt::Debug for DatabaseUrl {
         f.write_str("DatabaseUrl(..)")
     }
 }
+/// In seconds, at most a day.
+type StagingTimeout = Whole<1, 86_400>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -138,7 +152,9 @@ pub enum Backend {
     Process,
 }
 
+pub use kept::Kept;
 pub use timings::{CellFile, CellTimings, Timings};
+pub use values::{DiskLimits, Whole};
 
 /// The settings as they are used.
 #[derive(Clone, Debug)]
@@ -155,6 +171,9 @@ pub struct Settings {
     pub stacks: Vec<String>,
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
+    pub disk_limits: DiskLimits,
+    /// `None`: Cloud Controller's own.
+    pub staging_timeout: Option<Duration>,
     pub container_network: Option<String>,
     pub cells_listen: Option<SocketAddrV4>,
     pub receptor_listen: Option<SocketAddr>,
@@ -162,6 +181,7 @@ pub struct Settings {
     pub log: String,
     pub timings: Timings,
     pub crashed: executor::KeepCrashed,
+    pub kept: Kept,
 }
 
 impl UpArgs {
@@ -202,6 +222,8 @@ impl Given {
             stacks: if self.stacks.is_empty() { file.stacks } else { self.stacks },
             memory_mb: self.memory_mb.or(file.memory_mb),
             disk_mb: self.disk_mb.or(file.disk_mb),
+            disk_limits: self.disk_limits.or(file.disk_limits),
+            staging_timeout_s: self.staging_timeout_s.or(file.staging_timeout_s),
             container_network: self.container_network.or(file.container_network),
             cells_listen: self.cells_listen.or(file.cells_listen),
             receptor_listen: self.receptor_listen.or(file.receptor_listen),
@@ -209,6 +231,7 @@ impl Given {
             log: self.log.or(file.log),
             timings: file.timings,
             crashed: file.crashed,
+            kept: file.kept,
         }
     }
 
@@ -243,6 +266,8 @@ impl Given {
             },
             memory_mb: self.memory_mb,
             disk_mb: self.disk_mb,
+            disk_limits: self.disk_limits.unwrap_or_default(),
+            staging_timeout: self.staging_timeout_s.map(|span| Duration::from_secs(span.get())),
             container_network: self.container_network,
             cells_listen: self.cells_listen,
             receptor_listen: self.receptor_listen,
@@ -250,6 +275,7 @@ impl Given {
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
             timings: self.timings,
             crashed: self.crashed,
+            kept: self.kept,
         })
     }
 }

@@ -12,6 +12,7 @@ use cloud_controller::config::{StackConfig, SystemBuildpack};
 use loggregator::Loggregator;
 use uaa::Uaa;
 
+use crate::data_dir;
 use crate::glue::{FromLogs, LogAccess};
 use crate::ground::Ground;
 use crate::operator;
@@ -74,7 +75,11 @@ fn config(ground: &Ground<'_>, api_url: String) -> anyhow::Result<cloud_controll
     config.internal_url = ground.url.clone();
     config.app_domains = vec![settings.domain.clone()];
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
-    config.temp_dir = Some(data.folder("uploads")?);
+    config.temp_dir = Some(data.folder(data_dir::TEMPORARY)?);
+    if let Some(timeout) = settings.staging_timeout {
+        config.limits.staging_timeout = timeout;
+    }
+    config.kept = settings.kept.into();
     let stack = |name: &String| StackConfig {
         name: name.clone(),
         description: "This machine's /usr, read-only".to_owned(),

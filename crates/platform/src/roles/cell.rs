@@ -49,6 +49,7 @@ fn settings(settings: &Settings, cell_id: String) -> CellSettings {
         stacks: settings.stacks.clone(),
         memory_mb: settings.memory_mb,
         disk_mb: settings.disk_mb,
+        disk_limits: settings.disk_limits,
         container_network: settings.container_network.clone(),
         timings: settings.timings.clone().into(),
         crashed: settings.crashed.clone(),

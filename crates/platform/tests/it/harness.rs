@@ -38,7 +38,8 @@ pub struct Cupola {
     child: Option<Child>,
     backend: Backend,
     command: &'static str,
-    args: Vec<String>,
+    /// Beside those that every platform gets.
+    pub args: Vec<String>,
     folder: TempDir,
 }
 
@@ -130,9 +131,9 @@ impl Cupola {
                 "--backend",
                 self.backend.flag(),
             ])
-            .args(&self.args)
             .arg("--data")
             .arg(self.data())
+            .args(&self.args)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -238,6 +239,15 @@ impl Cupola {
 
     /// Asks an app through the router: status and body.
     pub fn get(&self, app: &str, path: &str) -> (u16, String) {
+        self.get_with(app, path, "X-Nothing: 1")
+    }
+
+    /// The same of one instance.
+    pub fn get_from(&self, app: &str, guid: &str, index: u32, path: &str) -> (u16, String) {
+        self.get_with(app, path, &format!("X-Cf-App-Instance: {guid}:{index}"))
+    }
+
+    fn get_with(&self, app: &str, path: &str, header: &str) -> (u16, String) {
         let host = format!("{app}.localhost");
         let url = format!("{}{path}", self.running("http"));
         let ran = self.run(Command::new("curl").args([
@@ -248,6 +258,8 @@ impl Cupola {
             "\n%{http_code}",
             "--header",
             &format!("Host: {host}"),
+            "--header",
+            header,
             &url,
         ]));
         let (body, status) = ran.text.rsplit_once('\n').expect("curl writes the status");
@@ -273,34 +285,22 @@ impl Cupola {
 
     /// What the power cut does to processes: the shims of this platform, and with them their containers, end without a word.
     pub fn kill_containers(&self) {
-        let shim = self.data().join("containers/shim");
-        let ours = |pid: &i32| {
-            std::fs::read_link(format!("/proc/{pid}/exe"))
-                .is_ok_and(|exe| exe.to_string_lossy().starts_with(&*shim.to_string_lossy()))
-        };
-        let shims: Vec<i32> = pids().into_iter().filter(ours).collect();
-        let mut doomed = shims.clone();
-        let mut parents: Vec<(i32, i32)> =
-            pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
-        while let Some(at) = parents
-            .iter()
-            .position(|(pid, parent)| doomed.contains(parent) && !doomed.contains(pid))
-        {
-            doomed.push(parents.swap_remove(at).0);
-        }
-        for pid in doomed.into_iter().filter_map(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        let begun = Instant::now();
-        while pids().iter().any(ours) && begun.elapsed() < PATIENCE {
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
+        kill_containers_of(&self.data());
+    }
+
+    /// Freezes the platform, or wakes it again.
+    pub fn tell(&self, signal: rustix::process::Signal) {
+        let child = self.child.as_ref().expect("the platform runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
     }
 
     pub fn signal(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let mut child = self.child.take().expect("the platform runs");
         // One that has ended already cannot be told anything; its status says why.
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal);
+        let pid = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process(pid, signal);
+        // One that is frozen would hear nothing else.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
         child.wait().expect("our own child")
     }
 }
@@ -319,6 +319,31 @@ impl Drop for Cupola {
         } else {
             self.kill_containers();
         }
+    }
+}
+
+/// Ends the shims of a cell, and with them its containers, without a word.
+pub fn kill_containers_of(data: &Path) {
+    let shim = data.join("containers/shim");
+    let ours = |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|exe| exe.to_string_lossy().starts_with(&*shim.to_string_lossy()))
+    };
+    let shims: Vec<i32> = pids().into_iter().filter(ours).collect();
+    let mut doomed = shims.clone();
+    let mut parents: Vec<(i32, i32)> =
+        pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    while let Some(at) =
+        parents.iter().position(|(pid, parent)| doomed.contains(parent) && !doomed.contains(pid))
+    {
+        doomed.push(parents.swap_remove(at).0);
+    }
+    for pid in doomed.into_iter().filter_map(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    let begun = Instant::now();
+    while pids().iter().any(ours) && begun.elapsed() < PATIENCE {
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 
