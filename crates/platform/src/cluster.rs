@@ -21,6 +21,6 @@ pub use feed::Feed;
 pub use forward::Forward;
 pub use gate::Gate;
 pub use members::{Member, Members, ask, follow};
-pub use receive::receiver;
+pub use receive::{PATH as ENVELOPES, receiver};
 pub use relay::Relay;
 pub use token::JoinToken;

@@ -231,8 +231,6 @@ impl CellAtWork {
 
 /// Where all that is being received or made lies; beside where it will be kept.
 pub const TEMPORARY: &str = "tmp";
-/// Holds what waits on the way to a log store on another machine.
-pub const LOG_SPOOL: &str = "log-spool";
 /// The address of the platform's PostgreSQL, with its password; there from the first start with one.
 pub const DATABASE: &str = "database";
 pub const INTERNAL_PORT: &str = "internal-port";

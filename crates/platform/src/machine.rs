@@ -14,7 +14,7 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use crate::cell::{Cell, End};
-use crate::cluster::{Admission, Relay, Share, receiver};
+use crate::cluster::{Admission, Relay, Share};
 use crate::data_dir::{self, DataDir, Running};
 use crate::door::Door;
 use crate::ground::{Ground, Listeners};
@@ -125,8 +125,7 @@ async fn start(
     if let Some(router) = &router {
         inside = inside.merge(router.gate.router(&ground.secret));
     }
-    // Without a log store here, lines go on to where it is.
-    inside = inside.merge(receiver(sink.clone(), &ground.secret));
+    inside = inside.merge(roles::logs::entry(logs.as_ref(), &ground));
     inside = inside.merge(ground.members.router(&ground.secret));
     if roles.has(Role::Brain) {
         let gate = router.as_ref().map(|router| router.gate.clone());

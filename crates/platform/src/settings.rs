@@ -122,9 +122,6 @@ struct Given {
     kept: Kept,
 }
 
-/// In seconds, at most a day.
-type StagingTimeout = Whole<1, 86_400>;
-
 /// As it was written; it may hold a password, so nothing shows it.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
@@ -143,6 +140,8 @@ impl std::fmt::Debug for DatabaseUrl {
         f.write_str("DatabaseUrl(..)")
     }
 }
+/// In seconds, at most a day.
+type StagingTimeout = Whole<1, 86_400>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]

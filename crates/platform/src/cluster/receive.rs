@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::spool::Place;
 
-pub(super) const PATH: &str = "/cluster/envelopes";
+pub const PATH: &str = "/cluster/envelopes";
 /// Where a batch lies at its cell: the segment, from where, to where. Without them it is taken as it comes.
 pub(super) const SEGMENT: &str = "x-spool-segment";
 pub(super) const FROM: &str = "x-spool-from";

@@ -12,9 +12,10 @@ use cloud_controller::config::{StackConfig, SystemBuildpack};
 use loggregator::Loggregator;
 use uaa::Uaa;
 
+use crate::data_dir;
 use crate::glue::{FromLogs, LogAccess};
 use crate::ground::Ground;
-use crate::{data_dir, operator};
+use crate::operator;
 
 const LIFECYCLE: &[u8] = include_bytes!(env!("CUPOLA_LIFECYCLE_BUNDLE"));
 
