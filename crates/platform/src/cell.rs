@@ -22,7 +22,7 @@ use router::tls::Identity;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-use crate::cluster::Home;
+use crate::cluster::{CellAuthority, Home};
 use crate::data_dir::DataDir;
 use crate::operator::Containers as About;
 use crate::settings::{Backend, CellTimings};
@@ -68,6 +68,8 @@ pub struct Deps {
     pub sink: Arc<dyn Sink>,
     pub secret: Secret,
     pub clock: Clock,
+    /// Signs certificates of containers; without it they have none.
+    pub instances: Option<CellAuthority>,
 }
 
 pub struct Cell {
@@ -99,7 +101,7 @@ impl Cell {
         data: &DataDir,
         deps: Deps,
     ) -> anyhow::Result<Cell> {
-        let Deps { bbs, sink, secret, clock } = deps;
+        let Deps { bbs, sink, secret, clock, instances } = deps;
         let limits = executor::Config::default();
         for complaint in executor::host_limits::prepare(limits.containers) {
             warn!("{complaint}");
@@ -120,6 +122,9 @@ impl Cell {
             ..limits
         };
         let executor = Executor::new(garden, Arc::new(store), sink, config, clock)?;
+        if let Some(authority) = &instances {
+            executor.identify(Arc::new(authority.identities()?))?;
+        }
         let port = if let Site::Outside { port, .. } = site { *port } else { 0 };
         let address = SocketAddr::from((site.address(), port));
         let listener = TcpListener::bind(address)

@@ -3,13 +3,16 @@
 mod admission;
 mod authority;
 mod forward;
+mod identity;
 mod losses;
 mod receive;
 mod spool;
+mod subject;
 mod token;
 
 pub use admission::{Admission, Home, Joined, enter};
 pub use authority::Authority;
 pub use forward::Forward;
+pub use identity::{CellAuthority, InstanceAuthority};
 pub use receive::receiver;
 pub use token::JoinToken;

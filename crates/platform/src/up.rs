@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use uaa::Uaa;
 
 use crate::cell::{Cell, CellSettings, Deps, End, INSIDE_TTL, Site};
-use crate::cluster::{Admission, Authority, Home, JoinToken, receiver};
+use crate::cluster::{Admission, Authority, Home, InstanceAuthority, JoinToken, receiver};
 use crate::data_dir::{self, DataDir, Running};
 use crate::door::Door;
 use crate::glue::{FromLogs, LogAccess};
@@ -254,8 +254,10 @@ impl Platform {
                 site
             }
         };
-        let deps = Deps { bbs, sink, secret, clock };
-        let cell = Cell::start(&cell_settings(settings), &site, data, deps).await?;
+        let cell = cell_settings(settings);
+        let instances = Some(InstanceAuthority::of(data)?.cell(&cell.cell_id)?);
+        let deps = Deps { bbs, sink, secret, clock, instances };
+        let cell = Cell::start(&cell, &site, data, deps).await?;
         let _ = containers.set(cell.about());
         Ok(Platform { stop, tasks, router, cell, internal_url: inside_url, receptor })
     }
@@ -301,6 +303,7 @@ struct Cluster {
     listener: TcpListener,
     local: SocketAddrV4,
     authority: Authority,
+    instances: InstanceAuthority,
     join_key: Secret,
 }
 
@@ -324,7 +327,8 @@ impl Cluster {
             key: join_key.expose().to_owned(),
         };
         data.keep(data_dir::JOIN_TOKEN, &token.to_string())?;
-        Ok(Some(Cluster { listener, local, authority, join_key }))
+        let instances = InstanceAuthority::of(data)?;
+        Ok(Some(Cluster { listener, local, authority, instances, join_key }))
     }
 
     fn url(&self) -> String {
@@ -347,6 +351,7 @@ impl Cluster {
         let own = self.authority.issue(home.address.into())?.server_config()?;
         let admission = Admission {
             authority: self.authority,
+            instances: self.instances,
             key: self.join_key,
             secret: secret.clone(),
             home,

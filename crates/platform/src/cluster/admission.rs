@@ -13,7 +13,7 @@ use base::http::Secret;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{Authority, JoinToken};
+use super::{Authority, CellAuthority, InstanceAuthority, JoinToken};
 
 const PATH: &str = "/cluster/cells";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What the door to the platform needs.
 pub struct Admission {
     pub authority: Authority,
+    pub instances: InstanceAuthority,
     /// Shown by whoever wants in.
     pub key: Secret,
     pub secret: Secret,
@@ -54,6 +55,10 @@ pub struct Joined {
     pub key: String,
     pub address: Ipv4Addr,
     pub home: Home,
+    /// What it signs certificates of its containers with; a cell that joined when there was none has none until it joins
+    /// anew.
+    #[serde(default)]
+    pub instances: Option<CellAuthority>,
 }
 
 impl Admission {
@@ -71,22 +76,27 @@ struct Welcome {
     certificate: String,
     key: String,
     home: Home,
+    #[serde(default)]
+    instances: Option<CellAuthority>,
 }
 
 async fn admit(
     State(admission): State<Arc<Admission>>,
     Json(enter): Json<Enter>,
 ) -> Result<Json<Welcome>, StatusCode> {
-    let identity = admission.authority.issue(enter.address).map_err(|error| {
+    let failed = |error: anyhow::Error| {
         warn!(error = %format!("{error:#}"), "making a certificate for a cell");
         StatusCode::INTERNAL_SERVER_ERROR
-    })?;
+    };
+    let identity = admission.authority.issue(enter.address).map_err(failed)?;
+    let instances = Some(admission.instances.cell(&enter.cell_id).map_err(failed)?);
     info!(cell.id = enter.cell_id, address = %enter.address, "a cell joined");
     Ok(Json(Welcome {
         secret: admission.secret.expose().to_owned(),
         certificate: identity.certificate,
         key: identity.key,
         home: admission.home.clone(),
+        instances,
     }))
 }
 
@@ -119,5 +129,6 @@ pub async fn enter(token: &JoinToken, cell_id: &str, address: Ipv4Addr) -> anyho
         key: welcome.key,
         address,
         home: welcome.home,
+        instances: welcome.instances,
     })
 }
