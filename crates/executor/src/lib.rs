@@ -14,6 +14,7 @@ mod flights;
 mod gate;
 mod health;
 pub mod host_limits;
+mod identity;
 mod images;
 mod journal;
 mod life;
@@ -39,3 +40,4 @@ pub use container::{Container, ContainerRequest, LogConfig, Outcome, OwnerTags, 
 pub use crashed::Crashed;
 pub use executor::{Executor, ExecutorError, Result};
 pub use gate::Gate;
+pub use identity::{Credentials, Identities, Subject};

@@ -401,6 +401,47 @@ fn a_joined_cell_that_was_killed_leaves_nothing_when_it_ends() {
     assert_eq!(traces(&joined), Vec::<String>::new());
 }
 
+#[test]
+fn every_instance_shows_a_certificate_that_others_can_check() {
+    let Some(mut joined) = Joined::new(PATIENT) else { return };
+    let app = joined.push("shower", SHOWER);
+    let folder = joined.cupola.path().to_owned();
+    let org = joined.cupola.cf(&["org", "test", "--guid"]).trim().to_owned();
+    let space = joined.cupola.cf(&["space", "test", "--guid"]).trim().to_owned();
+    let mut roots = BTreeSet::new();
+    for (index, (guid, cell)) in places(&joined.cupola) {
+        let mut ask = |path: &str| {
+            joined.cupola.wait("the instance to answer", |cupola| {
+                match cupola.get_from("shower", &app, index, path) {
+                    (200, text) => Some(text),
+                    _ => None,
+                }
+            })
+        };
+        let (shown, root, address) = (ask("/cert"), ask("/root"), ask("/address"));
+        assert_eq!(ask("/key-fits"), "yes", "on {cell}");
+        assert_eq!(ask("/writes"), "no", "on {cell}");
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).unwrap();
+            folder.join(name).display().to_string()
+        };
+        let (shown, trusted) = (write("shown", &shown), write("trusted", &root));
+        roots.insert(root);
+        let openssl = |args: &[&str]| {
+            let output = Command::new("openssl").args(args).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        openssl(&["verify", "-x509_strict", "-CAfile", &trusted, "-untrusted", &shown, &shown]);
+        let text = openssl(&["x509", "-in", &shown, "-noout", "-text", "-nameopt", "RFC2253"]);
+        let subject = format!("CN={guid},OU=app:{app},OU=space:{space},OU=organization:{org}");
+        for part in [subject, format!("DNS:{guid}, IP Address:{address}")] {
+            assert!(text.contains(&part), "{part} is missing on {cell}: {text}");
+        }
+    }
+    assert_eq!(roots.len(), 1, "cells share a root");
+}
+
 /// Counts aloud, a hundred times a second, with its index; stops when asked and tells how far it came.
 const TALKER: &str = r#"
 import http.server, os, threading, time
@@ -429,6 +470,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 threading.Thread(target=talk, daemon=True).start()
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// Shows its certificate and whether the key belongs to it.
+const SHOWER: &str = r#"
+import http.server, os, ssl
+CERT, KEY = os.environ["CF_INSTANCE_CERT"], os.environ["CF_INSTANCE_KEY"]
+def read(path):
+    with open(path) as file:
+        return file.read()
+def key_fits():
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(CERT, KEY)
+    return "yes"
+def writes():
+    try:
+        open(os.path.join(os.path.dirname(KEY), "more"), "w")
+        return "yes"
+    except OSError:
+        return "no"
+ANSWERS = {
+    "/cert": lambda: read(CERT),
+    "/root": lambda: read(os.path.join(os.environ["CF_SYSTEM_CERT_PATH"], "instance-identity-ca.crt")),
+    "/address": lambda: os.environ["CF_INSTANCE_INTERNAL_IP"],
+    "/key-fits": key_fits,
+    "/writes": writes,
+}
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        text = ANSWERS.get(self.path, lambda: "")()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+    def log_message(self, *args):
+        pass
 http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
