@@ -273,11 +273,14 @@ struct OnSmallDisk {
     disk: SmallDisk,
 }
 
+/// More disk than there is.
+const OVERSOLD: &[&str] = &["--disk-mb", "10000"];
+
 impl OnSmallDisk {
     /// `None` where nobody may mount.
     fn new() -> Option<OnSmallDisk> {
         let disk = SmallDisk::new(256)?;
-        let started = Started::with(&disk.path().join("data"), &["--disk-mb", "10000"]);
+        let started = Started::with(&disk.path().join("data"), OVERSOLD);
         let home = tempfile::tempdir().unwrap();
         let platform = OnSmallDisk { disk, home, started: Some(started) };
         platform.log_in();
@@ -402,7 +405,7 @@ fn a_disk_that_fills_up_refuses_changes_and_loses_nothing() {
     // What is logged from now on finds room again, and nothing on disk is broken.
     assert_eq!(platform.get("site"), "hello\n");
     platform.started = None;
-    platform.started = Some(Started::on(&platform.data()));
+    platform.started = Some(Started::with(&platform.data(), OVERSOLD));
     platform.log_in();
     platform.cf(&["target", "-o", "before", "-s", "before"]);
     let begun = std::time::Instant::now();
