@@ -11,6 +11,7 @@ mod executor;
 mod failure;
 mod fetch;
 mod flights;
+mod full_disk;
 mod gate;
 mod health;
 pub mod host_limits;

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::container::{ContainerRequest, Event, Outcome};
 use crate::executor::Executor;
+use crate::full_disk;
 use crate::gate::is_untouched;
 use crate::member::{Member, Traces};
 use crate::meter::{Quotas, measure};
@@ -156,7 +157,7 @@ impl Executor {
         })?;
         let layers = self.supplies.layers(request).await.map_err(|error| {
             warn!(container.guid = %request.guid, error = %format!("{error:#}"), "layers could not be had");
-            Outcome::never_ran("failed to download cached artifacts")
+            Outcome::never_ran(full_disk::told("failed to download cached artifacts", &error))
         })?;
         // Written down while the layers are held, so that nobody makes room with them.
         let paths = layers.paths.clone();
