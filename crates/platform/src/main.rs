@@ -16,6 +16,7 @@ mod print;
 mod receptor;
 mod settings;
 mod status;
+mod tcp;
 mod up;
 
 use std::ffi::{OsStr, OsString};

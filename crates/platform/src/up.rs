@@ -191,6 +191,7 @@ impl Platform {
         let front = cc.router().merge(uaa.router()).merge(logs.router(Arc::new(access)));
         let config = router::Config {
             platform_names: platform_names(&settings.domain),
+            tcp: crate::tcp::router_config(&settings.tcp),
             ..Default::default()
         };
         let router = Router::new(config, front, Arc::new(logs.clone()), clock.clone());
@@ -267,6 +268,8 @@ impl Platform {
         let (until, also) = (serving.clone(), serving.clone());
         self.tasks.spawn(async move { http.serve_http(door.http, until).await });
         self.tasks.spawn(async move { https.serve_https(door.https, tls, also).await });
+        let (tcp, until) = (self.router.clone(), serving.clone());
+        self.tasks.spawn(async move { tcp.serve_tcp(until).await });
         serving
     }
 
@@ -423,6 +426,7 @@ fn cloud_controller_config(
     config.api_url = door.urls(&format!("api.{}", settings.domain))?.0;
     config.internal_url = internal_url.to_owned();
     config.app_domains = vec![settings.domain.clone()];
+    config.tcp_ports = settings.tcp.ports.clone();
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
     config.temp_dir = Some(data.folder("uploads")?);
     let stack = |name: &String| StackConfig {

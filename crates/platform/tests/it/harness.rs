@@ -37,6 +37,8 @@ impl Backend {
 pub struct Cupola {
     child: Option<Child>,
     backend: Backend,
+    /// More flags of `cupola up`.
+    flags: Vec<String>,
     folder: TempDir,
 }
 
@@ -51,7 +53,13 @@ impl Cupola {
     /// Not started yet, and without a data directory.
     pub fn new(backend: Backend) -> Cupola {
         let folder = tempfile::Builder::new().prefix("cupola-test-").tempdir().unwrap();
-        Cupola { child: None, backend, folder }
+        Cupola { child: None, backend, flags: Vec::new(), folder }
+    }
+
+    /// Whenever it is started, it is given these flags too.
+    pub fn flags(mut self, flags: &[&str]) -> Cupola {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
     }
 
     pub fn start(backend: Backend) -> Cupola {
@@ -107,6 +115,7 @@ impl Cupola {
             ])
             .arg("--data")
             .arg(self.data())
+            .args(&self.flags)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -7,5 +7,6 @@ mod lifecycle;
 mod operate;
 mod settings;
 mod survival;
+mod tcp;
 mod third_party;
 mod up;
