@@ -123,7 +123,7 @@ impl BbsServer {
             layers: Default::default(),
             floor: parking_lot::Mutex::new(Floor::new(&config.weights)),
             handing: Default::default(),
-            asking: tokio::sync::Semaphore::new(1),
+            asking: Arc::new(tokio::sync::Semaphore::new(1)),
             poke: Default::default(),
         });
         let retirer = Retirer::new(

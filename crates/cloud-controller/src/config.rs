@@ -93,6 +93,9 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long a GET of something unfinished is held.
     pub hold: Duration,
+    /// How long after its end a failed build is still held. The official CLI shows log lines two seconds late, and none
+    /// after the build's end: what went wrong would stay unseen.
+    pub hold_failure: Duration,
     /// How long a GET of stats is held while nothing runs.
     pub hold_stats: Duration,
     /// Packages and staged droplets kept per app besides the current ones.
@@ -144,6 +147,7 @@ impl Default for Limits {
             buildpack_bytes: 2 * GIB,
             body_bytes: 1 << 20,
             hold: Duration::from_secs(10),
+            hold_failure: Duration::from_millis(2500),
             hold_stats: Duration::from_secs(2),
             kept_per_app: 5,
         }

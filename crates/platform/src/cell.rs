@@ -22,10 +22,10 @@ use router::tls::Identity;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-use crate::cluster::Home;
+use crate::cluster::{CellAuthority, Home};
 use crate::data_dir::DataDir;
 use crate::operator::Containers as About;
-use crate::settings::{Backend, CellTimings};
+use crate::settings::{Backend, CellTimings, DiskLimits};
 
 /// Diego's.
 pub const INSIDE_TTL: Duration = Duration::from_secs(15);
@@ -40,6 +40,7 @@ pub struct CellSettings {
     pub stacks: Vec<String>,
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
+    pub disk_limits: DiskLimits,
     pub container_network: Option<String>,
     pub timings: CellTimings,
     pub crashed: executor::KeepCrashed,
@@ -68,6 +69,8 @@ pub struct Deps {
     pub sink: Arc<dyn Sink>,
     pub secret: Secret,
     pub clock: Clock,
+    /// Signs certificates of containers; without it they have none.
+    pub instances: Option<CellAuthority>,
 }
 
 pub struct Cell {
@@ -99,7 +102,7 @@ impl Cell {
         data: &DataDir,
         deps: Deps,
     ) -> anyhow::Result<Cell> {
-        let Deps { bbs, sink, secret, clock } = deps;
+        let Deps { bbs, sink, secret, clock, instances } = deps;
         let limits = executor::Config::default();
         for complaint in executor::host_limits::prepare(limits.containers) {
             warn!("{complaint}");
@@ -121,6 +124,9 @@ impl Cell {
         };
         let store = Arc::new(store);
         let executor = Executor::new(garden, store.clone(), sink, config, clock)?;
+        if let Some(authority) = &instances {
+            executor.identify(Arc::new(authority.identities()?))?;
+        }
         let port = if let Site::Outside { port, .. } = site { *port } else { 0 };
         let address = SocketAddr::from((site.address(), port));
         let listener = TcpListener::bind(address)
@@ -241,6 +247,7 @@ async fn containers(
             config.host_ip = site.address();
             config.memory_mb = settings.memory_mb;
             config.disk_mb = settings.disk_mb;
+            config.disk_limits = settings.disk_limits.0;
             if let Some(network) = &settings.container_network {
                 let range = Network::parse(network);
                 config.network = range.with_context(|| {

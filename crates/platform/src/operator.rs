@@ -82,8 +82,10 @@ pub struct Line {
 
 #[derive(Clone)]
 pub struct Insight {
-    pub router: router::Router,
-    pub logs: Loggregator,
+    /// Where this machine has one.
+    pub router: Option<router::Router>,
+    /// Where this machine has one.
+    pub logs: Option<Loggregator>,
     pub containers: Arc<OnceLock<Containers>>,
 }
 
@@ -100,15 +102,16 @@ impl Insight {
 }
 
 async fn about(State(insight): State<Insight>) -> axum::Json<About> {
-    let (routes, endpoints) = insight.router.table().size();
-    let tcp = tcp::told(&insight.router);
+    let size = |router: &router::Router| router.table().size();
+    let (routes, endpoints) = insight.router.as_ref().map_or((0, 0), size);
+    let tcp = insight.router.as_ref().map(tcp::told).unwrap_or_default();
     axum::Json(About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         containers: insight.containers.get().cloned(),
         routes: routes + tcp.routes,
         endpoints: endpoints + tcp.endpoints,
         shut_ports: tcp.shut,
-        lines_not_on_disk: insight.logs.dropped(),
+        lines_not_on_disk: insight.logs.as_ref().map_or(0, Loggregator::dropped),
     })
 }
 
@@ -121,7 +124,8 @@ async fn endpoints(
     State(insight): State<Insight>,
     Query(of): Query<OfRoute>,
 ) -> axum::Json<Vec<Endpoint>> {
-    let found = insight.router.endpoints(&of.route).into_iter();
+    let found = insight.router.map(|router| router.endpoints(&of.route));
+    let found = found.unwrap_or_default().into_iter();
     let tell = |endpoint: diego::routing::Endpoint| Endpoint {
         process_guid: endpoint.key.process_guid.to_string(),
         index: endpoint.key.index,
@@ -147,7 +151,8 @@ async fn lines(
         descending: true,
         ..Read::default()
     };
-    let mut found = insight.logs.read(&of.source, &read);
+    let found = insight.logs.map(|logs| logs.read(&of.source, &read));
+    let mut found = found.unwrap_or_default();
     found.reverse();
     let tell = |envelope: envelope::Envelope| {
         let Message::Log { payload, .. } = &envelope.message else { return None };

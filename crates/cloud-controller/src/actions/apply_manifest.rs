@@ -226,9 +226,7 @@ async fn set_process(
         app_actions::audit(cc, tx, caller, "audit.app.process.update", app, data).await?;
     }
     if wanted.scale != Scale::default() {
-        if !caller.is_admin() {
-            feature_flags::require(tx, caller, "app_scaling").await?;
-        }
+        feature_flags::require(tx, caller, "app_scaling").await?;
         let before = processes::find(tx, &process.guid)
             .await?
             .ok_or_else(|| ApiError::not_found("Process"))?;

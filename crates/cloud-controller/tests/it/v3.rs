@@ -4,6 +4,7 @@ mod app_env;
 mod apps;
 mod deployments;
 mod domains;
+mod endpoints;
 mod manifests;
 mod organizations;
 mod packages;

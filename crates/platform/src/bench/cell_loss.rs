@@ -14,7 +14,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 use tokio::process::Child;
 
-use super::hosts::Hosts;
+use super::hosts::{self, Hosts};
 use super::platform::{PATIENCE, Platform, at_work, keepers, tail};
 use super::trivial::{self, APP};
 use super::{Figures, Report, percentile, rounded};
@@ -23,6 +23,8 @@ use super::{Figures, Report, percentile, rounded};
 const DRAINED: u8 = 0;
 const KILLED: u8 = 1;
 const CUT_OFF: u8 = 2;
+/// Written by a cell when it is at work.
+const AT_WORK: &str = "cell.json";
 
 pub async fn run(cells: u8, instances: u32, report: &Report) -> anyhow::Result<Figures> {
     ensure!(cells > 3, "one cell is drained, one killed, one cut off: at least four are needed");
@@ -30,7 +32,8 @@ pub async fn run(cells: u8, instances: u32, report: &Report) -> anyhow::Result<F
     let listen = format!("{}:0", hosts.home());
     // The platform's own cell is there for staging; a share of the instances comes along.
     let platform = Platform::start_with(&["--cells-listen", &listen]).await?;
-    let mut bench = Bench { platform, hosts, cells: BTreeMap::new(), report };
+    let cells_of = Cells { running: BTreeMap::new(), folder: platform.folder().to_owned() };
+    let mut bench = Bench { cells: cells_of, hosts, platform, report };
     let result = bench.measure(cells, instances).await;
     let ended = bench.end().await;
     let figures = result?;
@@ -38,11 +41,38 @@ pub async fn run(cells: u8, instances: u32, report: &Report) -> anyhow::Result<F
     Ok(figures)
 }
 
+/// Dropped in this order: what the cells keep lies on their hosts and in the platform's folder.
 struct Bench<'a> {
-    platform: Platform,
+    cells: Cells,
     hosts: Hosts,
-    cells: BTreeMap<u8, Child>,
+    platform: Platform,
     report: &'a Report,
+}
+
+/// The cells' programs. Whatever is left of them when this is dropped goes by force.
+struct Cells {
+    running: BTreeMap<u8, Child>,
+    folder: PathBuf,
+}
+
+impl Cells {
+    fn data(&self, index: u8) -> PathBuf {
+        self.folder.join(format!("cell-{index}"))
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        for child in self.running.values_mut() {
+            // One that has ended needs no killing.
+            let _ = child.start_kill();
+        }
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("cell-") && entry.path().is_dir() {
+                hosts::sweep(&entry.path());
+            }
+        }
+    }
 }
 
 impl Bench<'_> {
@@ -132,12 +162,12 @@ impl Bench<'_> {
             if index.is_multiple_of(2) { "even" } else { "odd" },
         ];
         let child = self.hosts.start(index, &args, &self.log(index))?;
-        self.cells.insert(index, child);
+        self.cells.running.insert(index, child);
         Ok(())
     }
 
     fn data(&self, index: u8) -> PathBuf {
-        self.platform.folder().join(format!("cell-{index}"))
+        self.cells.data(index)
     }
 
     fn log(&self, index: u8) -> PathBuf {
@@ -159,7 +189,7 @@ impl Bench<'_> {
 
     /// Kills the cell's program and everything it kept, as a machine does that loses its power.
     async fn kill(&mut self, index: u8) -> anyhow::Result<()> {
-        let mut child = self.cells.remove(&index).context("the cell runs")?;
+        let mut child = self.cells.running.remove(&index).context("the cell runs")?;
         child.kill().await?;
         for pid in keepers(&self.data(index)) {
             signal(pid, rustix::process::Signal::KILL)?;
@@ -169,7 +199,7 @@ impl Bench<'_> {
 
     /// Ends a cell by SIGTERM while requests go to its instances: `(requests, lost)`.
     async fn drain(&mut self, index: u8) -> anyhow::Result<(u64, u64)> {
-        let mut child = self.cells.remove(&index).context("the cell runs")?;
+        let mut child = self.cells.running.remove(&index).context("the cell runs")?;
         let done = CancellationToken::new();
         let drained = async {
             let _done = done.clone().drop_guard();
@@ -262,22 +292,25 @@ impl Bench<'_> {
     /// Everything goes, also what was killed: its next life removes what it left.
     async fn end(mut self) -> anyhow::Result<()> {
         let mut result = self.hosts.plug_in(CUT_OFF).await;
-        if !self.cells.contains_key(&KILLED) && self.data(KILLED).exists() {
+        if !self.cells.running.contains_key(&KILLED) && self.data(KILLED).exists() {
+            // It says of the life that was killed that it is at work.
+            let _ = std::fs::remove_file(self.data(KILLED).join(AT_WORK));
             result = result.and(self.join(KILLED));
             let begun = Instant::now();
             while !ready(&self.data(KILLED)) && begun.elapsed() < PATIENCE {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        for child in self.cells.values() {
+        for child in self.cells.running.values() {
             if let Some(pid) = child.id() {
                 result = result.and(signal(pid, rustix::process::Signal::INT));
             }
         }
-        for child in self.cells.values_mut() {
+        for child in self.cells.running.values_mut() {
             let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
             result = result.and(ended.context("a cell does not end").map(drop));
         }
+        drop(self.cells);
         result.and(self.platform.stop().await)
     }
 }
@@ -296,7 +329,7 @@ fn runs_on(lrp: &ActualLrp) -> Option<&CellId> {
 }
 
 fn ready(data: &Path) -> bool {
-    data.join("cell.json").exists()
+    data.join(AT_WORK).exists()
 }
 
 fn signal(pid: u32, signal: rustix::process::Signal) -> anyhow::Result<()> {

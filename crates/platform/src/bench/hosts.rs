@@ -7,6 +7,8 @@ use std::process::Stdio;
 use anyhow::{Context as _, ensure};
 use tokio::process::{Child, Command};
 
+use super::platform::keepers;
+
 /// Removed as a whole when dropped; what runs in there must have ended before.
 pub struct Hosts {
     bridge: String,
@@ -107,6 +109,37 @@ impl Drop for Hosts {
             quietly(&["link", "del", &host.wire]);
         }
         quietly(&["link", "del", &self.bridge]);
+    }
+}
+
+/// Ends what a cell that was killed keeps running from its data directory, and takes away what is mounted there: a cell
+/// that ends in order leaves none of it.
+pub fn sweep(data: &Path) {
+    for pid in keepers(data) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
+            // It may have ended by itself.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    let run = |program: &str, args: &[&str]| {
+        let status = std::process::Command::new(program).args(args).stderr(Stdio::null()).status();
+        if !status.is_ok_and(|status| status.success()) {
+            tracing::warn!(program, ?args, "something of a killed cell stays");
+        }
+    };
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let inside: Vec<&str> = points.filter(|point| Path::new(point).starts_with(data)).collect();
+    // The last one mounted lies on top.
+    inside.iter().rev().for_each(|point| run("umount", &["--lazy", point]));
+    for device in std::fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        let file = std::fs::read_to_string(device.path().join("loop/backing_file"));
+        if file.is_ok_and(|file| Path::new(file.trim()).starts_with(data)) {
+            run(
+                "losetup",
+                &["--detach", &format!("/dev/{}", device.file_name().to_string_lossy())],
+            );
+        }
     }
 }
 

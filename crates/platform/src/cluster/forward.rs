@@ -1,86 +1,132 @@
-//! Envelopes of a joined cell on their way to the log store: queued, sent in batches, tried again while the store is out
-//! of reach. What does not fit the queue is dropped, counted, and told to the readers of the source.
+//! Envelopes of a joined cell on their way to the log store: kept on the cell's disk with how far output was read, sent in
+//! batches, and tried again while the store is out of reach. What is dropped is counted and told to the readers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
-use axum::routing::post;
+use anyhow::Context as _;
 use base::http::Secret;
 use base::{Backoff, CancellationToken, Clock};
-use envelope::{Envelope, LogType, Message, Sink, Source, wire};
+use bytes::Bytes;
+use envelope::{Envelope, Kept, Mark, Message, Sink, wire};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
-use tracing::warn;
+use reqwest::StatusCode;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tracing::{error, warn};
 
-const PATH: &str = "/cluster/envelopes";
-/// What waits while the store is away; then the newest give way, since their readers are told so right there.
-const QUEUE_BYTES: usize = 32 << 20;
-/// One request.
-const BATCH_BYTES: usize = 512 << 10;
-/// A batch ends with the envelope that fills it, and one line may be large.
-const BODY_LIMIT: usize = 4 << 20;
+use super::losses::{Losses, Why};
+use super::receive::{AT, FROM, PATH, SEGMENT, TO};
+use super::spool::{Place, Spool};
+
+/// What waits on disk while the store is away; then the newest give way, since their readers are told so right there.
+const SPOOL_BYTES: u64 = 256 << 20;
+/// What waits in memory while the disk takes nothing; then the newest give way.
+const AFLOAT_BYTES: usize = 8 << 20;
+/// One part of a batch; a larger one is sent alone.
+const PART_BYTES: usize = 512 << 10;
+/// Left free for telling of losses.
+const NOTICES: u64 = 64 << 10;
+/// What waits for its turn to be written: lines of containers wait, the rest gives way.
+const QUEUE: usize = 4096;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Sources whose losses are counted one by one; more are counted together in the cell's log.
-const SOURCES: usize = 4096;
 
-/// The cell's side.
+/// What is forwarded outlives this program: whoever opens the same folder goes on with it.
 pub struct Forward {
-    queue: Mutex<Queue>,
-    more: Notify,
-    cell_id: String,
-    clock: Clock,
+    queue: mpsc::Sender<Command>,
+    /// Of an earlier life, until they are asked for.
+    marks: Mutex<HashMap<String, Bytes>>,
+    losses: Arc<Mutex<Losses>>,
+    more: Arc<Notify>,
 }
 
-#[derive(Default)]
-struct Queue {
-    envelopes: VecDeque<Envelope>,
-    bytes: usize,
-    lost: BTreeMap<(Arc<str>, Arc<str>), Lost>,
+enum Command {
+    Put {
+        envelopes: Vec<Envelope>,
+        mark: Option<Mark>,
+        done: Option<oneshot::Sender<()>>,
+    },
+    Next(oneshot::Sender<Option<Parcel>>),
+    /// The store has what it was sent, the segment up to here.
+    Taken(Option<(String, u64)>),
 }
 
-struct Lost {
-    source: Source,
-    count: u64,
+/// What is sent at once; from memory when it has no place.
+struct Parcel {
+    place: Option<Place>,
+    body: Bytes,
+}
+
+/// What came of a try.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// Up to where the store has the segment, if it says so.
+    Taken(Option<u64>),
+    Again(String),
+    /// The same will never be taken.
+    Refused(StatusCode),
 }
 
 impl Forward {
-    pub fn new(cell_id: &str, clock: Clock) -> Arc<Forward> {
-        let (queue, more) = (Mutex::default(), Notify::new());
-        Arc::new(Forward { queue, more, cell_id: cell_id.to_owned(), clock })
+    pub fn open(dir: &Path, cell_id: &str, clock: Clock) -> anyhow::Result<Arc<Forward>> {
+        Forward::bounded(dir, cell_id, clock, SPOOL_BYTES)
     }
 
-    /// Sends until `stop`, and then what is queued, as long as that works at the first try.
+    fn bounded(dir: &Path, cell_id: &str, clock: Clock, most: u64) -> anyhow::Result<Arc<Forward>> {
+        let (spool, marks) = Spool::open(dir, most).context("opening the spool of log lines")?;
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let (losses, more) = (Arc::<Mutex<Losses>>::default(), Arc::new(Notify::new()));
+        let mut keeper = Keeper {
+            spool,
+            afloat: VecDeque::new(),
+            afloat_bytes: 0,
+            losses: losses.clone(),
+            more: more.clone(),
+            cell_id: cell_id.to_owned(),
+            clock,
+            failing: false,
+        };
+        // It ends with the last sender.
+        std::thread::Builder::new()
+            .name("log-spool".to_owned())
+            .spawn(move || keeper.run(commands))?;
+        Ok(Arc::new(Forward { queue, marks: Mutex::new(marks), losses, more }))
+    }
+
+    /// Sends until `stop`, and then what is queued, as long as that works at the first try; the rest stays on disk.
     pub async fn run(&self, url: &str, secret: &Secret, stop: CancellationToken) {
         let (http, url) = (base::http::client(Some(secret)), format!("{url}{PATH}"));
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-        loop {
-            let Some(batch) = self.next(&stop).await else { return };
-            let body = Bytes::from(wire::encode(&batch));
-            loop {
-                let sent = http.post(&url).body(body.clone()).timeout(TIMEOUT).send().await;
-                match sent.and_then(reqwest::Response::error_for_status) {
-                    Ok(_) => break backoff.reset(),
-                    Err(_) if stop.is_cancelled() => return,
-                    Err(error) => warn!(%error, "the log store is out of reach"),
+        while let Some(parcel) = self.next(&stop).await {
+            match send(&http, &url, &parcel).await {
+                Answer::Taken(at) => {
+                    backoff.reset();
+                    self.taken(&parcel, at).await;
+                    continue;
                 }
-                // A token that is cancelled meanwhile makes the next try the last one.
-                stop.run_until_cancelled(tokio::time::sleep(backoff.step())).await;
+                Answer::Refused(status) => {
+                    warn!(%status, "the log store refused envelopes: they are dropped");
+                    let lost = wire::decode(&parcel.body).unwrap_or_default();
+                    self.losses.lock().count(lost, Why::Refused(status.as_u16()));
+                    self.taken(&parcel, None).await;
+                }
+                Answer::Again(_) if stop.is_cancelled() => return,
+                Answer::Again(error) => warn!(%error, "the log store is out of reach"),
             }
+            // A token that is cancelled meanwhile makes the next try the last one.
+            stop.run_until_cancelled(tokio::time::sleep(backoff.step())).await;
         }
     }
 
     /// `None` when stopped and empty.
-    async fn next(&self, stop: &CancellationToken) -> Option<Vec<Envelope>> {
+    async fn next(&self, stop: &CancellationToken) -> Option<Parcel> {
         loop {
             let more = self.more.notified();
-            let batch = self.queue.lock().take(&self.cell_id, &self.clock);
-            if !batch.is_empty() {
-                return Some(batch);
+            let (reply, parcel) = oneshot::channel();
+            self.queue.send(Command::Next(reply)).await.ok()?;
+            if let Some(parcel) = parcel.await.ok()? {
+                return Some(parcel);
             }
             if stop.is_cancelled() {
                 return None;
@@ -88,63 +134,173 @@ impl Forward {
             stop.run_until_cancelled(more).await;
         }
     }
+
+    async fn taken(&self, parcel: &Parcel, at: Option<u64>) {
+        let taken = parcel.place.as_ref();
+        let taken = taken.map(|place| (place.segment.clone(), at.unwrap_or(place.to)));
+        // The keeper ends only when this does.
+        let _ = self.queue.send(Command::Taken(taken)).await;
+    }
+}
+
+async fn send(http: &reqwest::Client, url: &str, parcel: &Parcel) -> Answer {
+    let mut post = http.post(url).body(parcel.body.clone()).timeout(TIMEOUT);
+    if let Some(Place { segment, from, to }) = &parcel.place {
+        post = post.header(SEGMENT, segment).header(FROM, *from).header(TO, *to);
+    }
+    match post.send().await {
+        Ok(response) => {
+            let at = response.headers().get(AT);
+            answer(response.status(), at.and_then(|at| at.to_str().ok()?.parse().ok()))
+        }
+        Err(error) => Answer::Again(error.to_string()),
+    }
+}
+
+/// Pure: what a status says about the batch. What is about the caller, the way or the moment may be over soon.
+fn answer(status: StatusCode, at: Option<u64>) -> Answer {
+    use StatusCode as Is;
+    match status {
+        status if status.is_success() => Answer::Taken(at),
+        Is::UNAUTHORIZED
+        | Is::FORBIDDEN
+        | Is::NOT_FOUND
+        | Is::REQUEST_TIMEOUT
+        | Is::TOO_EARLY
+        | Is::TOO_MANY_REQUESTS => Answer::Again(format!("it answered {status}")),
+        status if status.is_client_error() => Answer::Refused(status),
+        status => Answer::Again(format!("it answered {status}")),
+    }
 }
 
 impl Sink for Forward {
     fn emit(&self, envelope: Envelope) {
-        self.queue.lock().push(envelope);
-        self.more.notify_one();
-    }
-}
-
-impl Queue {
-    fn push(&mut self, envelope: Envelope) {
-        let size = size(&envelope);
-        if self.bytes + size <= QUEUE_BYTES {
-            self.bytes += size;
-            self.envelopes.push_back(envelope);
-            return;
-        }
-        let key = (envelope.source_id.clone(), envelope.instance_id.clone());
-        if let Some(lost) = self.lost.get_mut(&key) {
-            lost.count += 1;
-        } else if self.lost.len() < SOURCES {
-            let source = Source {
-                id: envelope.source_id,
-                instance: envelope.instance_id,
-                tags: envelope.tags,
-            };
-            self.lost.insert(key, Lost { source, count: 1 });
-        } else {
-            warn!(source_id = %key.0, "an envelope was dropped: the log store is out of reach");
-        }
-    }
-
-    fn take(&mut self, cell_id: &str, clock: &Clock) -> Vec<Envelope> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH_BYTES
-            && let Some(envelope) = self.envelopes.pop_front()
+        let put = Command::Put { envelopes: vec![envelope], mark: None, done: None };
+        if let Err(error) = self.queue.try_send(put)
+            && let Command::Put { envelopes, .. } = error.into_inner()
         {
-            bytes += size(&envelope);
-            batch.push(envelope);
+            self.losses.lock().count(envelopes, Why::Disk);
         }
-        self.bytes -= bytes;
-        if self.envelopes.is_empty() {
-            // Everything queued before the loss is on its way, so the notice stands where the gap is.
-            let lost = std::mem::take(&mut self.lost);
-            batch.extend(lost.into_values().map(|lost| {
-                let text = format!(
-                    "{} messages were dropped on cell {cell_id}: the log store was out of reach",
-                    lost.count
-                );
-                Envelope::log(&lost.source, "LGR", LogType::Err, text, clock.now())
-            }));
-        }
-        batch
+    }
+
+    fn keep(&self, envelopes: Vec<Envelope>, mark: Mark) -> Kept {
+        let (queue, (done, kept)) = (self.queue.clone(), oneshot::channel());
+        Box::pin(async move {
+            let put = Command::Put { envelopes, mark: Some(mark), done: Some(done) };
+            if queue.send(put).await.is_ok() {
+                // It is told in any case, or this program ends.
+                let _ = kept.await;
+            }
+        })
+    }
+
+    fn mark(&self, key: &str) -> Option<Bytes> {
+        self.marks.lock().remove(key)
     }
 }
 
-/// About what it takes in memory and on the wire.
+/// Alone with the disk on a thread of its own, so it may block.
+struct Keeper {
+    spool: Spool,
+    /// What the disk did not take.
+    afloat: VecDeque<Bytes>,
+    afloat_bytes: usize,
+    losses: Arc<Mutex<Losses>>,
+    more: Arc<Notify>,
+    cell_id: String,
+    clock: Clock,
+    failing: bool,
+}
+
+impl Keeper {
+    fn run(&mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.blocking_recv() {
+            match command {
+                Command::Put { envelopes, mark, done } => {
+                    self.put(envelopes, mark.as_ref());
+                    self.more.notify_one();
+                    if let Some(done) = done {
+                        // Whoever does not wait any more does not mind.
+                        let _ = done.send(());
+                    }
+                }
+                Command::Next(reply) => {
+                    self.tell_losses();
+                    let _ = reply.send(self.next());
+                }
+                Command::Taken(Some((segment, at))) => self.spool.taken(&segment, at),
+                Command::Taken(None) => {
+                    let gone = self.afloat.pop_front();
+                    self.afloat_bytes -= gone.map_or(0, |part| part.len());
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, envelopes: Vec<Envelope>, mark: Option<&Mark>) {
+        let parts = parts(&envelopes);
+        match self.spool.append(&parts, mark) {
+            Ok(true) => self.failing = false,
+            Ok(false) => self.losses.lock().count(envelopes, Why::OutOfReach),
+            Err(error) => {
+                // Once: the disk does not get better by many words.
+                if !std::mem::replace(&mut self.failing, true) {
+                    let error = format!("{error:#}");
+                    warn!(%error, "log lines wait in memory until the disk takes them again");
+                }
+                let bytes: usize = parts.iter().map(Vec::len).sum();
+                if self.afloat_bytes + bytes > AFLOAT_BYTES {
+                    return self.losses.lock().count(envelopes, Why::Disk);
+                }
+                self.afloat_bytes += bytes;
+                self.afloat.extend(parts.into_iter().map(Bytes::from));
+            }
+        }
+    }
+
+    /// As soon as there is room, so that it stands where the gap is.
+    fn tell_losses(&mut self) {
+        if self.spool.has_room(NOTICES) {
+            let mut losses = self.losses.lock();
+            if !losses.is_empty() {
+                let notices = losses.tell(&self.cell_id, &self.clock);
+                drop(losses);
+                self.put(notices, None);
+            }
+        }
+    }
+
+    /// The disk's come first: they are older.
+    fn next(&mut self) -> Option<Parcel> {
+        match self.spool.next() {
+            Ok(Some(batch)) => Some(Parcel { place: Some(batch.place), body: batch.body }),
+            Ok(None) => self.afloat.front().map(|part| Parcel { place: None, body: part.clone() }),
+            Err(error) => {
+                error!(error = %format!("{error:#}"), "log lines on disk cannot be read: they are left out");
+                self.spool.skip();
+                None
+            }
+        }
+    }
+}
+
+/// Encoded pieces of which each fits a request.
+fn parts(envelopes: &[Envelope]) -> Vec<Vec<u8>> {
+    let (mut parts, mut begin, mut bytes) = (Vec::new(), 0, 0);
+    for (nth, envelope) in envelopes.iter().enumerate() {
+        bytes += size(envelope);
+        if bytes >= PART_BYTES {
+            parts.push(wire::encode(&envelopes[begin..=nth]));
+            (begin, bytes) = (nth + 1, 0);
+        }
+    }
+    if begin < envelopes.len() {
+        parts.push(wire::encode(&envelopes[begin..]));
+    }
+    parts
+}
+
+/// About what it takes on the wire.
 fn size(envelope: &Envelope) -> usize {
     let message = match &envelope.message {
         Message::Log { payload, .. } => payload.len(),
@@ -156,98 +312,5 @@ fn size(envelope: &Envelope) -> usize {
     128 + message + tags
 }
 
-/// The store's side.
-pub fn receiver(sink: Arc<dyn Sink>, secret: &Secret) -> Router {
-    let router = Router::new()
-        .route(PATH, post(receive))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(sink);
-    base::http::guarded(router, secret)
-}
-
-async fn receive(
-    State(sink): State<Arc<dyn Sink>>,
-    body: Bytes,
-) -> Result<StatusCode, (StatusCode, String)> {
-    let batch =
-        wire::decode(&body).map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
-    batch.into_iter().for_each(|envelope| sink.emit(envelope));
-    Ok(StatusCode::ACCEPTED)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use envelope::Collect;
-
-    fn line(text: &str) -> Envelope {
-        let source = Source { id: "app".into(), instance: "0".into(), tags: Arc::default() };
-        Envelope::log(&source, "APP", LogType::Out, text.to_owned(), Clock::system().now())
-    }
-
-    fn texts(collect: &Collect) -> Vec<String> {
-        let envelopes = collect.0.lock().unwrap();
-        let text = |envelope: &Envelope| match &envelope.message {
-            Message::Log { payload, .. } => String::from_utf8_lossy(payload).into_owned(),
-            other => format!("{other:?}"),
-        };
-        envelopes.iter().map(text).collect()
-    }
-
-    #[tokio::test]
-    async fn lines_wait_for_the_store_and_come_in_order() {
-        let (collect, secret) = (Collect::default(), Secret::new("s"));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let forward = Forward::new("cell-1", Clock::system());
-        for number in 0..10 {
-            forward.emit(line(&number.to_string()));
-        }
-        let stop = CancellationToken::new();
-        let (sending, until, url) = (forward.clone(), stop.clone(), format!("http://{address}"));
-        let shown = secret.clone();
-        let sender = tokio::spawn(async move { sending.run(&url, &shown, until).await });
-
-        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
-        let router = receiver(Arc::new(collect.clone()), &secret);
-        let server = tokio::spawn(base::http::serve(listener, router, CancellationToken::new()));
-        let all = async {
-            while texts(&collect).len() < 10 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), all).await.unwrap();
-        forward.emit(line("last"));
-        stop.cancel();
-        sender.await.unwrap();
-        let want: Vec<_> =
-            (0..10).map(|number| number.to_string()).chain(["last".into()]).collect();
-        assert_eq!(texts(&collect), want);
-        server.abort();
-    }
-
-    #[test]
-    fn what_does_not_fit_is_counted_where_it_is_missing() {
-        let forward = Forward::new("cell-1", Clock::system());
-        let large = "x".repeat(1 << 20);
-        for _ in 0..40 {
-            forward.emit(line(&large));
-        }
-        let mut queue = forward.queue.lock();
-        let (mut kept, mut last) = (0, None);
-        loop {
-            let mut batch = queue.take("cell-1", &forward.clock);
-            let Some(end) = batch.pop() else { break };
-            kept += batch.len();
-            last = Some(end);
-        }
-        let Some(Message::Log { payload, .. }) = last.map(|envelope| envelope.message) else {
-            panic!("the last one is the notice");
-        };
-        let text = String::from_utf8_lossy(&payload).into_owned();
-        assert!(text.contains("messages were dropped on cell cell-1"), "{text}");
-        let dropped: usize = text.split(' ').next().unwrap().parse().unwrap();
-        assert!(kept < 40 && dropped > 0 && queue.bytes == 0, "{kept} {dropped}");
-    }
-}
+mod tests;

@@ -37,8 +37,9 @@ impl Backend {
 pub struct Cupola {
     child: Option<Child>,
     backend: Backend,
-    /// More flags of `cupola up`.
-    flags: Vec<String>,
+    command: &'static str,
+    /// Beside those that every platform gets.
+    pub args: Vec<String>,
     folder: TempDir,
 }
 
@@ -53,13 +54,30 @@ impl Cupola {
     /// Not started yet, and without a data directory.
     pub fn new(backend: Backend) -> Cupola {
         let folder = tempfile::Builder::new().prefix("cupola-test-").tempdir().unwrap();
-        Cupola { child: None, backend, flags: Vec::new(), folder }
+        Cupola { child: None, backend, command: "up", args: Vec::new(), folder }
     }
 
-    /// Whenever it is started, it is given these flags too.
-    pub fn flags(mut self, flags: &[&str]) -> Cupola {
-        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        self
+    /// `cupola up` with further settings; not started yet.
+    pub fn with_args(backend: Backend, args: &[&str]) -> Cupola {
+        let mut cupola = Cupola::new(backend);
+        cupola.set_args(args);
+        cupola
+    }
+
+    /// `cupola server` with these roles and settings; not started yet.
+    pub fn as_server(backend: Backend, args: &[&str]) -> Cupola {
+        let mut cupola = Cupola::with_args(backend, args);
+        cupola.command = "server";
+        cupola
+    }
+
+    /// For the next start.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().expect("the platform runs"))
     }
 
     pub fn start(backend: Backend) -> Cupola {
@@ -101,7 +119,7 @@ impl Cupola {
             .unwrap();
         let child = Command::new(program())
             .args([
-                "up",
+                self.command,
                 "--listen",
                 "127.0.0.1",
                 "--http-port",
@@ -115,7 +133,7 @@ impl Cupola {
             ])
             .arg("--data")
             .arg(self.data())
-            .args(&self.flags)
+            .args(&self.args)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -221,6 +239,15 @@ impl Cupola {
 
     /// Asks an app through the router: status and body.
     pub fn get(&self, app: &str, path: &str) -> (u16, String) {
+        self.get_with(app, path, "X-Nothing: 1")
+    }
+
+    /// The same of one instance.
+    pub fn get_from(&self, app: &str, guid: &str, index: u32, path: &str) -> (u16, String) {
+        self.get_with(app, path, &format!("X-Cf-App-Instance: {guid}:{index}"))
+    }
+
+    fn get_with(&self, app: &str, path: &str, header: &str) -> (u16, String) {
         let host = format!("{app}.localhost");
         let url = format!("{}{path}", self.running("http"));
         let ran = self.run(Command::new("curl").args([
@@ -231,6 +258,8 @@ impl Cupola {
             "\n%{http_code}",
             "--header",
             &format!("Host: {host}"),
+            "--header",
+            header,
             &url,
         ]));
         let (body, status) = ran.text.rsplit_once('\n').expect("curl writes the status");
@@ -256,34 +285,22 @@ impl Cupola {
 
     /// What the power cut does to processes: the shims of this platform, and with them their containers, end without a word.
     pub fn kill_containers(&self) {
-        let shim = self.data().join("containers/shim");
-        let ours = |pid: &i32| {
-            std::fs::read_link(format!("/proc/{pid}/exe"))
-                .is_ok_and(|exe| exe.to_string_lossy().starts_with(&*shim.to_string_lossy()))
-        };
-        let shims: Vec<i32> = pids().into_iter().filter(ours).collect();
-        let mut doomed = shims.clone();
-        let mut parents: Vec<(i32, i32)> =
-            pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
-        while let Some(at) = parents
-            .iter()
-            .position(|(pid, parent)| doomed.contains(parent) && !doomed.contains(pid))
-        {
-            doomed.push(parents.swap_remove(at).0);
-        }
-        for pid in doomed.into_iter().filter_map(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-        let begun = Instant::now();
-        while pids().iter().any(ours) && begun.elapsed() < PATIENCE {
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
+        kill_containers_of(&self.data());
+    }
+
+    /// Freezes the platform, or wakes it again.
+    pub fn tell(&self, signal: rustix::process::Signal) {
+        let child = self.child.as_ref().expect("the platform runs");
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
     }
 
     pub fn signal(&mut self, signal: rustix::process::Signal) -> ExitStatus {
         let mut child = self.child.take().expect("the platform runs");
         // One that has ended already cannot be told anything; its status says why.
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal);
+        let pid = rustix::process::Pid::from_child(&child);
+        let _ = rustix::process::kill_process(pid, signal);
+        // One that is frozen would hear nothing else.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
         child.wait().expect("our own child")
     }
 }
@@ -302,6 +319,31 @@ impl Drop for Cupola {
         } else {
             self.kill_containers();
         }
+    }
+}
+
+/// Ends the shims of a cell, and with them its containers, without a word.
+pub fn kill_containers_of(data: &Path) {
+    let shim = data.join("containers/shim");
+    let ours = |pid: &i32| {
+        std::fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|exe| exe.to_string_lossy().starts_with(&*shim.to_string_lossy()))
+    };
+    let shims: Vec<i32> = pids().into_iter().filter(ours).collect();
+    let mut doomed = shims.clone();
+    let mut parents: Vec<(i32, i32)> =
+        pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    while let Some(at) =
+        parents.iter().position(|(pid, parent)| doomed.contains(parent) && !doomed.contains(pid))
+    {
+        doomed.push(parents.swap_remove(at).0);
+    }
+    for pid in doomed.into_iter().filter_map(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+    let begun = Instant::now();
+    while pids().iter().any(ours) && begun.elapsed() < PATIENCE {
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 

@@ -23,7 +23,7 @@ fn an_echo_app_on_ports() {
 fn on_ports(backend: Backend) {
     let [first, second, third] = free_ports();
     let range = format!("{first}-{third}");
-    let mut cupola = Cupola::new(backend).flags(&["--tcp-ports", &range]);
+    let mut cupola = Cupola::with_args(backend, &["--tcp-ports", &range]);
     cupola.up();
     cupola.log_in();
     let groups = cupola.cf(&["router-groups"]);
@@ -246,7 +246,7 @@ Server(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 fn an_instance_that_is_killed_ends_its_connections() {
     let [port, _, last] = free_ports();
     let range = format!("{port}-{last}");
-    let mut cupola = Cupola::new(Backend::Process).flags(&["--tcp-ports", &range]);
+    let mut cupola = Cupola::with_args(Backend::Process, &["--tcp-ports", &range]);
     cupola.up();
     cupola.log_in();
     cupola.cf(&["create-shared-domain", "tcp.localhost", "--router-group", "default-tcp"]);

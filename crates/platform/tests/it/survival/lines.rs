@@ -115,7 +115,7 @@ fn exits(data: &Path) -> usize {
 }
 
 /// All log lines that are kept of an app, oldest first.
-fn lines(cupola: &Cupola, app: &str) -> Vec<String> {
+pub fn lines(cupola: &Cupola, app: &str) -> Vec<String> {
     let guid = cupola.cf(&["app", app, "--guid"]).trim().to_owned();
     let token = cupola.cf(&["oauth-token"]).trim().to_owned();
     let (mut found, mut from) = (Vec::new(), 0);
@@ -144,7 +144,7 @@ fn lines(cupola: &Cupola, app: &str) -> Vec<String> {
 }
 
 /// What is missing, doubled or out of turn.
-fn oddities(said: &[u64]) -> String {
+pub fn oddities(said: &[u64]) -> String {
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
     for number in said {
         *counts.entry(*number).or_default() += 1;

@@ -61,9 +61,13 @@ fn sigterm_leaves_apps_running_and_serving_their_connections() {
 
 /// Processes, mounts, loop devices, control groups, interfaces, packet filter tables.
 pub fn traces(cupola: &Cupola) -> Vec<String> {
-    let data = cupola.data();
+    traces_of(&cupola.data(), None)
+}
+
+/// The same of any data directory; networks are looked for in this namespace, or in the named one.
+pub fn traces_of(data: &Path, namespace: Option<&str>) -> Vec<String> {
     let name = data.display().to_string();
-    let mut found = processes(&data);
+    let mut found = processes(data);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     found.extend(mounts.lines().filter(|line| line.contains(&name)).map(str::to_owned));
     let entries = |folder: &str| std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -76,13 +80,17 @@ pub fn traces(cupola: &Cupola) -> Vec<String> {
     let named = |text: &str| text.contains(instance);
     let config = guardian::linux::Config::new(data.join("containers"), instance);
     let prefix = config.interface_prefix();
-    for interface in entries("/sys/class/net") {
-        let interface = interface.file_name().to_string_lossy().into_owned();
-        found.extend(interface.starts_with(&prefix).then_some(interface));
-    }
+    let there = |program: &[&str]| {
+        let enter = namespace.map(|name| format!("--net=/run/netns/{name}"));
+        let mut command = Command::new("nsenter");
+        let output = command.args(enter).arg("--").args(program).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let interfaces = there(&["ip", "-oneline", "link"]);
+    let interfaces = interfaces.lines().filter_map(|line| line.split(": ").nth(1));
+    found.extend(interfaces.filter(|name| name.starts_with(&prefix)).map(str::to_owned));
     groups(Path::new("/sys/fs/cgroup"), instance, 0, &mut found);
-    let tables = Command::new("nft").args(["list", "tables"]).output().unwrap().stdout;
-    let tables = String::from_utf8_lossy(&tables).into_owned();
+    let tables = there(&["nft", "list", "tables"]);
     found.extend(tables.lines().filter(|line| named(line)).map(str::to_owned));
     found
 }

@@ -228,6 +228,22 @@ pub fn instances(cupola: &Cupola) -> Instances {
     })
 }
 
+/// Where each instance of the only process runs, by index: its guid and its cell.
+pub fn places(cupola: &Cupola) -> BTreeMap<u32, (String, String)> {
+    within(async {
+        let world = World::of(cupola).await?;
+        let all = world.bbs.actual_lrps(&ActualLrpFilter::default()).await?;
+        world.db.close().await;
+        let running = all.into_iter().filter_map(|lrp| match &lrp.state {
+            State::Running { by, .. } => {
+                Some((lrp.key.index, (by.instance_guid.to_string(), by.cell_id.to_string())))
+            }
+            _ => None,
+        });
+        Ok(running.collect())
+    })
+}
+
 fn within<T>(work: impl Future<Output = anyhow::Result<T>>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(work).unwrap()
