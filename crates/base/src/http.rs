@@ -60,6 +60,22 @@ pub fn client(secret: Option<&Secret>) -> reqwest::Client {
     builder.build().expect("the settings are constant and valid")
 }
 
+/// Passes on what others ask, as they ask it: it shows no secret, follows no redirect, and speaks HTTP/1.1, whose `Host`
+/// is the one that was asked for.
+pub fn relay() -> reqwest::Client {
+    install_crypto();
+    let builder = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(5))
+        .redirect(reqwest::redirect::Policy::none())
+        .http1_only()
+        .no_proxy();
+    let builder = match crate::tls::authority() {
+        None => builder,
+        Some(authority) => builder.tls_certs_only([authority]),
+    };
+    builder.build().expect("the settings are constant and valid")
+}
+
 /// Answers 401 to every request that does not show `secret` as a bearer token.
 pub fn guarded(router: Router, secret: &Secret) -> Router {
     let expected = format!("Bearer {}", secret.expose());

@@ -22,23 +22,24 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Handshakes under way at once; more wait in the kernel's queue.
 const HANDSHAKES: usize = 256;
 
-static AUTHORITY: OnceLock<Certificate> = OnceLock::new();
+static AUTHORITY: OnceLock<(String, Certificate)> = OnceLock::new();
 
 /// From now on every client of [`crate::http`] trusts what the authority `pem` signed. Once per process, before the
 /// first client is made.
 ///
 /// # Errors
-/// When `pem` is no certificate, or another authority is trusted already.
+/// When `pem` is no certificate, or another authority is trusted already; the same one again changes nothing.
 pub fn trust(pem: &str) -> anyhow::Result<()> {
     crate::http::install_crypto();
     let certificate =
         Certificate::from_pem(pem.as_bytes()).context("reading the authority's certificate")?;
-    anyhow::ensure!(AUTHORITY.set(certificate).is_ok(), "an authority is trusted already");
+    let (trusted, _) = AUTHORITY.get_or_init(|| (pem.trim().to_owned(), certificate));
+    anyhow::ensure!(trusted == pem.trim(), "another authority is trusted already");
     Ok(())
 }
 
 pub(crate) fn authority() -> Option<Certificate> {
-    AUTHORITY.get().cloned()
+    AUTHORITY.get().map(|(_, certificate)| certificate.clone())
 }
 
 /// What a listener shows: a chain and its key, both as PEM. HTTP/2 and HTTP/1.1 over TLS 1.2 and 1.3.

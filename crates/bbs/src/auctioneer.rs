@@ -2,19 +2,19 @@
 //! all work at once by what is believed of the others, and gives each cell its part.
 
 mod ask;
+mod asking;
 mod floor;
+mod lot;
+mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use auction::Outcome;
 use base::{CancellationToken, Poke, TaskTracker, Timestamp};
-use diego::actual_lrp::State as LrpState;
 use diego::bbs::ErrorKind;
 use diego::cell::{LrpStart, Refused};
-use diego::task::State as TaskState;
-use diego::{BbsError, CellId, CellPresence, LrpKey, TaskGuid, Work};
+use diego::{BbsError, CellId, TaskGuid, Work};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{info, warn};
@@ -26,16 +26,13 @@ use crate::lease::Lease;
 use crate::state::{Slot, State};
 use crate::writer::Job;
 
+pub(crate) use asking::{Asking, MORE_TRIES};
 pub(crate) use floor::{Floor, Move};
+pub(crate) use lot::Lot;
+pub(crate) use requests::{Requests, Unplaced};
 
-/// Work that a cell did not take is offered again at once so often; after that convergence takes care.
-const ATTEMPTS: u32 = 3;
 /// Changes of cells that wait for the next round; with more than these one is run for them alone.
 const MOVES: usize = 16_384;
-/// How often a cell that refuses nothing is asked all the same, and how many at a time: what a cell holds is taken in
-/// piece by piece, which costs more than the placements of a round.
-const ASK_AGAIN: Duration = Duration::from_secs(300);
-const ASK_AT_ONCE: usize = 8;
 /// A cell may tell of so many image layers; more are not taken in.
 const MOST_LAYERS: usize = 256;
 /// Placing so much is no longer done between other tasks.
@@ -57,22 +54,8 @@ pub(crate) struct Auctioneer {
     /// Ends the hand-outs to a cell that is gone.
     pub handing: Mutex<HashMap<CellId, CancellationToken>>,
     /// Held while cells are asked again.
-    pub asking: Semaphore,
+    pub asking: Arc<Semaphore>,
     pub poke: Poke,
-}
-
-/// What waits for the next round, each with how often it was tried before.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Requests {
-    lrps: BTreeMap<Slot, u32>,
-    tasks: BTreeMap<TaskGuid, u32>,
-}
-
-/// What a round goes by.
-struct Lot {
-    work: Work,
-    present: Vec<Arc<CellPresence>>,
-    newest_cell: Timestamp,
 }
 
 impl Auctioneer {
@@ -80,14 +63,7 @@ impl Auctioneer {
         if lrps.is_empty() && tasks.is_empty() {
             return;
         }
-        let mut requests = self.requests.lock();
-        for slot in lrps {
-            requests.lrps.entry(slot).or_insert(0);
-        }
-        for guid in tasks {
-            requests.tasks.entry(guid).or_insert(0);
-        }
-        drop(requests);
+        self.requests.lock().add(lrps, tasks);
         self.poke.poke();
     }
 
@@ -126,14 +102,13 @@ impl Auctioneer {
         }
     }
 
-    fn catch_up(&self) {
-        let mut floor = self.floor.lock();
-        self.take_in_layers(&mut floor);
+    /// Whoever looks at the floor knows all that was committed.
+    fn catch_up(&self, floor: &mut Floor) {
+        self.take_in_layers(floor);
         for change in std::mem::take(&mut *self.moves.lock()) {
             floor.apply(change);
         }
         let (lrps, tasks) = floor.stranded();
-        drop(floor);
         self.request(lrps, tasks);
     }
 
@@ -153,14 +128,17 @@ impl Auctioneer {
     }
 
     async fn round(self: &Arc<Self>, requests: Requests, now: Timestamp) {
-        self.catch_up();
-        let lot = self.lot(&requests, now);
-        if lot.work.lrps.is_empty() && lot.work.tasks.is_empty() {
+        let began = Instant::now();
+        self.catch_up(&mut self.floor.lock());
+        let mut lot = Lot::of(&self.state.read(), &requests, now);
+        if lot.count() == 0 {
             return;
         }
-        ask::the_unknown(self, &lot.present, now).await;
-        self.catch_up();
-        let count = lot.work.lrps.len() + lot.work.tasks.len();
+        if ask::the_unknown(self, &lot.present).await {
+            self.catch_up(&mut self.floor.lock());
+            lot = Lot::of(&self.state.read(), &requests, now);
+        }
+        let (count, newest_cell) = (lot.count(), lot.newest_cell);
         let outcome = if count > LONG {
             let me = self.clone();
             let place = move || me.floor.lock().place(lot.work);
@@ -170,53 +148,28 @@ impl Auctioneer {
         };
         let cells = self.floor.lock().cells();
         info!(work = count, cells, placed_on = outcome.placed.len(), "auction");
-        let new_cells = self.state.read().newest_cell() > lot.newest_cell;
-        let placed = self.refuse(outcome, &requests, new_cells).await;
-        self.hand_out(placed, requests).await;
-        ask::again(self, now);
+        let unplaced = Unplaced { lrps: outcome.failed_lrps, tasks: outcome.failed_tasks };
+        self.settle(&requests, unplaced, newest_cell, began).await;
+        self.hand_out(outcome.placed, requests).await;
+        ask::the_due(self);
     }
 
-    /// Only what still waits: the rest was settled while the request lay.
-    fn lot(&self, requests: &Requests, now: Timestamp) -> Lot {
-        let state = self.state.read();
-        let start = |(guid, index): &Slot| {
-            let process = state.process(guid)?;
-            let desired = process.desired.as_ref().filter(|desired| *index < desired.instances)?;
-            let lrp = process.groups.get(index)?.ordinary.as_ref()?;
-            matches!(lrp.state, LrpState::Unclaimed { .. })
-                .then(|| LrpStart { index: *index, desired: desired.clone() })
-        };
-        let task = |guid| {
-            state.task(guid).filter(|task| matches!(task.state, TaskState::Pending)).cloned()
-        };
-        let lrps = requests.lrps.keys().filter_map(start).collect();
-        let work = Work { lrps, tasks: requests.tasks.keys().filter_map(task).collect() };
-        let present = state.present(now).filter(|cell| !cell.evacuating).cloned().collect();
-        Lot { work, present, newest_cell: state.newest_cell() }
-    }
-
-    /// Records why there was no place, unless a cell has come meanwhile: then it is tried again.
-    async fn refuse(
+    /// What found no place is tried again when there may be more room than was believed: a cell has come, or one must be
+    /// asked first.
+    async fn settle(
         &self,
-        outcome: Outcome,
-        requests: &Requests,
-        new_cells: bool,
-    ) -> BTreeMap<CellId, Work> {
-        for (key, why) in outcome.failed_lrps {
-            let again = new_cells && self.again_lrp(&key, requests);
-            if !again {
-                info!(process.guid = %key.process_guid, index = key.index, why, "no place for an instance");
-                self.tell(Command::FailLrp(key, why)).await;
-            }
+        tried: &Requests,
+        unplaced: Unplaced,
+        newest_cell: Timestamp,
+        began: Instant,
+    ) {
+        if unplaced.lrps.is_empty() && unplaced.tasks.is_empty() {
+            return;
         }
-        for (guid, reason) in outcome.failed_tasks {
-            let again = new_cells && self.again_task(&guid, requests);
-            if !again {
-                info!(task.guid = %guid, reason, "no place for a task");
-                self.tell(Command::RejectTask { guid, by: None, reason }).await;
-            }
-        }
-        outcome.placed
+        let more_room =
+            self.floor.lock().doubt_unsure(began) || self.state.read().newest_cell() > newest_cell;
+        let record = self.requests.lock().settle(tried, unplaced, !more_room);
+        self.tell(record).await;
     }
 
     /// Gives all cells their work at the same time. A slow cell is waited for no longer than patience allows; its
@@ -242,15 +195,9 @@ impl Auctioneer {
                 Ok(Err(BbsError::new(ErrorKind::Unreachable, "the cell is gone")))
             }
         };
-        let took =
-            matches!(&done, Ok(Ok(refused)) if refused.lrps.is_empty() && refused.tasks.is_empty());
-        if !took {
-            self.floor.lock().doubt(&id);
-        }
         let refused = match done {
             Ok(Ok(refused)) => refused,
             Ok(Err(error)) => {
-                // Whether it acted is not known. A second start is harmless: the record goes to one cell only.
                 warn!(cell.id = %id, %error, "a cell did not take its work");
                 Refused { lrps, tasks }
             }
@@ -259,43 +206,30 @@ impl Auctioneer {
                 Refused { lrps, tasks }
             }
         };
-        for key in refused.lrps {
-            self.floor.lock().back(&(key.process_guid.clone(), key.index));
-            if !self.again_lrp(&key, &requests) {
-                let why = format!("insufficient resources (cell {id} handed the instance back)");
-                self.tell(Command::FailLrp(key, why)).await;
-            }
-        }
-        for guid in refused.tasks {
-            self.floor.lock().task_back(&guid);
-            if !self.again_task(&guid, &requests) {
-                let reason = format!("insufficient resources (cell {id} handed the task back)");
-                self.tell(Command::RejectTask { guid, by: None, reason }).await;
-            }
-        }
+        let record = {
+            let mut floor = self.floor.lock();
+            self.requests.lock().handed(&mut floor, &requests, &id, refused)
+        };
+        self.tell(record).await;
     }
 
-    fn again_lrp(&self, key: &LrpKey, requests: &Requests) -> bool {
-        let slot = (key.process_guid.clone(), key.index);
-        let attempts = requests.lrps.get(&slot).map_or(1, |before| before + 1);
-        if attempts < ATTEMPTS {
-            self.requests.lock().lrps.insert(slot, attempts);
+    /// Records why work found no place, and looks for some again where that is worth a try.
+    async fn tell(&self, record: Vec<Command>) {
+        if !self.requests.lock().is_empty() {
             self.poke.poke();
         }
-        attempts < ATTEMPTS
-    }
-
-    fn again_task(&self, guid: &TaskGuid, requests: &Requests) -> bool {
-        let attempts = requests.tasks.get(guid).map_or(1, |before| before + 1);
-        if attempts < ATTEMPTS {
-            self.requests.lock().tasks.insert(guid.clone(), attempts);
-            self.poke.poke();
+        for command in record {
+            match &command {
+                Command::FailLrp(key, why) => {
+                    info!(process.guid = %key.process_guid, index = key.index, why, "no place for an instance");
+                }
+                Command::RejectTask { guid, reason, .. } => {
+                    info!(task.guid = %guid, reason, "no place for a task");
+                }
+                _ => {}
+            }
+            // The writer is gone only when the brain stops; convergence finds the work again at the next start.
+            let _ = self.jobs.send(Job { command, reply: None }).await;
         }
-        attempts < ATTEMPTS
-    }
-
-    async fn tell(&self, command: Command) {
-        // The writer is gone only when the brain stops; convergence finds the work again at the next start.
-        let _ = self.jobs.send(Job { command, reply: None }).await;
     }
 }

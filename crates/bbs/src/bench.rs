@@ -17,7 +17,7 @@ use diego::{Bbs as _, CellId, DesiredLrp};
 use futures::StreamExt as _;
 use serde::Serialize;
 
-use crate::{BbsServer, Config};
+use crate::{BbsServer, Config, Deps};
 
 /// What to place where.
 #[derive(Clone, Debug)]
@@ -102,16 +102,15 @@ impl Floor {
             (CancellationToken::new(), TaskTracker::new(), SimDial::default());
         let config = Config::new(Secret::new("bench"));
         let cells = cells(plan, &dial);
-        let brain = BbsServer::open(
+        let deps = Deps {
             db,
-            config,
-            Clock::system(),
-            Arc::new(dial),
-            Arc::new(NoRouters),
-            stop.clone(),
-            &tasks,
-        )
-        .await?;
+            clock: Clock::system(),
+            dial: Arc::new(dial),
+            routers: Arc::new(NoRouters),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        let brain = BbsServer::open(config, deps).await?;
         ensure!(brain.running().await? == 0, "the store holds LRPs already");
         let bbs: Arc<dyn diego::Bbs> = Arc::new(brain.clone());
         for cell in &cells {

@@ -2,7 +2,6 @@
 //! open again. Of several brains the one that leads is found, and found again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -16,8 +15,10 @@ use diego::{
 };
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::wire::{self, *};
 
@@ -33,13 +34,32 @@ const DOUBT: Duration = Duration::from_millis(300);
 /// Between two rounds of all brains.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Cheap to clone.
+/// Cheap to clone; all clones know the same brains.
 #[derive(Clone, Debug)]
 pub struct Client {
-    urls: Arc<[String]>,
-    /// The place in `urls` of the brain that led last.
-    leader: Arc<AtomicUsize>,
+    brains: Arc<Brains>,
     http: reqwest::Client,
+}
+
+#[derive(Debug)]
+struct Brains {
+    urls: RwLock<Vec<String>>,
+    /// The address of the brain that led last; empty while none is known.
+    leader: watch::Sender<String>,
+    /// Whether a brain that leads is waited for.
+    patient: bool,
+}
+
+/// How a brain sees itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It counts the brains that led so far.
+    Leads {
+        fence: i64,
+    },
+    StandsBy,
+    /// It does not answer, for this reason.
+    Silent(String),
 }
 
 /// Whether the same request may be sent again when nobody knows what became of the first.
@@ -61,19 +81,88 @@ enum Tried {
 impl Client {
     /// The only brain there is; `base_url` is `http://HOST:PORT`. A call that gets no answer fails at once.
     pub fn new(base_url: impl Into<String>, secret: &Secret) -> Client {
-        Client::among([base_url.into()], secret)
+        Client::make([base_url.into()], false, secret)
     }
 
-    /// Brains that share a store. A call waits for one that leads, at most 20 s; what may be asked twice is asked
-    /// again when a brain is lost over it, all else then fails with [`ErrorKind::Unreachable`].
-    ///
-    /// # Panics
-    /// Without any address.
+    /// Brains that share a store; more may be told later ([`Client::know`]). A call waits for one that leads, at most
+    /// 20 s; what may be asked twice is asked again when a brain is lost over it, all else then fails with
+    /// [`ErrorKind::Unreachable`].
     pub fn among<U: Into<String>>(urls: impl IntoIterator<Item = U>, secret: &Secret) -> Client {
+        Client::make(urls.into_iter().map(U::into), true, secret)
+    }
+
+    fn make(urls: impl IntoIterator<Item = String>, patient: bool, secret: &Secret) -> Client {
+        let leader = watch::Sender::new(String::new());
+        let brains = Arc::new(Brains { urls: RwLock::default(), leader, patient });
+        let client = Client { brains, http: base::http::client(Some(secret)) };
+        client.know(urls);
+        client
+    }
+
+    /// From now on these are the brains, in the order in which they are tried.
+    pub fn know<U: Into<String>>(&self, urls: impl IntoIterator<Item = U>) {
         let trim = |url: U| url.into().trim_end_matches('/').to_owned();
-        let urls: Arc<[String]> = urls.into_iter().map(trim).collect();
-        assert!(!urls.is_empty(), "a client needs an address");
-        Client { urls, leader: Arc::default(), http: base::http::client(Some(secret)) }
+        let urls: Vec<String> = urls.into_iter().map(trim).collect();
+        self.brains.leader.send_if_modified(|leader| match urls.first() {
+            Some(first) if leader.is_empty() => {
+                leader.clone_from(first);
+                true
+            }
+            _ => false,
+        });
+        *self.brains.urls.write() = urls;
+    }
+
+    /// How each known brain sees itself.
+    pub async fn standings(&self) -> Vec<(String, Standing)> {
+        let urls = self.brains.urls.read().clone();
+        let asked = urls.into_iter().map(|url| async move {
+            let standing = self.standing(&url).await;
+            (url, standing)
+        });
+        futures::future::join_all(asked).await
+    }
+
+    /// The address of the brain that leads, looked for as long as a call waits; `None` when there is none.
+    pub async fn leading(&self) -> Option<String> {
+        let end = Instant::now() + LOOK_FOR;
+        loop {
+            let last = self.leader();
+            let sure = !last.is_empty()
+                && tokio::time::timeout(DOUBT, self.standing(&last))
+                    .await
+                    .is_ok_and(|standing| matches!(standing, Standing::Leads { .. }));
+            if sure {
+                return Some(last);
+            }
+            let mut standings = self.standings().await.into_iter();
+            let leads =
+                |(_, standing): &(String, Standing)| matches!(standing, Standing::Leads { .. });
+            if let Some((url, _)) = standings.find(leads) {
+                self.brains.leader.send_replace(url.clone());
+                return Some(url);
+            }
+            if !self.brains.patient || Instant::now() > end {
+                return None;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn standing(&self, url: &str) -> Standing {
+        let get = self.http.get(format!("{url}{LEADING}")).timeout(HEARTBEAT * 3).send();
+        let answer = async {
+            let answer = get.await?;
+            Ok((answer.status(), answer.bytes().await?))
+        };
+        match answer.await.map_err(unreachable) {
+            Err(error) => Standing::Silent(error.message),
+            Ok((status, bytes)) if is_elsewhere(status, &bytes) => Standing::StandsBy,
+            Ok((status, bytes)) => match serde_json::from_slice::<Leading>(&bytes) {
+                Ok(leading) => Standing::Leads { fence: leading.fence },
+                Err(_) => Standing::Silent(error_of(status, &bytes).message),
+            },
+        }
     }
 
     /// Something that may be asked twice.
@@ -99,41 +188,59 @@ impl Client {
         let body = bytes::Bytes::from(body);
         let end = Instant::now() + LOOK_FOR;
         for attempt in 1.. {
-            let at = self.leader.load(Ordering::Relaxed) % self.urls.len();
-            let error = match self.try_at(at, path, body.clone()).await {
+            let at = self.leader();
+            let error = match self.try_at(&at, path, body.clone()).await {
                 Tried::Answered(status, bytes) if status.is_success() => {
                     return serde_json::from_slice(&bytes)
                         .map_err(|error| unknown(format!("the answer to {path}: {error}")));
                 }
                 Tried::Answered(status, bytes) => return Err(error_of(status, &bytes)),
                 Tried::Unknown(error) if repeat == Repeat::No => {
-                    self.give_up(at);
+                    self.give_up(&at);
                     return Err(error);
                 }
                 Tried::NotDone(error) | Tried::Unknown(error) => error,
             };
-            if self.urls.len() == 1 || Instant::now() > end {
+            if !self.brains.patient || Instant::now() > end {
                 return Err(error);
             }
-            self.give_up(at);
-            if attempt % self.urls.len() == 0 {
+            self.give_up(&at);
+            if attempt % self.brains.urls.read().len().max(1) == 0 {
                 tokio::time::sleep(PAUSE).await;
             }
         }
         unreachable!("the loop ends by itself")
     }
 
-    /// The next brain is tried next, unless somebody found a better one.
-    fn give_up(&self, at: usize) {
-        let next = (at + 1) % self.urls.len();
-        // Lost against somebody who knows more.
-        let _ = self.leader.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+    fn leader(&self) -> String {
+        self.brains.leader.borrow().clone()
     }
 
-    async fn try_at(&self, at: usize, path: &str, body: bytes::Bytes) -> Tried {
+    /// The next brain is tried next, unless somebody found a better one.
+    fn give_up(&self, at: &str) {
+        let next = {
+            let urls = self.brains.urls.read();
+            let after = urls.iter().position(|url| url == at).map_or(0, |place| place + 1);
+            let Some(next) = urls.get(after).or(urls.first()) else { return };
+            next.clone()
+        };
+        self.brains.leader.send_if_modified(|leader| {
+            // Else somebody knows more.
+            let moves = leader == at && *leader != next;
+            if moves {
+                *leader = next;
+            }
+            moves
+        });
+    }
+
+    async fn try_at(&self, at: &str, path: &str, body: bytes::Bytes) -> Tried {
+        if at.is_empty() {
+            return Tried::NotDone(BbsError::new(ErrorKind::Unreachable, "no brain is known yet"));
+        }
         let post = self
             .http
-            .post(format!("{}{path}", self.urls[at]))
+            .post(format!("{at}{path}"))
             .header(reqwest::header::CONTENT_TYPE, "application/json")
             .body(body)
             .timeout(TIMEOUT);
@@ -158,24 +265,28 @@ impl Client {
     }
 
     /// Completes when a brain other than this one leads; never while there is none.
-    async fn another_leads(&self, at: usize) {
-        if self.urls.len() == 1 {
+    async fn another_leads(&self, at: &str) {
+        if !self.brains.patient {
             return std::future::pending().await;
         }
         loop {
             tokio::time::sleep(DOUBT).await;
-            for other in (0..self.urls.len()).filter(|other| *other != at) {
-                let get = self.http.get(format!("{}{LEADING}", self.urls[other])).timeout(DOUBT);
-                if get.send().await.is_ok_and(|answer| answer.status().is_success()) {
-                    self.leader.store(other, Ordering::Relaxed);
-                    return;
-                }
+            let others = self.brains.urls.read().clone();
+            let others = others.into_iter().filter(|url| url != at);
+            let asked = others.map(|url| async {
+                let get = self.http.get(format!("{url}{LEADING}")).timeout(DOUBT).send();
+                get.await.is_ok_and(|answer| answer.status().is_success()).then_some(url)
+            });
+            let found = futures::future::join_all(asked).await.into_iter().flatten().next();
+            if let Some(other) = found {
+                self.brains.leader.send_replace(other);
+                return;
             }
         }
     }
 
-    async fn events_at(&self, at: usize) -> Result<reqwest::Response> {
-        let get = self.http.get(format!("{}{EVENTS}", self.urls[at])).send();
+    async fn events_at(&self, at: &str) -> Result<reqwest::Response> {
+        let get = self.http.get(format!("{at}{EVENTS}")).send();
         let answer = tokio::time::timeout(HEARTBEAT * 3, get).await;
         let answer =
             answer.map_err(|_| unknown("no answer in time".to_owned()))?.map_err(unreachable)?;
@@ -345,20 +456,28 @@ impl Bbs for Client {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
-        let mut last = None;
-        for _ in 0..self.urls.len() {
-            let at = self.leader.load(Ordering::Relaxed) % self.urls.len();
-            match self.events_at(at).await {
+        let mut last = BbsError::new(ErrorKind::Unreachable, "no brain is known yet");
+        let tries = self.brains.urls.read().len();
+        for _ in 0..tries {
+            let at = self.leader();
+            match self.events_at(&at).await {
                 Ok(answer) => {
                     let body = answer.bytes_stream().boxed();
                     let events = futures::stream::unfold((body, BytesMut::new()), next_event);
-                    return Ok(events.boxed());
+                    let mut leader = self.brains.leader.subscribe();
+                    let another_leads = async move {
+                        if leader.wait_for(|leader| *leader != at).await.is_err() {
+                            // Nobody asks this client anything any more; the stream tells by itself when it ends.
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    return Ok(events.take_until(Box::pin(another_leads)).boxed());
                 }
-                Err(error) => last = Some(error),
+                Err(error) => last = error,
             }
-            self.give_up(at);
+            self.give_up(&at);
         }
-        Err(last.expect("there is an address"))
+        Err(last)
     }
 }
 

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Shown by whoever asks over the internal API.
     pub secret: Secret,
+    /// Whose brain it is, among those that share a store; at most one lives under a name at a time, so that one that
+    /// comes back after its death need not wait for its own lease. Empty: nobody's.
+    pub name: String,
     pub timings: Timings,
     pub weights: auction::Weights,
     /// Which of an instance's addresses routers are given.
@@ -26,6 +29,7 @@ impl Config {
     pub fn new(secret: Secret) -> Config {
         Config {
             secret,
+            name: String::new(),
             timings: Timings::default(),
             // Diego's weight of a starting container outdoes every difference in size, and a mass of starts fills cells
             // by number instead of by room.

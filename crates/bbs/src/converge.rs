@@ -112,7 +112,9 @@ pub(crate) fn still_needed(
                 retired(&mut round, state, retirement, now, timings);
             }
         }
-        Retag(process) => return state.retag(process).is_some(),
+        Retag(process) => {
+            return state.retag(process).is_some_and(|retag| !retag.slots.is_empty());
+        }
         FailTask(guid, _)
         | AuctionTask(guid)
         | UnresolveTask(guid)

@@ -75,6 +75,7 @@ pub enum Command {
     Retagged {
         process: ProcessGuid,
         version: u32,
+        since: Timestamp,
         slots: BTreeSet<u32>,
     },
     Remedy(Remedy),
@@ -141,8 +142,8 @@ pub(crate) fn decide(
         Command::ResolveTask(guid) => tasks::resolve(state, &guid, now),
         Command::DeleteTask(guid) => tasks::delete(state, &guid),
 
-        Command::Retagged { process, version, slots } => {
-            Ok(lrps::retagged(state, process, version, &slots))
+        Command::Retagged { process, version, since, slots } => {
+            Ok(lrps::retagged(state, process, version, since, &slots))
         }
 
         // The world may have moved since convergence looked at it.

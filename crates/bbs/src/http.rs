@@ -228,7 +228,7 @@ async fn cells(State(bbs): Brain) -> Response {
 }
 
 async fn leading(State(bbs): Brain) -> Response {
-    answer(bbs.leads())
+    answer(bbs.leads().map(|()| Leading { fence: bbs.fence() }))
 }
 
 /// One event a line; an empty line says only that the stream is alive.

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const TRUST: (u32, u32) = (9, 10);
 
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub struct Lease {
     origin: Instant,
     ttl: Option<Duration>,
     /// Nanoseconds after `origin`.
@@ -44,7 +44,7 @@ impl Lease {
         self.holds_at(Instant::now())
     }
 
-    fn holds_at(&self, now: Instant) -> bool {
+    pub fn holds_at(&self, now: Instant) -> bool {
         nanos(now.saturating_duration_since(self.origin)) < self.until.load(Ordering::SeqCst)
     }
 
@@ -56,7 +56,7 @@ impl Lease {
     }
 
     /// Completes while the lease is held, or when all ends.
-    pub async fn held(&self, stop: &CancellationToken) {
+    pub(crate) async fn held(&self, stop: &CancellationToken) {
         while !self.holds() && !stop.is_cancelled() {
             tokio::time::sleep(LOOK).await;
         }
@@ -69,7 +69,7 @@ fn nanos(span: Duration) -> u64 {
 
 /// How a brain that stands by sees the holder's count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Count {
+pub struct Count {
     pub fence: i64,
     pub beat: i64,
     /// The holder has gone of its own accord.
@@ -78,7 +78,7 @@ pub(crate) struct Count {
 
 /// Watches the count stand still.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     ttl: Duration,
     last: Option<(Count, Instant)>,
 }

@@ -33,7 +33,7 @@ mod store;
 mod wire;
 mod writer;
 
-pub use client::Client;
+pub use client::{Client, Standing};
 pub use config::{Config, Credentials, Prefer, Timings};
 pub use seat::Seat;
-pub use server::BbsServer;
+pub use server::{BbsServer, Deps};

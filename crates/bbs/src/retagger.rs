@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base::{CancellationToken, TaskTracker};
+use base::{CancellationToken, TaskTracker, Timestamp};
 use diego::actual_lrp::State as LrpState;
 use diego::cell::LrpUpdate;
 use diego::{InstanceKey, ProcessGuid};
@@ -35,11 +35,12 @@ pub(crate) struct Retagger {
 }
 
 /// What is to be told to whom, and which indices need nothing.
-struct Plan {
-    version: u32,
-    update: LrpUpdate,
-    tell: Vec<(u32, Vec<InstanceKey>)>,
-    done: BTreeSet<u32>,
+pub struct Plan {
+    pub version: u32,
+    pub since: Timestamp,
+    pub update: LrpUpdate,
+    pub tell: Vec<(u32, Vec<InstanceKey>)>,
+    pub done: BTreeSet<u32>,
 }
 
 impl Retagger {
@@ -83,8 +84,8 @@ impl Retagger {
         let mut slots = plan.done;
         slots.extend(told.filter_map(async |index| index).collect::<Vec<_>>().await);
         if !slots.is_empty() {
-            let (process, version) = (process.clone(), plan.version);
-            let command = Command::Retagged { process, version, slots };
+            let (process, version, since) = (process.clone(), plan.version, plan.since);
+            let command = Command::Retagged { process, version, since, slots };
             // The writer is gone only when the brain stops; the next one begins again.
             let _ = self.jobs.send(Job { command, reply: None }).await;
         }
@@ -112,7 +113,7 @@ impl Retagger {
     }
 }
 
-fn plan(state: &State, process: &ProcessGuid) -> Option<Plan> {
+pub(crate) fn plan(state: &State, process: &ProcessGuid) -> Option<Plan> {
     let (retag, desired) = (state.retag(process)?, state.desired(process)?);
     let update = LrpUpdate { metric_tags: desired.metric_tags.clone() };
     let (mut tell, mut done) = (Vec::new(), BTreeSet::new());
@@ -123,7 +124,7 @@ fn plan(state: &State, process: &ProcessGuid) -> Option<Plan> {
             Wanted::Tell(instances) => tell.push((index, instances)),
         }
     }
-    Some(Plan { version: retag.version, update, tell, done })
+    Some(Plan { version: retag.version, since: retag.since, update, tell, done })
 }
 
 enum Wanted {

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use diego::actual_lrp::State as LrpState;
-use diego::routing::{CF_ROUTER, Endpoint, HttpRoute};
+use diego::routing::{CF_ROUTER, Endpoint, HttpRoute, TCP_ROUTER, TcpRoute, tcp_route};
 use diego::{ActualLrp, DesiredLrp, InstanceGuid, NetInfo};
+use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::config::Prefer;
@@ -17,7 +18,8 @@ pub(crate) type Entries = BTreeMap<(String, InstanceGuid), Endpoint>;
 
 /// What all endpoints of a process share.
 pub(crate) struct Template {
-    routes: Vec<HttpRoute>,
+    http: Vec<HttpRoute>,
+    tcp: Vec<TcpRoute>,
     log_guid: Arc<str>,
     tags: Arc<BTreeMap<String, String>>,
 }
@@ -25,22 +27,25 @@ pub(crate) struct Template {
 impl Template {
     /// `None` when the process has no routes.
     pub fn of(desired: &DesiredLrp) -> Option<Template> {
-        let value = desired.routes.get(CF_ROUTER)?;
-        let routes: Vec<HttpRoute> = match serde_json::from_value(value.clone()) {
-            Ok(routes) => routes,
-            Err(error) => {
-                warn!(process.guid = %desired.process_guid, %error, "routes that cannot be read lead nowhere");
-                return None;
-            }
-        };
-        let (log_guid, tags) =
-            (desired.run.log_guid.as_str().into(), Arc::new(desired.metric_tags.clone()));
-        routes.iter().any(|route| !route.hostnames.is_empty()).then_some(Template {
-            routes,
-            log_guid,
-            tags,
+        let http: Vec<HttpRoute> = read(desired, CF_ROUTER);
+        let tcp: Vec<TcpRoute> = read(desired, TCP_ROUTER);
+        let any = !tcp.is_empty() || http.iter().any(|route| !route.hostnames.is_empty());
+        any.then(|| Template {
+            http,
+            tcp,
+            log_guid: desired.run.log_guid.as_str().into(),
+            tags: Arc::new(desired.metric_tags.clone()),
         })
     }
+}
+
+/// The routes under one key; none when there is no such key, or when it cannot be read.
+fn read<T: DeserializeOwned>(desired: &DesiredLrp, key: &str) -> Vec<T> {
+    let Some(value) = desired.routes.get(key) else { return Vec::new() };
+    serde_json::from_value(value.clone()).unwrap_or_else(|error| {
+        warn!(process.guid = %desired.process_guid, key, %error, "routes that cannot be read lead nowhere");
+        Vec::new()
+    })
 }
 
 /// Everything that is to be in the table for one index: each record that runs, is ready and is not about to go.
@@ -62,22 +67,33 @@ fn add(
     net: &NetInfo,
     prefer: Prefer,
 ) {
-    for route in &template.routes {
+    let endpoint = |address| Endpoint {
+        address,
+        key: lrp.key.clone(),
+        instance_guid: guid.clone(),
+        http2: false,
+        route_service_url: String::new(),
+        options: serde_json::Value::Null,
+        log_guid: template.log_guid.clone(),
+        tags: template.tags.clone(),
+    };
+    // A route names an instance once: the first port it is mapped to wins.
+    for route in &template.http {
         let Some(address) = address(net, route.port, prefer) else { continue };
         for hostname in &route.hostnames {
             let endpoint = Endpoint {
-                address,
-                key: lrp.key.clone(),
-                instance_guid: guid.clone(),
                 http2: route.protocol == "http2",
                 route_service_url: route.route_service_url.clone(),
                 options: route.options.clone(),
-                log_guid: template.log_guid.clone(),
-                tags: template.tags.clone(),
+                ..endpoint(address)
             };
-            // A route names an instance once: the first port it is mapped to wins.
             entries.entry((hostname.clone(), guid.clone())).or_insert(endpoint);
         }
+    }
+    for route in template.tcp.iter().filter(|route| route.external_port != 0) {
+        let Some(address) = address(net, route.container_port, prefer) else { continue };
+        let name = tcp_route(route.external_port);
+        entries.entry((name, guid.clone())).or_insert_with(|| endpoint(address));
     }
 }
 

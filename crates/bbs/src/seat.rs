@@ -17,9 +17,15 @@ use crate::wire::NOT_LEADING;
 #[derive(Clone, Default)]
 pub struct Seat {
     taken: Arc<RwLock<Option<Router>>>,
+    otherwise: Option<Router>,
 }
 
 impl Seat {
+    /// While none leads here, these answer: for instance by asking the one that leads elsewhere.
+    pub fn or(otherwise: Router) -> Seat {
+        Seat { taken: Arc::default(), otherwise: Some(otherwise) }
+    }
+
     /// Serve this from the start on: a brain that stands by refuses everything with 503, so that clients try the next
     /// address ([`crate::Client::among`]).
     pub fn router(&self) -> Router {
@@ -39,7 +45,7 @@ impl Seat {
 
 async fn answer(State(seat): State<Seat>, request: Request) -> Response {
     let taken = seat.taken.read().clone();
-    match taken {
+    match taken.or(seat.otherwise) {
         Some(router) => {
             let Ok(answer) = router.oneshot(request).await;
             answer

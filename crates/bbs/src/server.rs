@@ -56,51 +56,43 @@ struct Inner {
     auctioneer: Arc<Auctioneer>,
     settled: watch::Receiver<u64>,
     lease: Arc<Lease>,
+    fence: i64,
     stop: CancellationToken,
 }
 
+/// What the brain stands on.
+pub struct Deps {
+    pub db: Db,
+    pub clock: Clock,
+    pub dial: Arc<dyn Dial>,
+    pub routers: Arc<dyn Routers>,
+    /// Ends the brain.
+    pub stop: CancellationToken,
+    /// Where everything runs that the brain starts.
+    pub tasks: TaskTracker,
+}
+
 impl BbsServer {
-    /// Takes the store over, loads all of it and begins: everything spawned runs on `tasks` until `stop`, or until
-    /// another brain takes the store ([`BbsServer::stopped`]).
-    pub async fn open(
-        db: Db,
-        config: Config,
-        clock: Clock,
-        dial: Arc<dyn Dial>,
-        routers: Arc<dyn Routers>,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<BbsServer> {
-        let store = Store::open(db).await?;
-        BbsServer::begin(store, config, clock, dial, routers, stop, tasks).await
+    /// Takes the store over, loads all of it and begins: everything spawned runs on `deps.tasks` until `deps.stop`, or
+    /// until another brain takes the store ([`BbsServer::stopped`]).
+    pub async fn open(config: Config, deps: Deps) -> anyhow::Result<BbsServer> {
+        let store = Store::open(deps.db.clone()).await?;
+        BbsServer::begin(store, config, deps).await
     }
 
     /// As [`BbsServer::open`], for brains that share a store: waits until no other one leads, and leads only as long as
     /// it is heard of in the store. What waits is dropped to end it.
-    pub async fn stand_by(
-        db: Db,
-        config: Config,
-        clock: Clock,
-        dial: Arc<dyn Dial>,
-        routers: Arc<dyn Routers>,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<BbsServer> {
-        let store = Store::stand_by(db, &config.timings).await;
-        BbsServer::begin(store, config, clock, dial, routers, stop, tasks).await
+    pub async fn stand_by(config: Config, deps: Deps) -> anyhow::Result<BbsServer> {
+        let store = Store::stand_by(deps.db.clone(), &config.name, &config.timings).await;
+        BbsServer::begin(store, config, deps).await
     }
 
-    async fn begin(
-        store: Store,
-        config: Config,
-        clock: Clock,
-        dial: Arc<dyn Dial>,
-        routers: Arc<dyn Routers>,
-        stop: CancellationToken,
-        tasks: &TaskTracker,
-    ) -> anyhow::Result<BbsServer> {
+    async fn begin(store: Store, config: Config, deps: Deps) -> anyhow::Result<BbsServer> {
+        let Deps { db: _, clock, dial, routers, stop, tasks } = deps;
+        routers.led_by(store.fence());
+        let tasks = &tasks;
         let (stop, timings) = (stop.child_token(), config.timings.clone());
-        let (lease, store) = (store.lease().clone(), Arc::new(store));
+        let (lease, fence, store) = (store.lease().clone(), store.fence(), Arc::new(store));
         if lease.ttl().is_some() {
             // From the start: loading a large state takes longer than a lease.
             tasks.spawn(writer::keep_lease(store.clone(), timings.clone(), stop.clone()));
@@ -131,7 +123,7 @@ impl BbsServer {
             layers: Default::default(),
             floor: parking_lot::Mutex::new(Floor::new(&config.weights)),
             handing: Default::default(),
-            asking: tokio::sync::Semaphore::new(1),
+            asking: Arc::new(tokio::sync::Semaphore::new(1)),
             poke: Default::default(),
         });
         let retirer = Retirer::new(
@@ -218,6 +210,7 @@ impl BbsServer {
             auctioneer,
             settled,
             lease,
+            fence,
             stop,
         };
         Ok(BbsServer { inner: Arc::new(inner) })
@@ -241,6 +234,11 @@ impl BbsServer {
     /// Completes when the brain has stopped answering: told to, or because another took over its store.
     pub async fn stopped(&self) {
         self.inner.stop.cancelled().await;
+    }
+
+    /// Counts the brains that led this store; whoever has the highest number leads.
+    pub fn fence(&self) -> i64 {
+        self.inner.fence
     }
 
     /// How many instances run, evacuating and suspect ones aside.

@@ -1,24 +1,29 @@
 //! The brain without its shells: the same decisions over the same state, batch by batch, for whoever simulates time,
 //! network and disk around them.
 
+mod auctioneer;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use base::Timestamp;
 use diego::actual_lrp::State as LrpState;
 use diego::bbs::{ActualLrpFilter, Result, TaskFilter};
-use diego::cell::LrpStart;
 use diego::task::State as TaskState;
 use diego::{
     ActualLrp, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceGuid, ProcessGuid, Task,
-    TaskGuid, Work,
+    TaskGuid,
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+pub use self::auctioneer::{Auctioneer, MORE_TRIES, Question, Round, Tried};
+use crate::auctioneer::Move;
 use crate::config::Timings;
 pub use crate::converge::Remedy;
 pub use crate::decide::{Answer, Command};
+pub use crate::lease::{Count, Lease, Watch};
+pub use crate::retagger::Plan;
 pub use crate::state::Slot;
 use crate::state::{Fresh, Key, Present, Retag, Retirement, State, Write};
 use crate::writer::Job;
@@ -39,6 +44,8 @@ pub struct Commit {
     pub auction_tasks: Vec<TaskGuid>,
     pub cancels: Vec<(CellId, TaskGuid)>,
     pub retired: Vec<InstanceGuid>,
+    pub retagged: BTreeSet<ProcessGuid>,
+    moves: Vec<Move>,
     pub converge: bool,
     pub due: Option<Timestamp>,
 }
@@ -116,6 +123,8 @@ impl Brain {
             auction_tasks: batch.follow.auction_tasks,
             cancels: batch.follow.cancels,
             retired: batch.follow.retired,
+            retagged: batch.follow.retagged,
+            moves: batch.follow.moves,
             converge: batch.follow.converge,
             due: batch.follow.due,
         }
@@ -146,25 +155,6 @@ impl Brain {
         (round.remedies, round.next)
     }
 
-    /// Of these, what still waits for a cell.
-    pub fn lot<'a>(
-        &self,
-        slots: impl Iterator<Item = &'a Slot>,
-        tasks: impl Iterator<Item = &'a TaskGuid>,
-    ) -> Work {
-        let start = |(guid, index): &Slot| {
-            let process = self.state.process(guid)?;
-            let desired = process.desired.as_ref().filter(|desired| *index < desired.instances)?;
-            let lrp = process.groups.get(index)?.ordinary.as_ref()?;
-            matches!(lrp.state, LrpState::Unclaimed { .. })
-                .then(|| LrpStart { index: *index, desired: desired.clone() })
-        };
-        let pending = |guid| {
-            self.state.task(guid).filter(|task| matches!(task.state, TaskState::Pending)).cloned()
-        };
-        Work { lrps: slots.filter_map(start).collect(), tasks: tasks.filter_map(pending).collect() }
-    }
-
     /// What a brain takes up when it begins: instances and tasks without a cell, and instances that must go.
     pub fn unfinished(&self) -> (Vec<Slot>, Vec<TaskGuid>, Vec<InstanceGuid>) {
         let waits = |(guid, index): &&Slot| {
@@ -180,8 +170,17 @@ impl Brain {
         )
     }
 
-    pub fn present(&self, now: Timestamp) -> Vec<Arc<CellPresence>> {
-        self.state.present(now).cloned().collect()
+    /// What there is to tell instances of a process whose tags changed.
+    pub fn retag(&self, process: &ProcessGuid) -> Option<Plan> {
+        crate::retagger::plan(&self.state, process)
+    }
+
+    pub fn retags(&self) -> Vec<ProcessGuid> {
+        self.state.retags().map(|(process, _)| process.clone()).collect()
+    }
+
+    pub fn knows(&self, cell: &CellId) -> bool {
+        self.state.cell(cell).is_some()
     }
 
     /// Whose instance must go, and which process it is of; `None` when it is gone, or its cell is.
@@ -195,9 +194,8 @@ impl Brain {
         self.state.retirements().count()
     }
 
-    pub fn desired(&self) -> BTreeMap<ProcessGuid, u32> {
-        let all = self.state.desired_lrps(None);
-        all.map(|lrp| (lrp.process_guid.clone(), lrp.instances)).collect()
+    pub fn desired(&self) -> impl Iterator<Item = &Arc<DesiredLrp>> {
+        self.state.desired_lrps(None)
     }
 
     pub fn actual_lrps(&self, filter: &ActualLrpFilter) -> Vec<ActualLrp> {

@@ -27,7 +27,7 @@ pub(crate) struct State {
     domains: BTreeMap<Domain, Fresh>,
     cells: BTreeMap<CellId, Present>,
     retirements: BTreeMap<InstanceGuid, Arc<Retirement>>,
-    /// Processes of which running instances still carry old tags.
+    /// Processes whose tags changed, and which running instances still carry old ones.
     retags: BTreeMap<ProcessGuid, Arc<Retag>>,
     /// Until when cells were present that are forgotten by now; the newest of them.
     gone: BTreeMap<CellId, Timestamp>,
@@ -94,7 +94,8 @@ pub(crate) struct Retirement {
     pub resources: Option<Resources>,
 }
 
-/// Tags changed while instances ran: these have not taken note yet.
+/// Tags changed since the LRP was first desired: these indices have not taken note yet. Kept when all have, since one
+/// that was cut off may come back with old ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Retag {
     pub slots: BTreeSet<u32>,
@@ -307,8 +308,9 @@ impl State {
         self.retags.get(process)
     }
 
+    /// Those of which somebody has not taken note.
     pub fn retags(&self) -> impl Iterator<Item = (&ProcessGuid, &Arc<Retag>)> {
-        self.retags.iter()
+        self.retags.iter().filter(|(_, retag)| !retag.slots.is_empty())
     }
 
     pub fn is_retiring(&self, lrp: &ActualLrp) -> bool {

@@ -38,6 +38,10 @@ const MIGRATIONS: &[Migration] = &[
         name: "0003_retags",
         sql: "CREATE TABLE bbs_retags (name TEXT PRIMARY KEY, record TEXT NOT NULL);",
     },
+    Migration {
+        name: "0004_holder",
+        sql: "ALTER TABLE bbs_fence ADD COLUMN holder TEXT NOT NULL DEFAULT '';",
+    },
 ];
 
 /// Rows in one statement; the text of each size is prepared once.
@@ -63,9 +67,11 @@ impl Store {
     pub async fn open(db: Db) -> anyhow::Result<Store> {
         db.migrate("bbs", MIGRATIONS).await?;
         let mut tx = db.begin().await?;
-        sqlx::query("UPDATE bbs_fence SET number = number + 1, released = 0 WHERE id = 1")
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "UPDATE bbs_fence SET number = number + 1, released = 0, holder = '' WHERE id = 1",
+        )
+        .execute(&mut *tx)
+        .await?;
         let fence = sqlx::query_scalar("SELECT number FROM bbs_fence WHERE id = 1")
             .fetch_one(&mut *tx)
             .await?;
@@ -73,8 +79,9 @@ impl Store {
         Ok(Store { db, fence, lease: Arc::new(Lease::sole()) })
     }
 
-    /// Waits until no other brain holds the store, then takes it. A store that does not answer is waited for too.
-    pub async fn stand_by(db: Db, timings: &Timings) -> Store {
+    /// Waits until no other brain holds the store, then takes it in the name of `holder`. A store that does not answer
+    /// is waited for too.
+    pub async fn stand_by(db: Db, holder: &str, timings: &Timings) -> Store {
         let mut backoff = Backoff::new(timings.lease_look, Duration::from_secs(1));
         while let Err(error) = db.migrate("bbs", MIGRATIONS).await {
             warn!(error = %format!("{error:#}"), "the store does not answer");
@@ -82,7 +89,7 @@ impl Store {
         }
         let mut watch = Watch::new(timings.lease_ttl);
         loop {
-            match Store::look(&db, &mut watch, timings.lease_ttl).await {
+            match Store::look(&db, holder, &mut watch, timings.lease_ttl).await {
                 Ok(Some((fence, lease))) => return Store { db, fence, lease: Arc::new(lease) },
                 Ok(None) => {}
                 Err(error) => warn!(%error, "the store does not answer"),
@@ -91,27 +98,42 @@ impl Store {
         }
     }
 
-    async fn look(db: &Db, watch: &mut Watch, ttl: Duration) -> sqlx::Result<Option<(i64, Lease)>> {
+    async fn look(
+        db: &Db,
+        holder: &str,
+        watch: &mut Watch,
+        ttl: Duration,
+    ) -> sqlx::Result<Option<(i64, Lease)>> {
         let mut connection = db.read().await?;
-        let row = sqlx::query("SELECT number, beat, released FROM bbs_fence WHERE id = 1")
+        let row = sqlx::query("SELECT number, beat, released, holder FROM bbs_fence WHERE id = 1")
             .fetch_one(&mut *connection)
             .await?;
         drop(connection);
         let released: i64 = row.try_get(2)?;
-        let count =
-            Count { fence: row.try_get(0)?, beat: row.try_get(1)?, released: released != 0 };
+        // Whoever bore this name before is dead.
+        let was_ours = !holder.is_empty() && row.try_get::<String, _>(3)? == holder;
+        let count = Count {
+            fence: row.try_get(0)?,
+            beat: row.try_get(1)?,
+            released: released != 0 || was_ours,
+        };
         if !watch.is_free(count, Instant::now()) {
             return Ok(None);
         }
         let sent = Instant::now();
         let mut tx = db.begin().await?;
         // Nobody counted on or came first since it was read.
-        let take = "UPDATE bbs_fence SET number = number + 1, beat = beat + 1, released = 0 \
-                    WHERE id = 1 AND number = $1 AND beat = $2";
-        let taken = sqlx::query(take).bind(count.fence).bind(count.beat).execute(&mut *tx).await?;
+        let take = "UPDATE bbs_fence SET number = number + 1, beat = beat + 1, released = 0, holder = $1 \
+                    WHERE id = 1 AND number = $2 AND beat = $3";
+        let take = sqlx::query(take).bind(holder).bind(count.fence).bind(count.beat);
+        let taken = take.execute(&mut *tx).await?;
         tx.commit().await?;
         let won = taken.rows_affected() == 1;
         Ok(won.then(|| (count.fence + 1, Lease::since(sent, ttl))))
+    }
+
+    pub fn fence(&self) -> i64 {
+        self.fence
     }
 
     pub fn lease(&self) -> &Arc<Lease> {
@@ -125,7 +147,7 @@ impl Store {
     pub async fn renew(&self) -> Result<(), StoreError> {
         let sent = Instant::now();
         let mut tx = self.db.begin().await?;
-        self.fence(&mut tx, Durable::No).await?;
+        self.check(&mut tx, Durable::No).await?;
         tx.commit().await?;
         self.lease.extend(sent);
         Ok(())
@@ -134,7 +156,7 @@ impl Store {
     /// Lets the next brain in at once.
     pub async fn release(&self) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
-        self.fence(&mut tx, Durable::Yes).await?;
+        self.check(&mut tx, Durable::Yes).await?;
         sqlx::query("UPDATE bbs_fence SET released = 1 WHERE id = 1").execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
@@ -142,7 +164,7 @@ impl Store {
 
     /// Makes sure that nobody else took the store, until the transaction ends. Whoever is frozen in the middle of one
     /// must not hold the others up: PostgreSQL ends it.
-    async fn fence(&self, tx: &mut sql::Tx, durable: Durable) -> Result<(), StoreError> {
+    async fn check(&self, tx: &mut sql::Tx, durable: Durable) -> Result<(), StoreError> {
         let fence = self.fence;
         let update =
             format!("UPDATE bbs_fence SET beat = beat + 1 WHERE id = 1 AND number = {fence}");
@@ -249,7 +271,7 @@ impl Store {
     pub async fn commit(&self, rows: &[(Key, Option<String>)]) -> Result<(), StoreError> {
         let sent = Instant::now();
         let mut tx = self.db.begin().await?;
-        self.fence(&mut tx, Durable::Yes).await?;
+        self.check(&mut tx, Durable::Yes).await?;
         for table in TABLES {
             let of_table = || rows.iter().filter(|(key, _)| key.table() == table);
             let kept: Vec<_> =
@@ -395,10 +417,10 @@ mod tests {
                 lease_look: Duration::from_millis(10),
                 ..Timings::default()
             };
-            let first = Store::stand_by(db.clone(), &quick).await;
+            let first = Store::stand_by(db.clone(), "first", &quick).await;
             let second = tokio::spawn({
                 let (db, quick) = (db.clone(), quick.clone());
-                async move { Store::stand_by(db, &quick).await }
+                async move { Store::stand_by(db, "second", &quick).await }
             });
             for _ in 0..20 {
                 first.renew().await.unwrap();
@@ -410,9 +432,16 @@ mod tests {
             let late = first.commit(&[]).await.unwrap_err();
             assert!(matches!(late, StoreError::Superseded), "{late}");
             let long = Timings { lease_ttl: Duration::from_secs(600), ..quick };
-            let third = tokio::spawn(async move { Store::stand_by(db, &long).await });
+            let third = tokio::spawn({
+                let (db, long) = (db.clone(), long.clone());
+                async move { Store::stand_by(db, "third", &long).await }
+            });
             second.release().await.unwrap();
-            third.await.unwrap().commit(&[]).await.unwrap();
+            let third = third.await.unwrap();
+            third.commit(&[]).await.unwrap();
+            let again = Store::stand_by(db, "third", &long).await;
+            assert!(third.commit(&[]).await.is_err(), "the one that died does not come back");
+            again.commit(&[]).await.unwrap();
         }
     }
 }

@@ -51,6 +51,12 @@ pub(crate) const MAX_BODY: usize = 8 * 1024 * 1024;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Nothing {}
 
+/// What a brain says that leads.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Leading {
+    pub fence: i64,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct UpsertDomain<D> {
     pub domain: D,

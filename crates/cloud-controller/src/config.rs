@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::http::Secret;
 use bytes::Bytes;
+use diego::routing::ReservablePorts;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -16,6 +17,9 @@ pub struct Config {
     pub system_domain: Option<String>,
     /// Shared domains made at start; the first one is the default.
     pub app_domains: Vec<String>,
+    /// The ports that TCP routes of the group `default-tcp` may have; without, no group is made. A later change by the
+    /// Routing API holds until this changes.
+    pub tcp_ports: Option<ReservablePorts>,
     pub stacks: Vec<StackConfig>,
     /// The buildpacks that come with the platform, in the order they are tried.
     pub buildpacks: Vec<SystemBuildpack>,
@@ -35,6 +39,9 @@ pub struct Config {
     /// The cell's name service, which containers may always ask.
     pub dns_servers: Vec<String>,
 }
+
+/// A hundred ports, as is usual in Cloud Foundry.
+pub const DEFAULT_TCP_PORTS: &str = "1024-1123";
 
 #[derive(Clone, Debug)]
 pub struct StackConfig {
@@ -86,6 +93,9 @@ pub struct Limits {
     pub body_bytes: usize,
     /// How long a GET of something unfinished is held.
     pub hold: Duration,
+    /// How long after its end a failed build is still held. The official CLI shows log lines two seconds late, and none
+    /// after the build's end: what went wrong would stay unseen.
+    pub hold_failure: Duration,
     /// How long a GET of stats is held while nothing runs.
     pub hold_stats: Duration,
     /// Packages and staged droplets kept per app besides the current ones.
@@ -137,6 +147,7 @@ impl Default for Limits {
             buildpack_bytes: 2 * GIB,
             body_bytes: 1 << 20,
             hold: Duration::from_secs(10),
+            hold_failure: Duration::from_millis(2500),
             hold_stats: Duration::from_secs(2),
             kept_per_app: 5,
         }
@@ -151,6 +162,7 @@ impl Config {
             internal_url: "http://127.0.0.1:9090".to_owned(),
             system_domain: None,
             app_domains: vec!["localhost".to_owned()],
+            tcp_ports: DEFAULT_TCP_PORTS.parse().ok(),
             stacks: Vec::new(),
             buildpacks: Vec::new(),
             lifecycle_bundle: Bytes::new(),

@@ -109,9 +109,9 @@ impl CloudController {
         Ok(cc)
     }
 
-    /// The public API: `/`, `/v3/…`, `/v2/info`.
+    /// The public APIs: `/`, `/v3/…`, `/v2/info`, and `/routing/v1/…`.
     pub fn router(&self) -> axum::Router {
-        crate::v3::router(self.clone())
+        crate::v3::router(self.clone()).merge(crate::routing_api::router(self.clone()))
     }
 
     /// For cells alone: what they download, upload and report. Every address carries its own password.

@@ -26,13 +26,13 @@ pub mod recipes;
 pub mod resources;
 pub mod revisions;
 pub mod roles;
+pub mod router_groups;
 pub mod routes;
 pub mod routing;
 pub mod security_groups;
 pub mod service_bindings;
 pub mod service_instances;
 pub mod spaces;
-pub mod task_quota;
 pub mod tasks;
 pub mod usage;
 pub mod usage_events;
@@ -228,6 +228,8 @@ pub trait Columns {
     fn maybe_text(&self, column: &str) -> Result<Option<String>>;
     fn int(&self, column: &str) -> Result<i64>;
     fn maybe_int(&self, column: &str) -> Result<Option<i64>>;
+    /// A sum that may be beyond every number; the largest there is stands for those.
+    fn sum(&self, column: &str) -> Result<i64>;
     fn flag(&self, column: &str) -> Result<bool>;
     fn moment(&self, column: &str) -> Result<Timestamp>;
     /// Text that holds JSON; null when absent.
@@ -251,6 +253,11 @@ impl Columns for Row {
 
     fn maybe_int(&self, column: &str) -> Result<Option<i64>> {
         self.try_get(column)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the cast keeps to the largest number")]
+    fn sum(&self, column: &str) -> Result<i64> {
+        self.try_get::<f64, _>(column).map(|sum| sum as i64)
     }
 
     fn flag(&self, column: &str) -> Result<bool> {

@@ -91,8 +91,6 @@ table! {
     BuildpackLocked 290005 409
     SpaceDeletionFailed 290008 502
     OrganizationDeletionFailed 290010 502
-    DockerDisabled 320003 400
-    CNBDisabled 320007 400
     FeatureFlagNotFound 330000 404
     FeatureDisabled 330002 403
     RoutingApiDisabled 370003 403

@@ -20,6 +20,7 @@ mod manifest;
 mod message;
 mod query;
 mod respond;
+mod routing_api;
 mod seal;
 mod urls;
 mod v3;

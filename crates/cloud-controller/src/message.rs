@@ -25,10 +25,21 @@ impl FromRequest<Cc> for Body {
             return Ok(Body::default());
         }
         match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(object)) => Ok(Body(object)),
+            Ok(Value::Object(object)) if object.iter().all(is_storable) => Ok(Body(object)),
             _ => Err(ApiError::parse()),
         }
     }
+}
+
+/// Whether every column can hold it: texts without null bytes.
+fn is_storable((key, value): (&String, &Value)) -> bool {
+    let fits = match value {
+        Value::String(text) => !text.contains('\0'),
+        Value::Array(items) => items.iter().all(|item| is_storable((key, item))),
+        Value::Object(object) => object.iter().all(is_storable),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    };
+    fits && !key.contains('\0')
 }
 
 impl Body {
@@ -336,6 +347,11 @@ impl<'a> Fields<'a> {
         if !unknown.is_empty() {
             self.error(format!("Unknown field(s): {}", unknown.join(", ")));
         }
+    }
+
+    /// What was wrong so far, for a message whose unknown keys are told otherwise.
+    pub fn into_errors(self) -> Vec<String> {
+        self.errors
     }
 
     /// # Errors

@@ -94,8 +94,10 @@ impl Params {
     }
 }
 
+/// A null byte, which no column can hold, becomes the mark for what is no character.
 fn items(value: &str) -> Vec<String> {
-    value.split(',').map(|item| percent_decode_str(item).decode_utf8_lossy().into_owned()).collect()
+    let decode = |item| percent_decode_str(item).decode_utf8_lossy().replace('\0', "\u{FFFD}");
+    value.split(',').map(decode).collect()
 }
 
 impl FromRequestParts<Cc> for Params {

@@ -50,11 +50,12 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
+use percent_encoding::percent_decode_str;
 use tower::ServiceExt as _;
 
 use crate::Cc;
-use crate::errors::ApiError;
+use crate::errors::{ApiError, ApiResult};
 
 /// One line per resource.
 fn resources() -> Router<Cc> {
@@ -115,8 +116,28 @@ pub fn router(cc: Cc) -> Router {
     // Clients write `/v3/packages/?x` as well as `/v3/packages?x`; routing must come after the slash went.
     Router::new().fallback(move |request: Request| {
         let inner = inner.clone();
-        async move { inner.oneshot(without_slash(request)).await }
+        async move {
+            match check_text(request.uri()) {
+                Ok(()) => inner.oneshot(without_slash(request)).await,
+                Err(error) => Ok(error.into_response()),
+            }
+        }
     })
+}
+
+/// What no column can hold is refused before anything asks for it.
+fn check_text(uri: &Uri) -> ApiResult<()> {
+    let is_text = |encoded: &str| {
+        let decoded = percent_decode_str(encoded).decode_utf8();
+        decoded.is_ok_and(|text| !text.contains('\0'))
+    };
+    if !is_text(uri.path()) {
+        return Err(ApiError::bad_request("The path must be UTF-8 without null bytes"));
+    }
+    if !uri.query().is_none_or(is_text) {
+        return Err(ApiError::bad_query("Values must be UTF-8 without null bytes"));
+    }
+    Ok(())
 }
 
 fn without_slash(mut request: Request<Body>) -> Request<Body> {

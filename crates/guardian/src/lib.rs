@@ -7,6 +7,7 @@ mod furnish;
 mod hosted;
 mod keeper;
 pub mod linux;
+pub mod memory;
 mod output;
 pub mod process;
 mod watch;

@@ -1,6 +1,7 @@
 //! Containers that are isolated: every namespace, an id range, limits, filtered system calls and a network of their own.
 //! It needs root, and a host on which [`check()`] finds nothing missing.
 
+mod ahead;
 mod cgroups;
 mod check;
 mod config;
@@ -82,7 +83,7 @@ impl LinuxGarden {
         let linux = Arc::new(take_up::open(config, containers, lock).await?);
         let (tasks, stop) = (&linux.containers.tasks, &linux.containers.stop);
         dns::serve(&linux.config, names, tasks, stop);
-        tasks.spawn(linux.spares.clone().refill(stop.clone()));
+        tasks.spawn(ahead::refill(linux.clone(), stop.clone()));
         watcher::begin(&linux);
         firewall::open(&linux.config).await;
         Ok(Hosted::new(linux))

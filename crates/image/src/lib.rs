@@ -8,6 +8,7 @@ mod stack;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use garden::Rootfs;
@@ -31,6 +32,8 @@ pub struct Store {
     config: Config,
     /// Where things are put together before they are renamed to their place.
     workshop: PathBuf,
+    /// Held while a stack is made: whoever comes meanwhile waits for that one.
+    making: Arc<Mutex<()>>,
 }
 
 impl Store {
@@ -48,7 +51,7 @@ impl Store {
                 .with_context(|| format!("making {}", folder.display()))?;
         }
         std::fs::write(seen, boot)?;
-        Ok(Store { config, workshop })
+        Ok(Store { config, workshop, making: Arc::default() })
     }
 
     /// The root file system of a stack, made when absent or when the machine has changed.
@@ -61,7 +64,12 @@ impl Store {
             bail!("no stack {name} here: there is {}", known.join(", "));
         }
         let (stacks, workshop) = (self.config.dir.join("stacks"), self.workshop.clone());
-        blocking(move || stack::host(&stacks, &workshop)).await
+        let making = self.making.clone();
+        blocking(move || {
+            let _turn = making.lock().unwrap_or_else(PoisonError::into_inner);
+            stack::host(&stacks, &workshop)
+        })
+        .await
     }
 
     /// The layer with this content at this place, if it is unpacked already.

@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use sql::Db;
 
-use crate::data_dir::{DataDir, format};
+use crate::data_dir::{self, DataDir, format};
 use crate::print::megabytes;
 use crate::settings::DataArgs;
 use archive::Writer;
@@ -78,6 +78,12 @@ pub fn main(args: BackupArgs) -> anyhow::Result<()> {
         megabytes(bytes.div_ceil(1 << 20)),
         held.len()
     );
+    if let Ok(database) = std::fs::read_to_string(data.join(data_dir::DATABASE)) {
+        let database = sql::Postgres::parse(database.trim())?;
+        println!(
+            "its tables are in {database} and not in this file: keep a pg_dump of that database, made just before, beside it"
+        );
+    }
     println!(
         "keep it as safe as a password: whoever has it can read every secret of this platform"
     );

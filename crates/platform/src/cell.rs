@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use crate::cluster::{CellAuthority, Home};
 use crate::data_dir::DataDir;
 use crate::operator::Containers as About;
-use crate::settings::{Backend, CellTimings};
+use crate::settings::{Backend, CellTimings, DiskLimits};
 
 /// Diego's.
 pub const INSIDE_TTL: Duration = Duration::from_secs(15);
@@ -40,6 +40,7 @@ pub struct CellSettings {
     pub stacks: Vec<String>,
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
+    pub disk_limits: DiskLimits,
     pub container_network: Option<String>,
     pub timings: CellTimings,
     pub crashed: executor::KeepCrashed,
@@ -121,7 +122,8 @@ impl Cell {
             crashed: settings.crashed.clone(),
             ..limits
         };
-        let executor = Executor::new(garden, Arc::new(store), sink, config, clock)?;
+        let store = Arc::new(store);
+        let executor = Executor::new(garden, store.clone(), sink, config, clock)?;
         if let Some(authority) = &instances {
             executor.identify(Arc::new(authority.identities()?))?;
         }
@@ -152,6 +154,14 @@ impl Cell {
         config.images = false;
         let rep = Rep::new(config, bbs, executor);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // All stacks show this machine's system: made now, it is there before the first container wants it.
+        if let Some(first) = settings.stacks.first().cloned() {
+            tasks.spawn(async move {
+                if let Err(error) = store.stack(&first).await {
+                    warn!(error = %format!("{error:#}"), "no stack could be made ahead");
+                }
+            });
+        }
         let (router, until) = (rep.router(), stop.clone());
         let tls = match site {
             Site::Inside { .. } => None,
@@ -237,6 +247,7 @@ async fn containers(
             config.host_ip = site.address();
             config.memory_mb = settings.memory_mb;
             config.disk_mb = settings.disk_mb;
+            config.disk_limits = settings.disk_limits.0;
             if let Some(network) = &settings.container_network {
                 let range = Network::parse(network);
                 config.network = range.with_context(|| {

@@ -36,8 +36,14 @@ pub struct Running {
     /// Where an app named `APP` answers.
     pub app: String,
     pub admin_user: String,
+    /// The API's address by name; empty, like all addresses of the front door, where this machine has none.
+    pub shown: String,
     /// Where Diego's Receptor API answers.
     pub receptor: String,
+    /// What of the platform runs in this process.
+    pub roles: String,
+    /// The database, where it is not in files of the data directory; without its password.
+    pub database: Option<String>,
 }
 
 /// Written and synced at start to see that there is room; databases need some to begin with.
@@ -106,9 +112,9 @@ impl DataDir {
 
     /// Encrypts secrets at rest.
     pub fn encryption_key(&self) -> anyhow::Result<[u8; 32]> {
-        let text = self.kept("encryption-key", || random(32))?;
+        let text = self.kept(ENCRYPTION_KEY, || random(32))?;
         text.as_bytes().try_into().with_context(|| {
-            format!("{} must hold 32 characters", self.file("encryption-key").display())
+            format!("{} must hold 32 characters", self.file(ENCRYPTION_KEY).display())
         })
     }
 
@@ -119,7 +125,7 @@ impl DataDir {
 
     /// New cells show it once.
     pub fn join_key(&self) -> anyhow::Result<Secret> {
-        Ok(Secret::new(self.kept("join-key", || random(40))?))
+        Ok(Secret::new(self.kept(JOIN_KEY, || random(40))?))
     }
 
     /// The first user's password, unless one was given.
@@ -183,10 +189,12 @@ impl DataDir {
 
 const RUNNING: &str = "running.json";
 const LOCK: &str = "lock";
-const SECRET: &str = "secret";
-const OPERATOR_SECRET: &str = "operator-secret";
+pub const SECRET: &str = "secret";
+pub const ENCRYPTION_KEY: &str = "encryption-key";
+pub const JOIN_KEY: &str = "join-key";
+pub const OPERATOR_SECRET: &str = "operator-secret";
 pub const RECEPTOR_USER: &str = "receptor";
-const RECEPTOR_PASSWORD: &str = "receptor-password";
+pub const RECEPTOR_PASSWORD: &str = "receptor-password";
 
 /// What clients of the Receptor API of the platform at `path` show.
 pub fn receptor_password(path: &Path) -> anyhow::Result<String> {
@@ -221,8 +229,17 @@ impl CellAtWork {
     }
 }
 
+/// Where all that is being received or made lies; beside where it will be kept.
+pub const TEMPORARY: &str = "tmp";
+/// Holds what waits on the way to a log store on another machine.
+pub const LOG_SPOOL: &str = "log-spool";
+/// The address of the platform's PostgreSQL, with its password; there from the first start with one.
+pub const DATABASE: &str = "database";
 pub const INTERNAL_PORT: &str = "internal-port";
 pub const AUTHORITY: &str = "authority.crt";
+pub const AUTHORITY_KEY: &str = "authority.key";
+pub const INSTANCE_AUTHORITY: &str = "instance-authority.crt";
+pub const INSTANCE_AUTHORITY_KEY: &str = "instance-authority.key";
 /// What new cells join with; there while they may.
 pub const JOIN_TOKEN: &str = "join-token";
 
@@ -289,6 +306,12 @@ fn has_room(path: &Path) -> anyhow::Result<()> {
     });
     let _ = std::fs::remove_file(&probe);
     written.map_err(|error| unusable(path, "writing to", &error))
+}
+
+/// Replaces a file as a whole, readable by the owner alone.
+pub fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    write_private(path, &text).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Whole or not at all, also when the power fails.

@@ -23,6 +23,11 @@ impl Door {
         Ok(Door { http, https })
     }
 
+    /// HTTP's and HTTPS's.
+    pub fn ports(&self) -> std::io::Result<Vec<u16>> {
+        Ok(vec![self.http.local_addr()?.port(), self.https.local_addr()?.port()])
+    }
+
     /// How a browser or a client on this machine gets in: `(http, https)`.
     pub fn urls(&self, name: &str) -> anyhow::Result<(String, String)> {
         Ok((

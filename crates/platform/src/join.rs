@@ -10,12 +10,14 @@ use base::{CancellationToken, Clock, Shutdown, Signal, TaskTracker};
 use clap::{Args, Subcommand};
 use diego::Bbs;
 use router::tls::Identity;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::cell::{Cell, CellSettings, Deps, End, Site, address_towards};
-use crate::cluster::{Forward, JoinToken, Joined, enter};
+use crate::cluster::{self, Forward, JoinToken, Joined, Member, enter};
 use crate::data_dir::{self, CellAtWork, DataDir};
-use crate::settings::{self, Backend, CellFile};
+use crate::roles::Role;
+use crate::settings::{self, Backend, CellFile, DiskLimits};
 
 #[derive(Args)]
 pub struct CellArgs {
@@ -79,6 +81,9 @@ struct JoinArgs {
     /// What apps may use in all, in MB [default: the free disk under FOLDER]
     #[arg(long, env = "CUPOLA_DISK_MB", value_name = "MB")]
     disk_mb: Option<u64>,
+    /// How writing too much is prevented: best, btrfs, project-quotas, images, watched or off
+    #[arg(long, env = "CUPOLA_DISK_LIMITS", value_name = "WAY", default_value = "best")]
+    disk_limits: DiskLimits,
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
@@ -131,9 +136,12 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
     let settings = cell_settings(&args, &data)?;
     let joined = joined(&args, &settings.cell_id, &data).await?;
     let (clock, secret) = (Clock::system(), Secret::new(joined.secret.as_str()));
-    let bbs: Arc<dyn Bbs> = Arc::new(bbs::Client::new(&joined.url, &secret));
+    let brains = joined.brains.iter().chain([&joined.url]);
+    let brains = bbs::Client::among(brains.map(String::as_str), &secret);
+    let bbs: Arc<dyn Bbs> = Arc::new(brains.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let logs = Forward::open(&data.folder("log-spool")?, &settings.cell_id, clock.clone())?;
+    tasks.spawn(follow_servers(data.file(JOINED), joined.clone(), brains, stop.clone()));
+    let logs = Forward::open(&data.folder(data_dir::LOG_SPOOL)?, &settings.cell_id, clock.clone())?;
     let (sending, url, shown, until) =
         (logs.clone(), joined.url.clone(), secret.clone(), stop.clone());
     tasks.spawn(async move { sending.run(&url, &shown, until).await });
@@ -166,6 +174,30 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// Learns where the platform's brains are, and remembers it for the next start.
+async fn follow_servers(
+    path: PathBuf,
+    joined: Joined,
+    brains: bbs::Client,
+    stop: CancellationToken,
+) {
+    let http = base::http::client(Some(&Secret::new(joined.secret.as_str())));
+    let known =
+        if joined.servers.is_empty() { vec![joined.url.clone()] } else { joined.servers.clone() };
+    cluster::follow(http, known, stop, |members| {
+        let urls = |of: &dyn Fn(&Member) -> bool| -> Vec<String> {
+            members.iter().filter(|member| of(member)).map(|member| member.url.clone()).collect()
+        };
+        let (servers, leaders) = (urls(&|_| true), urls(&|member| member.roles.has(Role::Brain)));
+        brains.know(leaders.clone());
+        let joined = Joined { servers, brains: leaders, ..joined.clone() };
+        if let Err(error) = data_dir::write_json(&path, &joined) {
+            warn!(error = %format!("{error:#}"), "where the platform's servers are is not remembered");
+        }
+    })
+    .await;
 }
 
 /// Knows the platform from an earlier start, or asks it now.
@@ -231,13 +263,15 @@ fn cell_settings(args: &JoinArgs, data: &DataDir) -> anyhow::Result<CellSettings
         stacks: args.stacks.clone(),
         memory_mb: args.memory_mb,
         disk_mb: args.disk_mb,
+        disk_limits: args.disk_limits,
         container_network: args.container_network.clone(),
         timings: file.timings,
         crashed: file.crashed,
     })
 }
 
-async fn own_address(url: &str) -> anyhow::Result<Ipv4Addr> {
+/// The address that this machine has on the way to `url`.
+pub async fn own_address(url: &str) -> anyhow::Result<Ipv4Addr> {
     let place = url.strip_prefix("https://").context("the token's address is no https URL")?;
     let target: SocketAddr = tokio::net::lookup_host(place)
         .await

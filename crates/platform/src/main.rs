@@ -10,12 +10,17 @@ mod doctor;
 mod door;
 mod explain;
 mod glue;
+mod ground;
 mod join;
+mod machine;
 mod operator;
 mod print;
 mod receptor;
+mod roles;
+mod server;
 mod settings;
 mod status;
+mod storage;
 mod up;
 
 use std::ffi::{OsStr, OsString};
@@ -43,6 +48,8 @@ struct Cupola {
 enum Command {
     /// Run the whole platform on this machine. Ctrl-C stops it and its containers; SIGTERM leaves them running for the next start
     Up(Box<settings::UpArgs>),
+    /// Run some of the platform's roles on this machine, with others elsewhere: on one PostgreSQL, as its first machine or as one that joins
+    Server(Box<server::ServerArgs>),
     /// A cell on a machine of its own
     Cell(join::CellArgs),
     /// Look at what runs where, and steer it: cells, LRPs, tasks, events
@@ -77,6 +84,7 @@ fn start_logging(filter: EnvFilter) {
 }
 
 fn main() -> ExitCode {
+    guardian::memory::give_back_large_blocks();
     let mut args = std::env::args_os();
     let called = args.next().unwrap_or_default();
     if Path::new(&called).file_name() == Some(OsStr::new("cf")) {
@@ -85,6 +93,7 @@ fn main() -> ExitCode {
     let result = match Cupola::parse().command {
         Command::Cf { args } => return cli::main(args),
         Command::Up(args) => up::main(*args),
+        Command::Server(args) => server::main(*args),
         Command::Cell(args) => join::main(args),
         Command::Diego(args) => receptor::main(args),
         Command::Bench(args) => bench::main(args),

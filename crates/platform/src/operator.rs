@@ -78,8 +78,10 @@ pub struct Line {
 
 #[derive(Clone)]
 pub struct Insight {
-    pub router: router::Router,
-    pub logs: Loggregator,
+    /// Where this machine has one.
+    pub router: Option<router::Router>,
+    /// Where this machine has one.
+    pub logs: Option<Loggregator>,
     pub containers: Arc<OnceLock<Containers>>,
 }
 
@@ -96,13 +98,14 @@ impl Insight {
 }
 
 async fn about(State(insight): State<Insight>) -> axum::Json<About> {
-    let (routes, endpoints) = insight.router.table().size();
+    let size = |router: &router::Router| router.table().size();
+    let (routes, endpoints) = insight.router.as_ref().map_or((0, 0), size);
     axum::Json(About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         containers: insight.containers.get().cloned(),
         routes,
         endpoints,
-        lines_not_on_disk: insight.logs.dropped(),
+        lines_not_on_disk: insight.logs.as_ref().map_or(0, Loggregator::dropped),
     })
 }
 
@@ -115,7 +118,8 @@ async fn endpoints(
     State(insight): State<Insight>,
     Query(of): Query<OfRoute>,
 ) -> axum::Json<Vec<Endpoint>> {
-    let found = insight.router.table().endpoints(&of.route).into_iter();
+    let found = insight.router.map(|router| router.endpoints(&of.route));
+    let found = found.unwrap_or_default().into_iter();
     let tell = |endpoint: diego::routing::Endpoint| Endpoint {
         process_guid: endpoint.key.process_guid.to_string(),
         index: endpoint.key.index,
@@ -141,7 +145,8 @@ async fn lines(
         descending: true,
         ..Read::default()
     };
-    let mut found = insight.logs.read(&of.source, &read);
+    let found = insight.logs.map(|logs| logs.read(&of.source, &read));
+    let mut found = found.unwrap_or_default();
     found.reverse();
     let tell = |envelope: envelope::Envelope| {
         let Message::Log { payload, .. } = &envelope.message else { return None };

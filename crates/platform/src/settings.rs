@@ -2,13 +2,17 @@
 
 mod check;
 mod file;
+mod kept;
 #[cfg(test)]
 mod reference;
 mod timings;
+mod values;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -86,6 +90,12 @@ struct Given {
     /// What apps may write in all, in MB [default: the free disk under FOLDER]
     #[arg(long, env = "CUPOLA_DISK_MB", value_name = "MB")]
     disk_mb: Option<u64>,
+    /// How writing too much is prevented: best, btrfs, project-quotas, images, watched or off [default: best, which takes the first of these that works here]
+    #[arg(long, env = "CUPOLA_DISK_LIMITS", value_name = "WAY")]
+    disk_limits: Option<DiskLimits>,
+    /// How long staging an app may take, in seconds [default: 900]
+    #[arg(long, env = "CUPOLA_STAGING_TIMEOUT_S", value_name = "SECONDS")]
+    staging_timeout_s: Option<StagingTimeout>,
     /// The network that containers get their addresses from [default: a /16 below 10.0.0.0/8 that is free here]
     #[arg(long, env = "CUPOLA_CONTAINER_NETWORK", value_name = "CIDR")]
     container_network: Option<String>,
@@ -95,6 +105,9 @@ struct Given {
     /// Where Diego's Receptor API listens; its user is `receptor`, the password in FOLDER/receptor-password [default: 127.0.0.1:8887, or any free port where that is taken]
     #[arg(long, env = "CUPOLA_RECEPTOR_LISTEN", value_name = "ADDRESS:PORT")]
     receptor_listen: Option<SocketAddr>,
+    /// The PostgreSQL database for what is otherwise kept in files of FOLDER, as postgres://USER:PASSWORD@HOST:PORT/NAME, with ?sslmode=verify-full where it is not on this machine; remembered in FOLDER [default: files in FOLDER]
+    #[arg(long, env = "CUPOLA_DATABASE", value_name = "URL", hide_env_values = true)]
+    database: Option<DatabaseUrl>,
     /// What is logged on standard error: a level, or a filter such as info,bbs=debug [default: warn]
     #[arg(long, env = "CUPOLA_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -104,6 +117,31 @@ struct Given {
     /// In the file alone.
     #[arg(skip)]
     crashed: executor::KeepCrashed,
+    /// In the file alone.
+    #[arg(skip)]
+    kept: Kept,
+}
+
+/// In seconds, at most a day.
+type StagingTimeout = Whole<1, 86_400>;
+
+/// As it was written; it may hold a password, so nothing shows it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+struct DatabaseUrl(String);
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<DatabaseUrl, Self::Err> {
+        Ok(DatabaseUrl(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatabaseUrl(..)")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -115,7 +153,9 @@ pub enum Backend {
     Process,
 }
 
+pub use kept::Kept;
 pub use timings::{CellFile, CellTimings, Timings};
+pub use values::{DiskLimits, Whole};
 
 /// The settings as they are used.
 #[derive(Clone, Debug)]
@@ -132,12 +172,17 @@ pub struct Settings {
     pub stacks: Vec<String>,
     pub memory_mb: Option<u64>,
     pub disk_mb: Option<u64>,
+    pub disk_limits: DiskLimits,
+    /// `None`: Cloud Controller's own.
+    pub staging_timeout: Option<Duration>,
     pub container_network: Option<String>,
     pub cells_listen: Option<SocketAddrV4>,
     pub receptor_listen: Option<SocketAddr>,
+    pub database: Option<sql::Postgres>,
     pub log: String,
     pub timings: Timings,
     pub crashed: executor::KeepCrashed,
+    pub kept: Kept,
 }
 
 impl UpArgs {
@@ -178,12 +223,16 @@ impl Given {
             stacks: if self.stacks.is_empty() { file.stacks } else { self.stacks },
             memory_mb: self.memory_mb.or(file.memory_mb),
             disk_mb: self.disk_mb.or(file.disk_mb),
+            disk_limits: self.disk_limits.or(file.disk_limits),
+            staging_timeout_s: self.staging_timeout_s.or(file.staging_timeout_s),
             container_network: self.container_network.or(file.container_network),
             cells_listen: self.cells_listen.or(file.cells_listen),
             receptor_listen: self.receptor_listen.or(file.receptor_listen),
+            database: self.database.or(file.database),
             log: self.log.or(file.log),
             timings: file.timings,
             crashed: file.crashed,
+            kept: file.kept,
         }
     }
 
@@ -199,6 +248,8 @@ impl Given {
             ),
         };
         let backend = backend_of(self.backend, is_root)?;
+        let database = self.database.map(|url| sql::Postgres::parse(&url.0));
+        let database = database.transpose().context("database")?;
         Ok(Settings {
             data: data_folder_of(self.data, "cupola", is_root, home)?,
             domain: self.domain.unwrap_or_else(|| "localhost".to_owned()).to_ascii_lowercase(),
@@ -216,12 +267,16 @@ impl Given {
             },
             memory_mb: self.memory_mb,
             disk_mb: self.disk_mb,
+            disk_limits: self.disk_limits.unwrap_or_default(),
+            staging_timeout: self.staging_timeout_s.map(|span| Duration::from_secs(span.get())),
             container_network: self.container_network,
             cells_listen: self.cells_listen,
             receptor_listen: self.receptor_listen,
+            database,
             log: self.log.unwrap_or_else(|| "warn".to_owned()),
             timings: self.timings,
             crashed: self.crashed,
+            kept: self.kept,
         })
     }
 }

@@ -23,7 +23,7 @@ mod work;
 /// The decisions alone, for simulations.
 #[doc(hidden)]
 pub mod simulation {
-    pub use crate::reconcile::{judge, lrp_view, task_view};
+    pub use crate::reconcile::{judged, lrp_view, task_view};
 
     pub mod lrp {
         pub use crate::lrp::*;

@@ -33,7 +33,7 @@ pub fn lrp_view(record: Option<&ActualLrp>, cell: &CellId, instance: &InstanceGu
 }
 
 /// The record that decides over a container: its own of whatever presence, or else the ordinary one.
-pub fn judge<'a>(
+fn judge<'a>(
     records: &'a [ActualLrp],
     key: &LrpKey,
     instance: &InstanceGuid,
@@ -41,6 +41,20 @@ pub fn judge<'a>(
     let own = |lrp: &&ActualLrp| lrp.instance().is_some_and(|by| by.instance_guid == *instance);
     let of_key = || records.iter().filter(|lrp| lrp.key == *key);
     of_key().find(own).or_else(|| of_key().find(|lrp| lrp.presence == Presence::Ordinary))
+}
+
+/// What the records say of a container. That it evacuates is the word of a cell that goes, and may come late from an
+/// earlier life of this one: a cell that stays says anew what it has, and the brain makes it one like any other.
+pub fn judged(
+    records: &[ActualLrp],
+    key: &LrpKey,
+    cell: &CellId,
+    instance: &InstanceGuid,
+) -> lrp::View {
+    match judge(records, key, instance) {
+        Some(record) if record.presence == Presence::Evacuating => lrp::View::Unknown,
+        record => lrp_view(record, cell, instance),
+    }
 }
 
 pub fn task_view(record: Option<&Task>, cell: &CellId) -> task::View {
@@ -98,7 +112,7 @@ impl Rep {
             records.extend(self.bbs.actual_lrps(&filter).await?);
         }
         for Held { instance, key, version } in &held {
-            let view = lrp_view(judge(&records, key, instance), &self.config.cell_id, instance);
+            let view = judged(&records, key, &self.config.cell_id, instance);
             self.note(&handle(instance), *version, Seen::Lrp(view));
         }
         Ok(())
@@ -224,11 +238,23 @@ mod tests {
         let held = record(Record::Claimed { by: by("i", "a") });
         let suspect = ActualLrp { presence: Presence::Suspect, ..held };
         let records = [record(Record::Crashed), suspect.clone()];
-        let judged = |instance: &str| judge(&records, &suspect.key, &instance.into());
-        assert_eq!(judged("i"), Some(&suspect));
-        assert_eq!(judged("j"), Some(&records[0]));
+        let judging = |instance: &str| judge(&records, &suspect.key, &instance.into());
+        assert_eq!(judging("i"), Some(&suspect));
+        assert_eq!(judging("j"), Some(&records[0]));
         let other = LrpKey { index: 1, ..suspect.key.clone() };
         assert_eq!(judge(&records, &other, &"i".into()), None);
+    }
+
+    /// Else nobody would ever end it when its index is no longer wanted.
+    #[test]
+    fn a_record_that_evacuates_is_told_anew_what_a_cell_has_that_stays() {
+        let held = record(Record::Claimed { by: by("i", "a") });
+        let late = ActualLrp { presence: Presence::Evacuating, ..held };
+        let view = |instance: &str| {
+            judged(std::slice::from_ref(&late), &late.key, &"a".into(), &instance.into())
+        };
+        assert_eq!(view("i"), lrp::View::Unknown);
+        assert_eq!(view("j"), lrp::View::None, "a copy of another decides over nobody");
     }
 
     #[test]

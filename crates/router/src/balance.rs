@@ -104,6 +104,23 @@ fn least_connection<'a>(among: &[&'a Arc<Target>], rng: &mut impl Rng) -> &'a Ar
     if idle.is_empty() { among[0] } else { idle[rng.random_range(0..idle.len())] }
 }
 
+/// Of the endpoints not tried yet, the one with the fewest connections; among equals each in its turn. Failed ones are
+/// passed over while others are left.
+pub(crate) fn least_busy(
+    pool: &Pool,
+    tried: &[Arc<Target>],
+    now: Timestamp,
+) -> Option<Arc<Target>> {
+    let endpoints = pool.endpoints.read();
+    let untried: Vec<_> =
+        endpoints.iter().filter(|target| !tried.iter().any(|t| Arc::ptr_eq(t, target))).collect();
+    let healthy: Vec<_> = untried.iter().copied().filter(|target| !target.is_failed(now)).collect();
+    let among = if healthy.is_empty() { untried } else { healthy };
+    let turn = pool.next.fetch_add(1, Ordering::Relaxed);
+    let in_turn = (0..among.len()).map(|at| among[turn.wrapping_add(at) % among.len()]);
+    in_turn.min_by_key(|target| target.in_flight.load(Ordering::Relaxed)).cloned()
+}
+
 #[cfg(test)]
 mod tests {
     use diego::routing::TableUpdate;
@@ -160,5 +177,26 @@ mod tests {
         assert_eq!([pick(&pool, &Wish::Any, &[]), pick(&pool, &Wish::Any, &[])], ["i1", "i1"]);
         targets.iter().for_each(|target| target.in_flight.store(2, Ordering::Relaxed));
         assert_eq!(pick(&pool, &Wish::Any, &[]), "Full");
+    }
+
+    #[test]
+    fn connections_go_where_the_fewest_are() {
+        let pool = pool(3);
+        let targets: Vec<_> = pool.endpoints.read().clone();
+        let pick = |tried: &[Arc<Target>]| {
+            least_busy(&pool, tried, Timestamp::from_secs(1))
+                .map(|target| target.endpoint.instance_guid.to_string())
+        };
+        let mut all: Vec<_> = (0..3).map(|_| pick(&[]).unwrap()).collect();
+        all.sort();
+        assert_eq!(all, ["i0", "i1", "i2"], "equals take turns");
+        targets[0].in_flight.store(2, Ordering::Relaxed);
+        targets[1].in_flight.store(1, Ordering::Relaxed);
+        assert_eq!(pick(&[]).unwrap(), "i2");
+        assert_eq!(pick(&targets[2..]).unwrap(), "i1");
+        targets[1].mark_failed(Timestamp::from_secs(9));
+        assert_eq!(pick(&targets[2..]).unwrap(), "i0");
+        assert_eq!(pick(&[targets[0].clone(), targets[2].clone()]).unwrap(), "i1");
+        assert_eq!(pick(&targets), None);
     }
 }

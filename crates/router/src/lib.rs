@@ -1,5 +1,5 @@
-//! The HTTP router: the platform's front door and the way to every app. Knows routes and endpoints; whose they are it
-//! does not know.
+//! The router: the platform's front door and the way to every app, by HTTP and by TCP ports. Knows routes and endpoints;
+//! whose they are it does not know.
 
 mod access_log;
 mod balance;
@@ -10,6 +10,7 @@ mod proxy;
 mod server;
 mod sticky;
 mod table;
+mod tcp;
 pub mod tls;
 
 use std::collections::BTreeSet;
@@ -18,12 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base::Clock;
-use diego::routing::{Routers, TableUpdate};
+use base::{CancellationToken, Clock};
+use diego::routing::{Endpoint, Routers, TableUpdate, tcp_port};
 use envelope::Sink;
 
 pub use server::Scheme;
 pub use table::Table;
+pub use tcp::{TcpConfig, TcpPort};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -42,6 +44,7 @@ pub struct Config {
     pub sticky_cookies: Vec<String>,
     /// Open client connections; more wait in the listener's queue.
     pub max_connections: usize,
+    pub tcp: TcpConfig,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             response_timeout: Duration::from_secs(900),
             sticky_cookies: vec!["JSESSIONID".to_owned()],
             max_connections: 20_000,
+            tcp: TcpConfig::default(),
         }
     }
 }
@@ -69,6 +73,7 @@ pub struct Router {
 struct Shared {
     config: Config,
     table: Table,
+    tcp: tcp::Tcp,
     /// Who answers for the platform's own names.
     front: axum::Router,
     proxy: proxy::Clients,
@@ -79,22 +84,65 @@ struct Shared {
 impl Router {
     /// `front` answers every request for an address, `localhost` or one of `platform_names`.
     pub fn new(config: Config, front: axum::Router, sink: Arc<dyn Sink>, clock: Clock) -> Router {
-        let proxy = proxy::Clients::new(&config);
-        Router {
-            shared: Arc::new(Shared { config, table: Table::default(), front, proxy, sink, clock }),
-        }
+        let (proxy, tcp) = (proxy::Clients::new(&config), tcp::Tcp::new(&config, clock.clone()));
+        let table = Table::default();
+        Router { shared: Arc::new(Shared { config, table, tcp, front, proxy, sink, clock }) }
     }
 
     pub fn table(&self) -> &Table {
         &self.shared.table
+    }
+
+    /// Opens the ports of TCP routes and keeps them as the table says, until `stop`. Only one may run at a time.
+    pub async fn serve_tcp(&self, stop: CancellationToken) {
+        self.shared.tcp.serve(stop).await;
+    }
+
+    /// The TCP routes, by port.
+    pub fn tcp_ports(&self) -> Vec<TcpPort> {
+        self.shared.tcp.ports()
+    }
+
+    /// What stands behind exactly this route: `host`, `host/path`, or `host:port` of a TCP route.
+    pub fn endpoints(&self, route: &str) -> Vec<Endpoint> {
+        match route.rsplit_once(':').and_then(|(_, port)| port.parse().ok()) {
+            Some(port) => self.shared.tcp.endpoints(port),
+            None => self.shared.table.endpoints(route),
+        }
     }
 }
 
 #[async_trait]
 impl Routers for Router {
     async fn apply(&self, update: TableUpdate) {
-        self.shared.table.apply(update);
+        let (table, tcp) = (&self.shared.table, &self.shared.tcp);
+        match update {
+            TableUpdate::Snapshot(routes) => {
+                let (ports, routes) = apart(routes);
+                table.apply(TableUpdate::Snapshot(routes));
+                tcp.replace(ports).await;
+            }
+            TableUpdate::Delta { add, remove } => {
+                let ((add_ports, add), (remove_ports, remove)) = (apart(add), apart(remove));
+                table.apply(TableUpdate::Delta { add, remove });
+                tcp.update(add_ports, remove_ports).await;
+            }
+        }
     }
+}
+
+type ByPort<T> = Vec<(u16, T)>;
+
+/// What stands under ports, and what under hosts.
+fn apart<T>(entries: Vec<(String, T)>) -> (ByPort<T>, Vec<(String, T)>) {
+    let (mut ports, mut hosts) = (Vec::new(), Vec::new());
+    for (route, value) in entries {
+        match tcp_port(&route) {
+            Some(port) => ports.push((port, value)),
+            None => hosts.push((route, value)),
+        }
+    }
+    (ports, hosts)
 }
 
 /// Whether a request for `host` (without port, lower case) is for the platform itself.

@@ -54,6 +54,41 @@ impl Target {
     }
 }
 
+impl Pool {
+    /// An instance that is there already is replaced, unless nothing about it changed.
+    pub(crate) fn put(&self, endpoint: Endpoint) {
+        let mut endpoints = self.endpoints.write();
+        match endpoints
+            .iter_mut()
+            .find(|known| known.endpoint.instance_guid == endpoint.instance_guid)
+        {
+            Some(known) if known.endpoint == endpoint => {}
+            Some(known) => *known = Target::new(endpoint),
+            None => endpoints.push(Target::new(endpoint)),
+        }
+    }
+
+    pub(crate) fn take(&self, instance: &InstanceGuid) {
+        self.endpoints.write().retain(|target| target.endpoint.instance_guid != *instance);
+    }
+
+    /// Lets go of every instance that is not among these.
+    pub(crate) fn keep(&self, these: &[Endpoint]) {
+        let stays = |target: &Arc<Target>| {
+            these.iter().any(|one| one.instance_guid == target.endpoint.instance_guid)
+        };
+        self.endpoints.write().retain(stays);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.endpoints.read().is_empty()
+    }
+
+    pub(crate) fn tell(&self) -> Vec<Endpoint> {
+        self.endpoints.read().iter().map(|target| target.endpoint.clone()).collect()
+    }
+}
+
 impl Table {
     /// Visible to every request that begins after this returns.
     pub fn apply(&self, update: TableUpdate) {
@@ -93,16 +128,7 @@ impl Table {
         let (host, path) = split(route);
         let hosts = self.0.read();
         let paths = hosts.0.get(&host).into_iter().flatten();
-        paths
-            .filter(|(known, _)| *known == path)
-            .flat_map(|(_, pool)| {
-                pool.endpoints
-                    .read()
-                    .iter()
-                    .map(|target| target.endpoint.clone())
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        paths.filter(|(known, _)| *known == path).flat_map(|(_, pool)| pool.tell()).collect()
     }
 
     /// Routes and endpoints, counted.
@@ -125,14 +151,7 @@ impl Hosts {
                 at
             }
         };
-        let mut endpoints = paths[at].1.endpoints.write();
-        match endpoints
-            .iter_mut()
-            .find(|known| known.endpoint.instance_guid == endpoint.instance_guid)
-        {
-            Some(known) => *known = Target::new(endpoint),
-            None => endpoints.push(Target::new(endpoint)),
-        }
+        paths[at].1.put(endpoint);
     }
 
     fn remove(&mut self, route: &str, instance: &InstanceGuid) {
@@ -142,9 +161,8 @@ impl Hosts {
             if *known != path {
                 return true;
             }
-            let mut endpoints = pool.endpoints.write();
-            endpoints.retain(|target| target.endpoint.instance_guid != *instance);
-            !endpoints.is_empty()
+            pool.take(instance);
+            !pool.is_empty()
         });
         if paths.is_empty() {
             self.0.remove(&host);

@@ -13,7 +13,7 @@ use diego::{
     Presence, ProcessGuid, TaskGuid, Work,
 };
 use executor::{Outcome, State};
-use rep::simulation::{judge, lrp, lrp_view, task, task_view};
+use rep::simulation::{judged, lrp, lrp_view, task, task_view};
 
 use bbs::simulation::Command;
 
@@ -22,7 +22,7 @@ use crate::world::{BrainAsk, CellAsk, Event, MS, Reply, SECOND, Said, Then, Worl
 
 const TTL: Duration = Duration::from_secs(15);
 /// Reserved and not begun.
-const RESERVATION: u64 = 60 * SECOND;
+pub(crate) const RESERVATION: u64 = 60 * SECOND;
 /// What found no other place by then is stopped.
 const EVACUATION: u64 = 90 * SECOND;
 
@@ -49,6 +49,8 @@ pub(crate) struct Container {
     pub begun: bool,
     /// How often the run of its task was asked for in this life of the cell.
     pub asks: u32,
+    /// What its log lines carry.
+    pub tags: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +76,8 @@ pub(crate) struct CellSim {
 }
 
 impl CellSim {
-    pub fn new(number: usize) -> CellSim {
-        let capacity = Resources { memory_mb: 1000, disk_mb: 10_000, containers: 12 };
+    pub fn new(number: usize, memory_mb: u64) -> CellSim {
+        let capacity = Resources { memory_mb, disk_mb: 10_000, containers: 12 };
         CellSim {
             up: false,
             life: 0,
@@ -102,7 +104,7 @@ impl CellSim {
         })
     }
 
-    fn available(&self) -> Resources {
+    pub fn available(&self) -> Resources {
         let (total, used) = (self.presence.capacity, self.used());
         Resources {
             memory_mb: total.memory_mb.saturating_sub(used.memory_mb),
@@ -214,6 +216,12 @@ impl World {
                 self.stop_container(cell, guid.as_str());
                 Said::Done
             }
+            CellAsk::Update(guid, update) => {
+                if let Some(held) = self.cells[cell].containers.get_mut(guid.as_str()) {
+                    held.tags = update.metric_tags;
+                }
+                Said::Done
+            }
             CellAsk::Cancel(guid) => {
                 self.stop_container(cell, guid.as_str());
                 Said::Done
@@ -229,7 +237,8 @@ impl World {
             it.instances += 1;
             let handle = format!("i{}-{}-{}", cell, it.instances, start.key());
             let owner = Owner::Lrp(start.key(), handle.as_str().into());
-            if !self.reserve(cell, handle, owner, &start.desired.run) {
+            let tags = start.desired.metric_tags.clone();
+            if !self.reserve(cell, handle, owner, &start.desired.run, tags) {
                 refused.lrps.push(start.key());
             }
         }
@@ -237,14 +246,22 @@ impl World {
             let handle = task.task_guid.to_string();
             let owner = Owner::Task(task.task_guid.clone());
             let known = self.cells[cell].containers.contains_key(&handle);
-            if !known && !self.reserve(cell, handle, owner, &task.definition.run) {
+            let (run, tags) = (&task.definition.run, BTreeMap::new());
+            if !known && !self.reserve(cell, handle, owner, run, tags) {
                 refused.tasks.push(task.task_guid.clone());
             }
         }
         refused
     }
 
-    fn reserve(&mut self, cell: usize, handle: String, owner: Owner, run: &RunInfo) -> bool {
+    fn reserve(
+        &mut self,
+        cell: usize,
+        handle: String,
+        owner: Owner,
+        run: &RunInfo,
+        tags: BTreeMap<String, String>,
+    ) -> bool {
         let it = &mut self.cells[cell];
         let (wanted, free) = (Resources::of(run), it.available());
         let fits = wanted.memory_mb <= free.memory_mb
@@ -260,6 +277,7 @@ impl World {
             work: true,
             begun: false,
             asks: 0,
+            tags,
         };
         it.containers.insert(handle.clone(), container);
         let life = it.life;
@@ -431,7 +449,7 @@ impl World {
             .iter()
             .filter_map(|(handle, container)| match &container.owner {
                 Owner::Lrp(key, guid) => {
-                    let view = lrp_view(judge(records, key, guid), &cell_id, guid);
+                    let view = judged(records, key, &cell_id, guid);
                     let idle = lrp::lrp_step(&container.state, "", &view).is_empty();
                     (!idle).then(|| (handle.clone(), view))
                 }

@@ -2,7 +2,7 @@
 
 use executor::State;
 
-use crate::cell::{Owner, failed};
+use crate::cell::{Owner, RESERVATION, Stage, failed};
 use crate::world::{Event, MS, SECOND, World};
 
 impl World {
@@ -11,15 +11,30 @@ impl World {
             return;
         }
         let cell = self.chance.range(0, self.cells.len() as u64) as usize;
-        let kind = self.chance.range(0, 16);
-        self.note(|| format!("fault {kind} (cell-{cell})"));
+        let b = self.chance.range(0, self.brains.len() as u64) as usize;
+        let kind = self.chance.range(0, 20);
+        self.note(|| format!("fault {kind} (cell-{cell}, brain-{b})"));
         let span = |chance: &mut crate::chance::Chance, most: u64| chance.range(100 * MS, most);
         match kind {
-            0 | 1 => {
-                self.brain_down();
+            0 | 1 if self.brains[b].up => {
+                self.brain_killed(b);
                 let most = if self.chance.in_thousand(200) { 60 * SECOND } else { 5 * SECOND };
                 let down = span(&mut self.chance, most);
-                self.at(down, Event::BrainUp);
+                self.at(down, Event::BrainUp { b });
+            }
+            16 if self.brains[b].up => {
+                self.brain_retires(b);
+                let down = span(&mut self.chance, 20 * SECOND);
+                self.at(down, Event::BrainUp { b });
+            }
+            17 | 18 => {
+                let b = self.leader().unwrap_or(b);
+                let until = self.now + span(&mut self.chance, 20 * SECOND);
+                self.brains[b].frozen_until = self.brains[b].frozen_until.max(until);
+            }
+            19 => {
+                let long = if self.chance.in_thousand(300) { 10 * SECOND } else { 2 * SECOND };
+                self.store.gone_until = self.now + span(&mut self.chance, long);
             }
             2 | 3 if self.cells[cell].up => {
                 let down = span(&mut self.chance, 20 * SECOND);
@@ -32,9 +47,13 @@ impl World {
             6 | 7 => self.cells[cell].cut_until = self.now + span(&mut self.chance, 60 * SECOND),
             8 => self.evacuate(cell),
             9 => {
-                let jump = self.chance.range(SECOND, 60 * SECOND) as i64;
+                let jump = self.chance.range(SECOND, 90 * SECOND) as i64;
                 let back = self.chance.in_thousand(500);
-                self.clock_off += if back { -jump } else { jump };
+                let jump = if back { -jump } else { jump };
+                match self.chance.range(0, 2) {
+                    0 => self.brains[b].clock_off += jump,
+                    _ => self.cell_clock_jumps(cell, jump),
+                }
             }
             10 => {
                 self.weather.slow_disk_until = self.now + span(&mut self.chance, 20 * SECOND);
@@ -47,6 +66,23 @@ impl World {
         }
         let after = self.chance.range(200 * MS, 8 * SECOND);
         self.at(after, Event::Fault);
+    }
+
+    /// A cell measures by its clock how long work lies about that nobody began.
+    fn cell_clock_jumps(&mut self, cell: usize, jump: i64) {
+        if jump < i64::try_from(RESERVATION).unwrap_or(i64::MAX) {
+            return;
+        }
+        let reserved: Vec<_> = self.cells[cell]
+            .containers
+            .iter()
+            .filter(|(_, container)| container.state == State::Reserved)
+            .map(|(handle, _)| handle.clone())
+            .collect();
+        let life = self.cells[cell].life;
+        for handle in reserved {
+            self.progress(cell, life, &handle, Stage::Expire);
+        }
     }
 
     /// Processes end by themselves.
@@ -80,9 +116,8 @@ impl World {
             self.note(|| "calm".to_owned());
             self.weather = crate::world::Weather { calm: true, ..Default::default() };
             self.cells.iter_mut().for_each(|cell| cell.cut_until = 0);
-            if self.brain.brain.is_none() {
-                self.brain_up();
-            }
+            self.store.gone_until = 0;
+            (0..self.brains.len()).for_each(|b| self.brain_up(b));
             for cell in 0..self.cells.len() {
                 if !self.cells[cell].up {
                     self.cell_up(cell);

@@ -5,6 +5,7 @@
 //! differ between the two and are avoided. Migrations may write `$ID` for a counting primary key.
 
 mod migrate;
+mod postgres;
 pub mod testing;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, Executor as _};
 
 pub use migrate::Migration;
+pub use postgres::Postgres;
 pub use sqlx::AnyConnection as Connection;
 
 /// A write transaction. Dropped without `commit`, it changes nothing.

@@ -1,71 +1,56 @@
 //! Asks cells how they stand: those of which nothing is known before work is placed, the others now and then.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use base::{Backoff, Timestamp};
+use base::Backoff;
 use diego::bbs::ErrorKind;
-use diego::{BbsError, CellPresence, CellState};
+use diego::{BbsError, CellPresence};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tracing::warn;
 
-use super::{ASK_AGAIN, ASK_AT_ONCE, Auctioneer};
+use super::Auctioneer;
+use super::asking::{Asking, MORE_TRIES};
 
-/// When cells are there and none answers.
-const MORE_TRIES: usize = 3;
+/// How many cells of which something is known are asked at a time: what a cell holds is taken in piece by piece, which
+/// costs more than the placements of a round.
+const AT_ONCE: usize = 8;
 
-/// Asks the cells of which nothing is known, again and again while there is no other.
-pub(super) async fn the_unknown(
-    auctioneer: &Auctioneer,
-    present: &[Arc<CellPresence>],
-    now: Timestamp,
-) {
+/// Asks the cells of which nothing is known, again and again while there is no other. Whether there was anybody to ask.
+pub(super) async fn the_unknown(auctioneer: &Auctioneer, present: &[Arc<CellPresence>]) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     for attempt in 0..=MORE_TRIES {
-        let (unknown, alone) = {
-            let mut floor = auctioneer.floor.lock();
-            let unknown = floor.unknown(present);
-            let alone = unknown.len() == present.len();
-            (if alone { unknown } else { floor.not_silent(unknown) }, alone)
-        };
-        if unknown.is_empty() {
-            return;
+        let asking = Asking::of_unknown(&mut auctioneer.floor.lock(), present, Instant::now());
+        let Some((asking, cells)) = asking else { return attempt > 0 };
+        if !ask(auctioneer, asking, &cells).await {
+            return true;
         }
-        let timings = &auctioneer.timings;
-        let first = if alone { timings.cell_timeout } else { timings.cell_patience };
-        let some = ask(auctioneer, &unknown, first, now).await;
-        if some || !alone || attempt == MORE_TRIES {
-            return;
+        if attempt < MORE_TRIES {
+            tokio::time::sleep(backoff.step()).await;
         }
-        tokio::time::sleep(backoff.step()).await;
     }
+    true
 }
 
-/// A few of those that were not asked for long, aside from what else goes on.
-pub(super) fn again(auctioneer: &Arc<Auctioneer>, now: Timestamp) {
-    let old = auctioneer.floor.lock().oldest(now - ASK_AGAIN, ASK_AT_ONCE);
-    if old.is_empty() {
-        return;
-    }
+/// A few of those that are due, aside from what else goes on.
+pub(super) fn the_due(auctioneer: &Arc<Auctioneer>) {
+    let Ok(alone) = auctioneer.asking.clone().try_acquire_owned() else { return };
+    let asking = Asking::of_due(&mut auctioneer.floor.lock(), Instant::now(), AT_ONCE);
+    let Some((asking, cells)) = asking else { return };
     let me = auctioneer.clone();
     auctioneer.tasks.spawn(async move {
-        let Ok(_alone) = me.asking.try_acquire() else { return };
         tokio::select! {
-            _ = ask(&me, &old, me.timings.cell_timeout, now) => {}
+            _ = ask(&me, asking, &cells) => {}
             () = me.stop.cancelled() => {}
         }
+        drop(alone);
     });
 }
 
-/// Takes in what they say. The first may take as long as `first`; once one has answered, the others are waited for no
-/// longer than patience allows. Whether any did.
-async fn ask(
-    auctioneer: &Auctioneer,
-    cells: &[Arc<CellPresence>],
-    first: Duration,
-    now: Timestamp,
-) -> bool {
+/// The first may take its time; once one has answered, the others are waited for no longer than patience allows.
+/// Whether to ask once more.
+async fn ask(auctioneer: &Auctioneer, mut asking: Asking, cells: &[Arc<CellPresence>]) -> bool {
     let timings = &auctioneer.timings;
     let ask = |presence: &Arc<CellPresence>| {
         let (cell, presence) = (auctioneer.cells.dial(presence), presence.clone());
@@ -78,13 +63,10 @@ async fn ask(
         }
     };
     let mut asked: FuturesUnordered<_> = cells.iter().map(ask).collect();
-    let mut missing: std::collections::BTreeSet<_> =
-        cells.iter().map(|presence| presence.cell_id.clone()).collect();
-    let mut some = false;
-    let patience = tokio::time::sleep(first);
+    let patience = tokio::time::sleep(asking.first(timings.cell_timeout, timings.cell_patience));
     tokio::pin!(patience);
     loop {
-        let (presence, state) = tokio::select! {
+        let (presence, answer) = tokio::select! {
             biased;
             answer = asked.next() => match answer {
                 Some(answer) => answer,
@@ -95,34 +77,16 @@ async fn ask(
                 break;
             }
         };
-        match usable(&presence, state) {
-            Some(state) => {
-                if !some {
-                    patience.as_mut().reset(tokio::time::Instant::now() + timings.cell_patience);
-                }
-                some = true;
-                missing.remove(&presence.cell_id);
-                auctioneer.floor.lock().set(presence, &state, now);
-            }
-            None => auctioneer.floor.lock().doubt(&presence.cell_id),
+        let first = {
+            // A long placement may hold the floor: the state must not wait with it.
+            let mut floor = auctioneer.floor.lock();
+            auctioneer.catch_up(&mut floor);
+            let state = auctioneer.state.read();
+            asking.heard(&mut floor, &state, presence, answer, Instant::now())
+        };
+        if first {
+            patience.as_mut().reset(tokio::time::Instant::now() + timings.cell_patience);
         }
     }
-    let mut floor = auctioneer.floor.lock();
-    missing.into_iter().for_each(|cell| floor.silent(cell, timings.cell_patience));
-    some
-}
-
-/// Only what comes under the name that was announced.
-fn usable(presence: &CellPresence, state: Result<CellState, BbsError>) -> Option<CellState> {
-    match state {
-        Ok(state) if state.presence.cell_id == presence.cell_id => Some(state),
-        Ok(state) => {
-            warn!(cell.id = %presence.cell_id, answered = %state.presence.cell_id, "another cell answered");
-            None
-        }
-        Err(error) => {
-            warn!(cell.id = %presence.cell_id, %error, "a cell takes no part in the auction");
-            None
-        }
-    }
+    asking.end(&mut auctioneer.floor.lock(), timings.cell_patience, Instant::now())
 }

@@ -44,7 +44,7 @@ pub(super) fn update(
     for group in process.groups.range(after.instances..).map(|(_, group)| group) {
         retire_group(&mut decision, state, group, now);
     }
-    if before.metric_tags != after.metric_tags && !process.groups.is_empty() {
+    if before.metric_tags != after.metric_tags {
         let slots = process.groups.keys().copied().collect();
         let version = after.modification_tag.index;
         let retag = Retag { slots, version, since: now };
@@ -53,14 +53,16 @@ pub(super) fn update(
     Ok(decision)
 }
 
-/// Forgets those that carry the tags by now, as long as no others are wanted.
+/// Forgets those that carry the tags by now, as long as no others are wanted, and nobody else came for whom they are.
 pub(super) fn retagged(
     state: &State,
     process: ProcessGuid,
     version: u32,
+    since: Timestamp,
     done: &BTreeSet<u32>,
 ) -> Decision {
-    let Some(retag) = state.retag(&process).filter(|retag| retag.version == version) else {
+    let same = |retag: &&Arc<Retag>| (retag.version, retag.since) == (version, since);
+    let Some(retag) = state.retag(&process).filter(same) else {
         return Decision::default();
     };
     let slots: BTreeSet<u32> = retag.slots.difference(done).copied().collect();
@@ -68,8 +70,7 @@ pub(super) fn retagged(
         return Decision::default();
     }
     let left = Retag { slots, ..Retag::clone(retag) };
-    let left = (!left.slots.is_empty()).then(|| Arc::new(left));
-    Decision::write(Write::Retag(process, left))
+    Decision::write(Write::Retag(process, Some(Arc::new(left))))
 }
 
 pub(super) fn remove_desired(
@@ -134,7 +135,9 @@ pub(super) fn start(
     if suspect.is_some_and(|lrp| lrp.instance() == Some(&own)) {
         return Ok(Decision::default());
     }
-    let mut decision = match group.and_then(|group| group.ordinary.as_ref()) {
+    let ordinary = group.and_then(|group| group.ordinary.as_ref());
+    let (process, index) = (key.process_guid.clone(), key.index);
+    let mut decision = match ordinary {
         Some(lrp) => apply(lrp, event, now)?,
         // The cell knows better than a database that was lost.
         None => Decision::write(Write::put_actual(
@@ -145,7 +148,30 @@ pub(super) fn start(
     let twins = group.into_iter().flat_map(|group| [&group.evacuating, &group.suspect]).flatten();
     let replaced = twins.filter(|twin| routable || twin.instance() == Some(&own));
     decision.writes.extend(replaced.map(|twin| Write::drop_actual(twin)));
+    if ordinary.is_none_or(|lrp| !runs(lrp, &own)) {
+        tell_tags(&mut decision, state, process, index, now);
+    }
     Ok(decision)
+}
+
+fn runs(lrp: &ActualLrp, own: &InstanceKey) -> bool {
+    matches!(&lrp.state, LrpState::Running { by, .. } if by == own)
+}
+
+/// Where tags ever changed, whoever comes up is told: it may have been given the old ones and then been cut off for
+/// long, or have waited behind another one.
+fn tell_tags(
+    decision: &mut Decision,
+    state: &State,
+    process: ProcessGuid,
+    index: u32,
+    now: Timestamp,
+) {
+    let Some(retag) = state.retag(&process) else { return };
+    let mut slots = retag.slots.clone();
+    slots.insert(index);
+    let retag = Retag { slots, since: now, ..Retag::clone(retag) };
+    decision.writes.push(Write::Retag(process, Some(Arc::new(retag))));
 }
 
 pub(super) fn crash(

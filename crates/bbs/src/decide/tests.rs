@@ -103,6 +103,7 @@ fn some_command() -> impl Strategy<Value = Command> {
             5 => Command::Retagged {
                 process: process.into(),
                 version: instances,
+                since: START,
                 slots: (0..instances).collect(),
             },
             0 => Command::RemoveDesired(process.into()),

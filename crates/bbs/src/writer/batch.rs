@@ -89,7 +89,9 @@ impl Batch {
     /// Tags changed, or somebody who has old ones came up.
     fn notice_tags(&mut self, state: &State, write: &Write) {
         match write {
-            Write::Retag(process, Some(_)) => drop(self.follow.retagged.insert(process.clone())),
+            Write::Retag(process, Some(retag)) if !retag.slots.is_empty() => {
+                self.follow.retagged.insert(process.clone());
+            }
             Write::Actual(key, Some(lrp)) if matches!(lrp.state, LrpState::Running { .. }) => {
                 let waits = state
                     .retag(&key.process_guid)
@@ -150,10 +152,13 @@ impl Batch {
     }
 }
 
-/// How much an instance takes of its cell; `None` when nobody knows any more.
+/// How much an instance takes of its cell; `None` when nobody knows any more. What was noted when it was retired goes
+/// first: by now another LRP may be desired under the same name.
 fn taken(state: &State, lrp: &ActualLrp) -> Option<Resources> {
-    let desired = state.desired(&lrp.key.process_guid).map(|desired| Resources::of(&desired.run));
-    desired.or_else(|| state.retirement(&lrp.instance()?.instance_guid)?.resources)
+    let retirement = lrp.instance().and_then(|by| state.retirement(&by.instance_guid));
+    let noted = retirement.and_then(|retirement| retirement.resources);
+    let desired = || state.desired(&lrp.key.process_guid);
+    noted.or_else(|| desired().map(|desired| Resources::of(&desired.run)))
 }
 
 fn moves(moves: &mut Vec<Move>, state: &State, before: &Write, after: &Write) {

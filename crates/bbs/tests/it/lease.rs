@@ -31,16 +31,15 @@ async fn a_brain_of_its_own() {
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
     let (seat, stop, tasks) = (Seat::default(), CancellationToken::new(), TaskTracker::new());
     tasks.spawn(base::http::serve(listener, seat.router(), stop.clone()));
-    let brain = BbsServer::stand_by(
-        sql::Db::open(&url).await.unwrap(),
-        Config::new(secret()),
-        Clock::system(),
-        Arc::new(SimDial::default()),
-        Arc::new(Table::default()),
+    let deps = bbs::Deps {
+        db: sql::Db::open(&url).await.unwrap(),
+        clock: Clock::system(),
+        dial: Arc::new(SimDial::default()),
+        routers: Arc::new(Table::default()),
         stop,
-        &tasks,
-    );
-    let brain = brain.await.unwrap();
+        tasks,
+    };
+    let brain = BbsServer::stand_by(Config::new(secret()), deps).await.unwrap();
     seat.take(brain.router());
     brain.stopped().await;
     // Long enough for whoever asks to see that it leads no more.

@@ -185,16 +185,15 @@ impl Rig {
     ) -> Rig {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let watched = Arc::new(Watched { dial: dial.clone(), routers: routers.clone() });
-        let opened = BbsServer::open(
-            db.clone(),
-            config.clone(),
-            clock.clone(),
-            watched,
-            routers.clone(),
-            stop.clone(),
-            &tasks,
-        );
-        let server = opened.await.unwrap();
+        let deps = bbs::Deps {
+            db: db.clone(),
+            clock: clock.clone(),
+            dial: watched,
+            routers: routers.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        let server = BbsServer::open(config.clone(), deps).await.unwrap();
         let address = listener.local_addr().unwrap();
         let url = format!("http://{}", address);
         tasks.spawn(base::http::serve(listener, server.router(), stop.clone()));

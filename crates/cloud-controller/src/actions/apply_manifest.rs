@@ -226,9 +226,7 @@ async fn set_process(
         app_actions::audit(cc, tx, caller, "audit.app.process.update", app, data).await?;
     }
     if wanted.scale != Scale::default() {
-        if !caller.is_admin() {
-            feature_flags::require(tx, caller, "app_scaling").await?;
-        }
+        feature_flags::require(tx, caller, "app_scaling").await?;
         let before = processes::find(tx, &process.guid)
             .await?
             .ok_or_else(|| ApiError::not_found("Process"))?;
@@ -416,11 +414,12 @@ async fn find_or_create(
             return Err(ApiError::forbidden());
         }
         let options = crate::v3::routes::read_options(tx, &json!({}), &wanted.options).await?;
-        let address = Address { host, path: wanted.path.clone(), port: wanted.port };
+        // A manifest that names no port does not ask for just any.
+        let address = Address { host, path: wanted.path.clone(), port: Some(port) };
         let request = json!({
             "host": address.host,
             "path": address.path,
-            "port": address.port,
+            "port": wanted.port,
             "relationships": {
                 "space": { "data": { "guid": space.guid } },
                 "domain": { "data": { "guid": domain.guid } },

@@ -12,6 +12,7 @@ use crate::db::metadata::{self, MetadataPatch};
 use crate::db::processes::{self, NewProcess, Process, WEB};
 use crate::db::{self, Columns as _, blobs, deployments, query, quota_usage, tasks, usage_events};
 use crate::errors::{ApiError, ApiResult, Kind, when_taken};
+use crate::v3::lifecycle;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -124,6 +125,9 @@ pub async fn turn(
     let now = cc.now();
     if turn != Turn::Stop && app.droplet_guid.is_none() {
         return Err(ApiError::unprocessable("Assign a droplet before starting this app."));
+    }
+    if turn != Turn::Stop {
+        lifecycle::check_kind(connection, &app.lifecycle).await?;
     }
     let deployment = deployments::active_of_app(connection, &app.guid).await?;
     match deployment {

@@ -1,12 +1,13 @@
 //! Files on their way in: received to disk within a limit, and put among the blobs.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::Context as _;
-use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Request};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use serde_json::Value;
@@ -71,8 +72,20 @@ fn broken(error: &MultipartError) -> ApiError {
     ApiError::bad_request(&detail)
 }
 
-pub async fn receive(cc: &Cc, mut multipart: Multipart, limit: u64) -> ApiResult<Received> {
+/// An upload's body. One that is not of several parts holds nothing of what an upload brings.
+pub struct Upload(Option<Multipart>);
+
+impl FromRequest<Cc> for Upload {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, cc: &Cc) -> Result<Upload, Infallible> {
+        Ok(Upload(Multipart::from_request(request, cc).await.ok()))
+    }
+}
+
+pub async fn receive(cc: &Cc, upload: Upload, limit: u64) -> ApiResult<Received> {
     let mut received = Received::default();
+    let Some(mut multipart) = upload.0 else { return Ok(received) };
     while let Some(field) = multipart.next_field().await.map_err(|error| broken(&error))? {
         match field.name().unwrap_or_default() {
             "bits" => {

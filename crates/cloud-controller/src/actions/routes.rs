@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use sql::Connection;
 
 use crate::Cc;
-use crate::actions::apps as app_actions;
+use crate::actions::{apps as app_actions, route_ports};
 use crate::auth::Caller;
 use crate::db::apps::{self, App};
 use crate::db::domains::{self, Domain};
@@ -26,7 +26,7 @@ const DEFAULT_PORT: i64 = 8080;
 pub struct Address {
     pub host: String,
     pub path: String,
-    /// `None` = pick one, for TCP.
+    /// `None` = one by chance, for TCP; 0 = none.
     pub port: Option<i64>,
 }
 
@@ -38,8 +38,8 @@ pub fn problem(address: &Address, domain: &Domain) -> Option<String> {
         return match port {
             _ if !host.is_empty() => said("Hosts are not supported for TCP routes."),
             _ if !path.is_empty() => said("Paths are not supported for TCP routes."),
-            None | Some(0) => said("Routes with protocol 'tcp' must specify a port."),
-            Some(_) => None,
+            Some(0) => said("Routes with protocol 'tcp' must specify a port."),
+            None | Some(_) => None,
         };
     }
     if port.is_some_and(|port| port != 0) {
@@ -118,7 +118,7 @@ pub async fn create(
     {
         return Err(ApiError::unprocessable("Route conflicts with a reserved system route."));
     }
-    let port = address.port.unwrap_or(0);
+    let port = route_ports::choose(tx, domain, address).await?;
     if routes::find_by_address(tx, &domain.guid, &address.host, &address.path, port)
         .await?
         .is_some()
@@ -435,6 +435,7 @@ mod tests {
             org_guid: org.map(str::to_owned),
             internal,
             router_group_guid: group.map(str::to_owned),
+            tcp: group.is_some(),
             enforce_route_policies: false,
             route_policies_scope: None,
             created_at: Timestamp::ZERO,
@@ -462,6 +463,8 @@ mod tests {
         );
         let tcp = domain(None, false, Some("g"));
         assert_eq!(problem(&address("", "", Some(1024)), &tcp), None);
+        assert_eq!(problem(&address("", "", None), &tcp), None);
+        assert!(problem(&address("", "", Some(0)), &tcp).unwrap().contains("must specify a port"));
         assert!(problem(&address("a", "", Some(1024)), &tcp).unwrap().starts_with("Hosts"));
     }
 

@@ -25,7 +25,7 @@ pub async fn run(
     let most = cc.config.limits.max_app_disk_mb;
     if after.disk_mb > most {
         let detail = format!(
-            "Disk quota requested too much disk (requested {} MB - must be less than {most} MB)",
+            "disk_quota too much disk requested (requested {} MB - must be less than {most} MB)",
             after.disk_mb
         );
         return Err(ApiError::unprocessable(detail));

@@ -1,4 +1,4 @@
-//! What must be there before the first request: stacks, buildpacks, a quota, domains, security groups.
+//! What must be there before the first request: stacks, buildpacks, a quota, domains, a router group, security groups.
 
 use base::Timestamp;
 use serde_json::{Value, json};
@@ -24,6 +24,9 @@ pub async fn run(cc: &Cc) -> anyhow::Result<()> {
     }
     for domain in &cc.config.app_domains {
         once(&mut tx, now, "domains", "name", domain, vec![("name", domain.into())]).await?;
+    }
+    if let Some(ports) = &cc.config.tcp_ports {
+        db::router_groups::configure(&mut tx, now, ports).await?;
     }
     let quota = vec![
         ("name", DEFAULT_QUOTA.into()),

@@ -67,6 +67,7 @@ async fn in_order(cc: &Cc, list: Vec<(i64, Target)>) -> Vec<i64> {
             warn!(process.guid = process, error = %format!("{error:#}"), "an app's change did not reach Diego yet");
             break;
         }
+        cc.changes.tell(&process);
         done.push(id);
     }
     done

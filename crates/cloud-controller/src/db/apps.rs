@@ -154,14 +154,6 @@ pub async fn stack_exists(connection: &mut Connection, name: &str) -> Result<boo
         .is_some())
 }
 
-/// A feature switch the operator may have turned; `default` when nobody did.
-pub async fn feature_flag(connection: &mut Connection, name: &str, default: bool) -> Result<bool> {
-    let row = query("SELECT enabled FROM feature_flags WHERE name = $1", [name.into()])
-        .optional(connection)
-        .await?;
-    row.map_or(Ok(default), |row| row.flag("enabled"))
-}
-
 /// The sealed variables that all apps get, `running` or `staging`.
 pub async fn variable_group(connection: &mut Connection, name: &str) -> Result<Option<String>> {
     let text = "SELECT sealed_env FROM environment_variable_groups WHERE name = $1";

@@ -71,7 +71,8 @@ impl Deployment {
             .options
             .pointer(&format!("/canary/steps/{at}/instance_weight"))
             .and_then(Value::as_i64);
-        weight.map_or(1, |weight| ((self.wanted() * weight + 50) / 100).max(1))
+        let whole = self.wanted().min(self.original_web_instances);
+        weight.map_or(1, |weight| ((whole * weight + 50) / 100).max(1))
     }
 }
 

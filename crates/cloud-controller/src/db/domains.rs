@@ -16,6 +16,8 @@ pub struct Domain {
     pub org_guid: Option<String>,
     pub internal: bool,
     pub router_group_guid: Option<String>,
+    /// Whether the group is one of TCP; it stays so when the group goes.
+    pub tcp: bool,
     pub enforce_route_policies: bool,
     pub route_policies_scope: Option<String>,
     pub created_at: Timestamp,
@@ -24,7 +26,7 @@ pub struct Domain {
 
 impl Domain {
     pub fn is_tcp(&self) -> bool {
-        self.router_group_guid.is_some()
+        self.tcp
     }
 
     pub fn is_shared(&self) -> bool {
@@ -43,6 +45,7 @@ impl Stored for Domain {
             org_guid: row.maybe_text("org_guid")?,
             internal: row.flag("internal")?,
             router_group_guid: row.maybe_text("router_group_guid")?,
+            tcp: row.flag("tcp")?,
             enforce_route_policies: row.flag("enforce_route_policies")?,
             route_policies_scope: row.maybe_text("route_policies_scope")?,
             created_at: row.moment("created_at")?,
@@ -57,6 +60,8 @@ pub struct NewDomain {
     pub name: String,
     pub org_guid: Option<String>,
     pub internal: bool,
+    pub router_group_guid: Option<String>,
+    pub tcp: bool,
     pub enforce_route_policies: bool,
     pub route_policies_scope: Option<String>,
 }
@@ -72,6 +77,8 @@ pub async fn insert(
         ("name", (&new.name).into()),
         ("org_guid", (&new.org_guid).into()),
         ("internal", new.internal.into()),
+        ("router_group_guid", (&new.router_group_guid).into()),
+        ("tcp", new.tcp.into()),
         ("enforce_route_policies", new.enforce_route_policies.into()),
         ("route_policies_scope", (&new.route_policies_scope).into()),
         ("created_at", now.into()),

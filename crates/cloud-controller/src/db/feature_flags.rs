@@ -85,9 +85,14 @@ pub async fn set(connection: &mut Connection, now: Timestamp, flag: &FeatureFlag
 /// # Errors
 /// 403 with the operator's words, or the flag's name.
 pub async fn require(connection: &mut Connection, caller: &Caller, name: &str) -> ApiResult<()> {
-    if caller.is_admin() {
-        return Ok(());
-    }
+    if caller.is_admin() { Ok(()) } else { demand(connection, name).await }
+}
+
+/// As [`require`], of administrators too.
+///
+/// # Errors
+/// 403 with the operator's words, or the flag's name.
+pub async fn demand(connection: &mut Connection, name: &str) -> ApiResult<()> {
     match find(connection, name).await? {
         Some(flag) if !flag.enabled => {
             let words = flag.custom_error_message.unwrap_or(flag.name);

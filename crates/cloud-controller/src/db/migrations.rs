@@ -8,4 +8,8 @@ pub const OWNER: &str = "cloud_controller";
 pub const ALL: &[Migration] = &[
     Migration { name: "0001_everyday", sql: include_str!("migrations/0001_everyday.sql") },
     Migration { name: "0002_resources", sql: include_str!("migrations/0002_resources.sql") },
+    Migration {
+        name: "0003_router_groups",
+        sql: include_str!("migrations/0003_router_groups.sql"),
+    },
 ];

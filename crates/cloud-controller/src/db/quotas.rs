@@ -227,33 +227,52 @@ pub async fn private_domains(connection: &mut Connection, org: &str) -> Result<(
     }
 }
 
-/// The limits over a space: of itself when it has a quota, and of its organization.
-async fn over_space(
-    connection: &mut Connection,
-    space: &str,
-) -> Result<Vec<(Level, Limits, String)>> {
-    let mut all = Vec::new();
-    let text = "SELECT q.*, s.guid AS used_by FROM spaces s JOIN space_quotas q ON q.guid = s.quota_guid WHERE s.guid = $1";
-    if let Some(row) = query(text, [space.into()]).optional(connection).await? {
-        all.push((Level::Space, Level::Space.read(&row)?.limits, row.text("used_by")?));
-    }
-    let text = "SELECT q.*, o.guid AS used_by FROM spaces s JOIN organizations o ON o.guid = s.org_guid \
-                JOIN organization_quotas q ON q.guid = o.quota_guid WHERE s.guid = $1";
-    if let Some(row) = query(text, [space.into()]).optional(connection).await? {
-        all.push((
-            Level::Organization,
-            Level::Organization.read(&row)?.limits,
-            row.text("used_by")?,
-        ));
-    }
-    Ok(all)
+/// Limits over a space, and what of them is in use.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub level: Level,
+    /// Of the space or the organization.
+    pub name: String,
+    pub limits: Limits,
+    pub used: Usage,
 }
 
-async fn used(connection: &mut Connection, level: Level, guid: &str) -> Result<Usage> {
-    match level {
-        Level::Space => usage::of_space(connection, guid).await,
-        Level::Organization => usage::of_org(connection, guid).await,
+impl Scope {
+    /// As errors speak of it.
+    pub fn spoken(&self) -> &'static str {
+        match self.level {
+            Level::Space => "space",
+            Level::Organization => "organization",
+        }
     }
+}
+
+/// Of the space itself when it has a quota, and of its organization. What a process uses is left out; an empty guid
+/// leaves none out.
+pub async fn over_space(
+    connection: &mut Connection,
+    space: &str,
+    without: &str,
+) -> Result<Vec<Scope>> {
+    let mut scopes = Vec::new();
+    let text = "SELECT q.*, s.guid AS scope_guid, s.name AS scope_name FROM spaces s \
+                JOIN space_quotas q ON q.guid = s.quota_guid WHERE s.guid = $1";
+    if let Some(row) = query(text, [space.into()]).optional(connection).await? {
+        let used = usage::of_space_without(connection, &row.text("scope_guid")?, without).await?;
+        scopes.push(scope(Level::Space, &row, used)?);
+    }
+    let text = "SELECT q.*, o.guid AS scope_guid, o.name AS scope_name FROM spaces s \
+                JOIN organizations o ON o.guid = s.org_guid \
+                JOIN organization_quotas q ON q.guid = o.quota_guid WHERE s.guid = $1";
+    if let Some(row) = query(text, [space.into()]).optional(connection).await? {
+        let used = usage::of_org_without(connection, &row.text("scope_guid")?, without).await?;
+        scopes.push(scope(Level::Organization, &row, used)?);
+    }
+    Ok(scopes)
+}
+
+fn scope(level: Level, row: &Row, used: Usage) -> Result<Scope> {
+    Ok(Scope { level, name: row.text("scope_name")?, limits: level.read(row)?.limits, used })
 }
 
 /// Whether a space may have one more route, with a port of its own or without.
@@ -265,19 +284,16 @@ pub async fn check_route(
     space: &str,
     with_port: bool,
 ) -> ApiResult<()> {
-    for (level, limits, guid) in over_space(connection, space).await? {
-        let used = used(connection, level, &guid).await?;
+    for scope in over_space(connection, space, "").await? {
         let full = |limit: Option<i64>, used: i64| limit.is_some_and(|limit| used >= limit);
-        let what = if full(limits.routes, used.routes) {
+        let what = if full(scope.limits.routes, scope.used.routes) {
             "Routes"
-        } else if with_port && full(limits.reserved_ports, used.reserved_ports) {
+        } else if with_port && full(scope.limits.reserved_ports, scope.used.reserved_ports) {
             "Reserved route ports"
         } else {
             continue;
         };
-        let text = format!("SELECT name FROM {} WHERE guid = $1", level.members());
-        let name = query(&text, [(&guid).into()]).one(connection).await?.text("name")?;
-        let kind = if level == Level::Space { "space" } else { "organization" };
+        let (kind, name) = (scope.spoken(), &scope.name);
         return Err(ApiError::unprocessable(format!("{what} quota exceeded for {kind} '{name}'.")));
     }
     Ok(())

@@ -42,8 +42,7 @@ pub fn url(host: &str, domain: &str, port: i64, path: &str) -> String {
     format!("{host}{dot}{domain}{port}{path}")
 }
 
-pub const COLUMNS: &str =
-    "routes.*, d.name AS domain_name, d.router_group_guid AS domain_router_group";
+pub const COLUMNS: &str = "routes.*, d.name AS domain_name, d.tcp AS domain_tcp";
 pub const FROM: &str = "routes JOIN domains d ON d.guid = routes.domain_guid JOIN spaces sp ON sp.guid = routes.space_guid";
 
 impl Stored for Route {
@@ -59,7 +58,7 @@ impl Stored for Route {
             port: row.int("port")?,
             domain_guid: row.text("domain_guid")?,
             domain_name: row.text("domain_name")?,
-            tcp: row.maybe_text("domain_router_group")?.is_some(),
+            tcp: row.flag("domain_tcp")?,
             space_guid: row.text("space_guid")?,
             options: row.json("options")?,
             created_at: row.moment("created_at")?,

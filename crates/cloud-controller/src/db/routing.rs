@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use diego::routing::{CF_ROUTER, HttpRoute};
+use diego::routing::{CF_ROUTER, HttpRoute, TCP_ROUTER, TcpRoute};
 use serde_json::{Value, json};
 use sql::Connection;
 
@@ -10,7 +10,6 @@ use super::{Columns as _, Result, Row, Sql};
 
 /// Where a process listens when nothing else is said.
 pub const DEFAULT_PORT: u16 = 8080;
-const TCP_ROUTER: &str = "tcp-router";
 const INTERNAL_ROUTER: &str = "internal-router";
 
 /// One destination with its route.
@@ -99,11 +98,11 @@ pub fn lrp_routes(mappings: &[Mapping], process_type: &str) -> diego::desired_lr
         if mapping.internal {
             internal.push(json!({ "hostname": mapping.uri() }));
         } else if mapping.route_port != 0 {
-            tcp.push(json!({
-                "router_group_guid": mapping.router_group_guid,
-                "external_port": mapping.route_port,
-                "container_port": mapping.port(),
-            }));
+            tcp.push(TcpRoute {
+                router_group_guid: mapping.router_group_guid.clone().unwrap_or_default(),
+                external_port: mapping.route_port,
+                container_port: mapping.port(),
+            });
         } else {
             http.push(HttpRoute {
                 hostnames: vec![mapping.uri()],
@@ -168,5 +167,24 @@ mod tests {
         assert_eq!(routes[CF_ROUTER], expected);
         assert_eq!(ports(&mappings, "web"), [8080, 9000]);
         assert_eq!(ports(&mappings, "clock"), [8080]);
+    }
+
+    #[test]
+    fn a_port_leads_to_a_port() {
+        let tcp = Mapping {
+            route_port: 1024,
+            router_group_guid: Some("group".to_owned()),
+            protocol: "tcp".to_owned(),
+            ..mapping("", "web", 7000)
+        };
+        let mappings = [tcp, mapping("a", "web", 0)];
+        let routes = lrp_routes(&mappings, "web");
+        assert_eq!(
+            routes[TCP_ROUTER],
+            json!([{ "router_group_guid": "group", "external_port": 1024, "container_port": 7000 }])
+        );
+        assert_eq!(routes[CF_ROUTER].as_array().map(Vec::len), Some(1));
+        assert_eq!(ports(&mappings, "web"), [8080, 7000]);
+        assert_eq!(mappings[0].uri(), "x.test:1024");
     }
 }

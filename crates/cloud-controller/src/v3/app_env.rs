@@ -10,9 +10,10 @@ use crate::auth::Caller;
 use crate::bridge::environment::Limits;
 use crate::db::access::OPERATORS;
 use crate::db::apps::{self, App};
+use crate::db::feature_flags;
 use crate::db::recipes::{self, Phase};
 use crate::db::routing;
-use crate::errors::{ApiError, ApiResult, Kind};
+use crate::errors::{ApiError, ApiResult};
 use crate::message::Body;
 use crate::urls::Urls;
 use crate::v3::apps::visible;
@@ -32,12 +33,9 @@ async fn all(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Resp
     let mut tx = cc.db.begin().await?;
     let (app, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.see_secrets("App")?;
-    for flag in ["env_var_visibility", "space_developer_env_var_visibility"] {
-        let applies =
-            !caller.reads_all_secrets() && !apps::feature_flag(&mut tx, flag, true).await?;
-        if applies {
-            return Err(Kind::FeatureDisabled.with(format!("Feature Disabled: {flag}")));
-        }
+    feature_flags::demand(&mut tx, "env_var_visibility").await?;
+    if !caller.reads_all_secrets() {
+        feature_flags::demand(&mut tx, "space_developer_env_var_visibility").await?;
     }
     let mappings = routing::of_apps(&mut tx, std::slice::from_ref(&guid))
         .await?

@@ -6,7 +6,7 @@ use std::path::Path as FilePath;
 
 use anyhow::Context as _;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Multipart, Path};
+use axum::extract::{DefaultBodyLimit, Path};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -233,11 +233,11 @@ async fn upload(
     caller: Caller,
     urls: Urls,
     Path(guid): Path<String>,
-    multipart: Multipart,
+    upload: bits::Upload,
 ) -> ApiResult<Response> {
     let buildpack = expect(&mut *cc.db.read().await?, &guid).await?;
     caller.require_admin()?;
-    let received = bits::receive(&cc, multipart, cc.config.limits.buildpack_bytes).await?;
+    let received = bits::receive(&cc, upload, cc.config.limits.buildpack_bytes).await?;
     let invalid =
         |why: &str| ApiError::unprocessable(format!("Uploaded buildpack file is invalid: {why}"));
     let file = received.bits.ok_or_else(|| {

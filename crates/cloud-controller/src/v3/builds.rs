@@ -10,18 +10,20 @@ use sql::Connection;
 use crate::auth::Caller;
 use crate::bridge::explain::Failure;
 use crate::bridge::staging;
+use crate::config::Limits;
 use crate::db::access::OPERATORS;
 use crate::db::apps::{self, App};
 use crate::db::builds::{self, Build, STAGING};
 use crate::db::droplets;
 use crate::db::metadata::{self, Metadata};
 use crate::db::packages::{Package, READY};
-use crate::db::usage_events;
+use crate::db::processes::{self, Process, WEB};
+use crate::db::{quota_usage, usage_events};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::{Body, Change};
 use crate::query::{Filter, List};
 use crate::urls::Urls;
-use crate::v3::lifecycle::{self, DOCKER};
+use crate::v3::lifecycle::{self, CNB, DOCKER};
 use crate::v3::resource::{self, OfApp, Resource, present_one, visible};
 use crate::{Cc, actions, respond};
 
@@ -51,6 +53,10 @@ pub fn routes() -> Router<Cc> {
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let look = || load(cc.clone(), caller.clone(), guid.clone());
     let build = cc.changes.hold(&guid, cc.config.limits.hold, look, Build::is_final).await?;
+    if build.state == builds::FAILED {
+        let ago = cc.clock.now().since(build.updated_at);
+        tokio::time::sleep(cc.config.limits.hold_failure.saturating_sub(ago)).await;
+    }
     Ok(respond::ok(present_one(&mut *cc.db.read().await?, &build, &urls).await?))
 }
 
@@ -89,9 +95,14 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     }
     let kind =
         lifecycle.as_ref().map_or(app.lifecycle.as_str(), |lifecycle| lifecycle.kind.as_str());
-    if kind == DOCKER || package.kind == DOCKER {
-        return Err(Kind::StagerError.with("Stager error: images cannot be staged yet"));
-    }
+    let kind = if package.kind == DOCKER { DOCKER } else { kind }.to_owned();
+    lifecycle::check_kind(&mut tx, &kind).await?;
+    refuse_unsupported(&kind)?;
+    let web = processes::of_app(&mut tx, &app.guid).await?;
+    let web = web.iter().rfind(|process| process.kind == WEB);
+    let sizes = Sizes::choose(&cc.config.limits, (memory, disk, log_rate), web)?;
+    quota_usage::check_staging(&mut tx, &app.space_guid, sizes.asked_memory_mb, sizes.log_rate)
+        .await?;
     let mut stack = app.stack.clone();
     let mut buildpacks = app.buildpacks.clone();
     if let Some(lifecycle) = &lifecycle {
@@ -101,8 +112,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         }
         buildpacks = lifecycle.buildpacks.clone().unwrap_or(buildpacks);
     }
-    let (now, limits) = (cc.now(), &cc.config.limits);
-    let kind = kind.to_owned();
+    let now = cc.now();
     let columns = vec![("package_guid", (&package.guid).into()), ("stack", (&stack).into())];
     let droplet = droplets::insert(&mut tx, now, &app.guid, "STAGING", &kind, columns).await?;
     let build = Build {
@@ -116,9 +126,9 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         lifecycle: kind,
         stack,
         buildpacks,
-        memory_mb: memory.unwrap_or(limits.staging_memory_mb),
-        disk_mb: disk.unwrap_or(limits.staging_disk_mb),
-        log_rate: log_rate.unwrap_or(limits.app_log_rate),
+        memory_mb: sizes.memory_mb,
+        disk_mb: sizes.disk_mb,
+        log_rate: sizes.log_rate,
         created_by: (caller.guid.clone(), caller.name.clone(), caller.email.clone()),
         created_at: now,
         updated_at: now,
@@ -141,6 +151,53 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         return Err(Kind::StagerUnavailable.with(format!("Stager is unavailable: {error}")));
     }
     Ok(respond::created(document))
+}
+
+/// What a build may use.
+#[derive(Debug, PartialEq, Eq)]
+struct Sizes {
+    memory_mb: i64,
+    /// As much of the quotas; the least that every build gets is free.
+    asked_memory_mb: Option<i64>,
+    disk_mb: i64,
+    log_rate: i64,
+}
+
+impl Sizes {
+    /// What was asked for, or what the app's web process has, but not less than staging takes.
+    ///
+    /// # Errors
+    /// 422 for more disk than any app may have.
+    fn choose(
+        limits: &Limits,
+        (memory, disk, log_rate): (Option<i64>, Option<i64>, Option<i64>),
+        web: Option<&Process>,
+    ) -> ApiResult<Sizes> {
+        let memory = memory.or(web.map(|web| web.memory_mb)).unwrap_or(0);
+        let disk = disk.or(web.map(|web| web.disk_mb)).unwrap_or(0);
+        if disk > limits.max_app_disk_mb.max(limits.staging_disk_mb) {
+            return Err(ApiError::unprocessable("disk limit exceeded"));
+        }
+        Ok(Sizes {
+            memory_mb: memory.max(limits.staging_memory_mb),
+            asked_memory_mb: (memory >= limits.staging_memory_mb).then_some(memory),
+            disk_mb: disk.max(limits.staging_disk_mb),
+            log_rate: log_rate.or(web.map(|web| web.log_rate)).unwrap_or(limits.app_log_rate),
+        })
+    }
+}
+
+/// # Errors
+/// 422 for what only other stagers can stage.
+fn refuse_unsupported(kind: &str) -> ApiResult<()> {
+    let what = match kind {
+        DOCKER => "Docker images",
+        CNB => "Cloud Native Buildpacks",
+        _ => return Ok(()),
+    };
+    Err(ApiError::unprocessable(format!(
+        "{what} are not supported by this platform yet. Push the app's source or its binary with a buildpack instead."
+    )))
 }
 
 async fn audit_create(

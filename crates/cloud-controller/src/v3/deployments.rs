@@ -102,7 +102,11 @@ struct Message {
 impl Message {
     fn read(fields: &mut Fields<'_>) -> Message {
         let [app] = fields.relationships(["app"]);
-        let strategy = fields.text("strategy").unwrap_or_else(|| deployments::ROLLING.to_owned());
+        let strategy = match fields.value("strategy") {
+            None => deployments::ROLLING.to_owned(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
         if ![deployments::ROLLING, deployments::CANARY].contains(&strategy.as_str()) {
             fields.error(format!("Strategy '{strategy}' is not a supported deployment strategy"));
         }
@@ -111,32 +115,54 @@ impl Message {
         if droplet.is_some() && revision.is_some() {
             fields.error("Droplet Cannot set both fields 'droplet' and 'revision'");
         }
-        let canary = strategy == deployments::CANARY;
-        let read = fields.inside("options", |options| read_options(options, canary));
-        let (options, scale) =
-            read.unwrap_or_else(|| (json!({ "max_in_flight": 1 }), Scale::default()));
+        let (options, scale) = match fields.object("options") {
+            Some(object) => {
+                let mut options = Fields::new(object);
+                let read = read_options(&mut options, strategy == deployments::CANARY);
+                options.into_errors().into_iter().for_each(|error| fields.error(error));
+                let unknown: Vec<&str> = object
+                    .keys()
+                    .map(String::as_str)
+                    .filter(|key| !OPTIONS.contains(key))
+                    .collect();
+                if !unknown.is_empty() {
+                    let unknown = unknown.join(", ");
+                    fields.error(format!("Options has unsupported key(s): {unknown}"));
+                }
+                read
+            }
+            None => (json!({ "max_in_flight": 1 }), Scale::default()),
+        };
         Message { app, strategy, droplet, revision, options, scale }
     }
 }
 
+const OPTIONS: [&str; 6] = [
+    "canary",
+    "max_in_flight",
+    "web_instances",
+    "memory_in_mb",
+    "disk_in_mb",
+    "log_rate_limit_in_bytes_per_second",
+];
+
 /// The options as they are kept and shown, and the sizes among them.
 fn read_options(options: &mut Fields<'_>, canary: bool) -> (Value, Scale) {
     const MOST: i64 = i32::MAX as i64;
-    let max_in_flight = options.int("max_in_flight", 1..=MOST).unwrap_or(1);
     let scale = Scale {
-        instances: options.int("web_instances", 1..=MOST),
+        instances: options.int("web_instances", 0..=MOST),
         memory_mb: options.int("memory_in_mb", 1..=MOST),
         disk_mb: options.int("disk_in_mb", 1..=MOST),
         log_rate: options.int("log_rate_limit_in_bytes_per_second", -1..=i64::MAX),
     };
-    let steps = options.inside("canary", |inner| inner.value("steps").cloned());
-    if steps.is_some() && !canary {
-        options.error("canary are only valid for Canary deployments");
-    }
-    let steps = steps.flatten();
-    if let Some(wrong) = steps.as_ref().and_then(wrong_steps) {
-        options.error(wrong);
-    }
+    let max_in_flight = match options.value("max_in_flight").map(Value::as_i64) {
+        None => 1,
+        Some(Some(number)) if number >= 1 => number,
+        Some(_) => {
+            options.error("Max in flight must be an integer greater than 0");
+            1
+        }
+    };
     let mut kept = json!({ "max_in_flight": max_in_flight });
     let sizes = [
         ("web_instances", scale.instances),
@@ -149,29 +175,56 @@ fn read_options(options: &mut Fields<'_>, canary: bool) -> (Value, Scale) {
             kept[name] = size.into();
         }
     }
-    if let Some(steps) = steps {
-        kept["canary"] = json!({ "steps": steps });
+    match options.value("canary").map(Value::as_object) {
+        None => {}
+        Some(None) => options.error("Options canary must be an object"),
+        Some(Some(_)) if !canary => {
+            options.error("Options canary are only valid for Canary deployments");
+        }
+        Some(Some(object)) => {
+            if let Some(steps) = object.get("steps").filter(|steps| !steps.is_null()) {
+                wrong_steps(steps).into_iter().for_each(|error| options.error(error));
+                kept["canary"] = json!({ "steps": steps });
+            }
+        }
     }
     (kept, scale)
 }
 
-fn wrong_steps(steps: &Value) -> Option<&'static str> {
+/// What is wrong with the steps of a canary.
+fn wrong_steps(steps: &Value) -> Vec<String> {
+    const STEPS: &str = "Options canary steps";
+    const WEIGHT: &str = "instance_weight";
     let objects: Option<Vec<_>> =
         steps.as_array().and_then(|list| list.iter().map(Value::as_object).collect());
-    let Some(objects) = objects else { return Some("canary.steps must be an array of objects") };
-    if objects.iter().any(|step| step.keys().any(|key| key != "instance_weight")) {
-        return Some("canary.steps has unsupported key(s)");
+    let Some(objects) = objects else {
+        return vec![format!("{STEPS} must be an array of objects")];
+    };
+    let mut wrong = Vec::new();
+    for step in &objects {
+        let unknown: Vec<&str> =
+            step.keys().map(String::as_str).filter(|key| *key != WEIGHT).collect();
+        if !unknown.is_empty() {
+            wrong.push(format!("{STEPS} has unsupported key(s): {}", unknown.join(", ")));
+        }
     }
-    if objects.iter().any(|step| !step.contains_key("instance_weight")) {
-        return Some("canary.steps missing key: \"instance_weight\"");
+    if objects.iter().any(|step| !step.contains_key(WEIGHT)) {
+        wrong.push(format!("{STEPS} missing key: \"{WEIGHT}\""));
     }
-    let weights: Vec<i64> =
-        objects.iter().map(|step| step["instance_weight"].as_i64().unwrap_or(0)).collect();
-    if weights.iter().any(|weight| !(1..=100).contains(weight)) {
-        return Some("canary.steps.instance_weight must be an Integer between 1-100 (inclusive)");
+    let weights: Option<Vec<i64>> = objects.iter().map(|step| step.get(WEIGHT)?.as_i64()).collect();
+    let range = format!("{STEPS} instance weight must be an Integer between 1-100 (inclusive)");
+    match weights {
+        None => wrong.push(range),
+        Some(weights) => {
+            if weights.iter().any(|weight| !(1..=100).contains(weight)) {
+                wrong.push(range);
+            }
+            if !weights.is_sorted() {
+                wrong.push(format!("{STEPS} instance weight must be sorted in ascending order"));
+            }
+        }
     }
-    (!weights.is_sorted())
-        .then_some("canary.steps.instance_weight must be sorted in ascending order")
+    wrong
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
@@ -400,15 +453,21 @@ fn present(row: &Row, processes: &[Value], metadata: &Metadata, urls: &Urls) -> 
     if let Some(error) = row.maybe_text("error")? {
         status["details"]["error"] = error.into();
     }
-    let state = match deployment.state.as_str() {
-        deployments::PREPAUSED => deployments::DEPLOYING,
-        state => state,
-    };
+    let mut links = json!({
+        "self": urls.link(&format!("deployments/{guid}")),
+        "app": urls.link(&format!("apps/{app}")),
+    });
+    let action = |name: &str| urls.action(&format!("deployments/{guid}/actions/{name}"), "POST");
+    if deployment.is_active() {
+        links["cancel"] = action("cancel");
+    }
+    if deployment.state == deployments::PAUSED {
+        links["continue"] = action("continue");
+    }
     Ok(json!({
         "guid": guid,
         "created_at": row.moment("created_at")?.to_rfc3339(),
         "updated_at": row.moment("updated_at")?.to_rfc3339(),
-        "state": state,
         "status": status,
         "strategy": row.text("strategy")?,
         "options": deployment.options,
@@ -418,11 +477,6 @@ fn present(row: &Row, processes: &[Value], metadata: &Metadata, urls: &Urls) -> 
         "revision": revision,
         "relationships": { "app": { "data": { "guid": app } } },
         "metadata": metadata.to_json(),
-        "links": {
-            "self": urls.link(&format!("deployments/{guid}")),
-            "app": urls.link(&format!("apps/{app}")),
-            "cancel": urls.action(&format!("deployments/{guid}/actions/cancel"), "POST"),
-            "continue": urls.action(&format!("deployments/{guid}/actions/continue"), "POST"),
-        },
+        "links": links,
     }))
 }

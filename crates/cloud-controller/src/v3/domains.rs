@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::get;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sql::Connection;
 
 use super::{common, domain_shares};
@@ -117,7 +117,6 @@ pub async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> A
 
 struct Message {
     new: NewDomain,
-    router_group: Option<String>,
     scoped: bool,
     shared: Vec<String>,
     metadata: metadata::MetadataPatch,
@@ -130,7 +129,8 @@ fn read_message(body: &Body) -> ApiResult<Message> {
         check_name(&name, &mut fields);
     }
     let internal = fields.flag("internal").unwrap_or(false);
-    let router_group = fields.inside("router_group", |group| group.required_text("guid"));
+    let router_group =
+        fields.object("router_group").and_then(|group| read_group(group, &mut fields));
     let enforce = fields.flag("enforce_route_policies").unwrap_or(false);
     let scope = fields.text("route_policies_scope");
     if scope.as_deref().is_some_and(|scope| !["any", "org", "space"].contains(&scope)) {
@@ -165,6 +165,9 @@ fn read_message(body: &Body) -> ApiResult<Message> {
     if internal && enforce {
         fields.error("Internal domains cannot have route policy enforcement. Internal routes bypass GoRouter.");
     }
+    if router_group.is_some() && enforce {
+        fields.error("Domains with a router group cannot have route policy enforcement. TCP routes do not support mTLS policy enforcement.");
+    }
     if scoped && router_group.is_some() {
         fields.error("Domains scoped to an organization cannot be associated to a router group.");
     }
@@ -174,10 +177,25 @@ fn read_message(body: &Body) -> ApiResult<Message> {
         name,
         org_guid,
         internal,
+        router_group_guid: router_group,
+        tcp: false,
         enforce_route_policies: enforce,
         route_policies_scope: scope,
     };
-    Ok(Message { new, router_group, scoped, shared, metadata })
+    Ok(Message { new, scoped, shared, metadata })
+}
+
+fn read_group(group: &Map<String, Value>, fields: &mut Fields<'_>) -> Option<String> {
+    let unknown: Vec<String> =
+        group.keys().filter(|key| *key != "guid").map(|key| format!("'{key}'")).collect();
+    if !unknown.is_empty() {
+        fields.error(format!("Router group Unknown field(s): {}", unknown.join(", ")));
+    }
+    let guid = group.get("guid").and_then(Value::as_str);
+    if guid.is_none() {
+        fields.error("Router group guid must be a string");
+    }
+    guid.map(str::to_owned)
 }
 
 fn check_name(name: &str, fields: &mut Fields<'_>) {
@@ -203,8 +221,8 @@ fn check_name(name: &str, fields: &mut Fields<'_>) {
 }
 
 async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Response> {
-    let message = read_message(&body)?;
-    let new = &message.new;
+    let mut message = read_message(&body)?;
+    let new = &mut message.new;
     let mut tx = cc.db.begin().await?;
     match &new.org_guid {
         Some(org) => {
@@ -224,10 +242,11 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         }
         None => caller.require_admin()?,
     }
-    if let Some(group) = &message.router_group {
-        return Err(ApiError::unprocessable(format!(
-            "Router group with guid '{group}' not found."
-        )));
+    if let Some(guid) = &new.router_group_guid {
+        let group = db::router_groups::find(&mut tx, guid).await?.ok_or_else(|| {
+            ApiError::unprocessable(format!("Router group with guid '{guid}' not found."))
+        })?;
+        new.tcp = group.is_tcp();
     }
     check_free(&mut tx, &cc, &new.name, message.scoped).await?;
     let taken =

@@ -1,7 +1,7 @@
 //! `/v3/droplets`, and the one an app runs.
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Multipart, Path};
+use axum::extract::{DefaultBodyLimit, Path};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
@@ -249,7 +249,7 @@ async fn upload(
     caller: Caller,
     urls: Urls,
     Path(guid): Path<String>,
-    multipart: Multipart,
+    upload: bits::Upload,
 ) -> ApiResult<Response> {
     let (droplet, app, rights) =
         visible::<Droplet>(&mut *cc.db.read().await?, &caller, &guid).await?;
@@ -259,7 +259,7 @@ async fn upload(
             "Droplet may be uploaded only once. Create a new droplet to upload bits.",
         ));
     }
-    let received = bits::receive(&cc, multipart, cc.config.limits.droplet_bytes).await?;
+    let received = bits::receive(&cc, upload, cc.config.limits.droplet_bytes).await?;
     let Some(file) = received.bits else {
         return Err(ApiError::unprocessable("A droplet tgz file must be uploaded as 'bits'"));
     };

@@ -3,13 +3,15 @@
 use serde_json::{Value, json};
 use sql::Connection;
 
-use crate::db::apps;
-use crate::errors::{ApiError, ApiResult, Kind};
+use crate::db::{apps, feature_flags};
+use crate::errors::{ApiError, ApiResult};
 use crate::message::{Change, Fields};
 
 pub const BUILDPACK: &str = "buildpack";
 pub const DOCKER: &str = "docker";
-const KINDS: &[&str] = &[BUILDPACK, DOCKER, "cnb"];
+/// Cloud Native Buildpacks.
+pub const CNB: &str = "cnb";
+const KINDS: &[&str] = &[BUILDPACK, DOCKER, CNB];
 
 /// The names of types stand in errors as Cloud Foundry lists them.
 const KINDS_SPOKEN: &str = "buildpack, docker, cnb";
@@ -40,14 +42,9 @@ impl Lifecycle {
     }
 
     /// # Errors
-    /// 422 for buildpacks and stacks that do not exist, 400 for kinds that are switched off.
+    /// 422 for buildpacks and stacks that do not exist, 403 for kinds that are switched off.
     pub async fn check(&self, connection: &mut Connection) -> ApiResult<()> {
-        if self.kind == DOCKER && !apps::feature_flag(connection, "diego_docker", false).await? {
-            return Err(Kind::DockerDisabled.with("Docker support has not been enabled."));
-        }
-        if self.kind == "cnb" && !apps::feature_flag(connection, "diego_cnb", false).await? {
-            return Err(Kind::CNBDisabled.with("Buildpack lifecycle 'cnb' has not been enabled."));
-        }
+        check_kind(connection, &self.kind).await?;
         if let Change::Set(stack) = &self.stack
             && !apps::stack_exists(connection, stack).await?
         {
@@ -67,6 +64,16 @@ impl Lifecycle {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// # Errors
+/// 403 for a kind of lifecycle that is switched off.
+pub async fn check_kind(connection: &mut Connection, kind: &str) -> ApiResult<()> {
+    match kind {
+        DOCKER => feature_flags::demand(connection, "diego_docker").await,
+        CNB => feature_flags::demand(connection, "diego_cnb").await,
+        _ => Ok(()),
     }
 }
 
@@ -91,7 +98,7 @@ pub fn read(fields: &mut Fields<'_>) -> Option<Lifecycle> {
             if kind == DOCKER {
                 return (None, Change::Keep);
             }
-            if kind == "cnb" {
+            if kind == CNB {
                 data.object("credentials");
             }
             let buildpacks = match data.raw("buildpacks") {

@@ -21,6 +21,7 @@ use crate::errors::{ApiError, ApiResult};
 use crate::manifest;
 use crate::respond;
 use crate::urls::Urls;
+use crate::v3::lifecycle;
 
 pub fn routes() -> Router<Cc> {
     Router::new()
@@ -56,6 +57,9 @@ async fn apply(
     let mut tx = cc.db.begin().await?;
     let space = writable(&mut tx, &caller, &guid).await?;
     let manifests = manifest::parse(&applications(&headers, &body)?)?;
+    if manifests.iter().any(|manifest| manifest.docker) {
+        lifecycle::check_kind(&mut tx, lifecycle::DOCKER).await?;
+    }
     let (outcome, applied) =
         match apply_manifest::run(&cc, &mut tx, &caller, &space, &manifests).await {
             Ok(applied) => (Outcome::Complete, applied),

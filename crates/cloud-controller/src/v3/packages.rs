@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::body::Body as HttpBody;
-use axum::extract::{DefaultBodyLimit, Multipart, Path};
+use axum::extract::{DefaultBodyLimit, Path};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -232,7 +232,7 @@ async fn upload(
     caller: Caller,
     urls: Urls,
     Path(guid): Path<String>,
-    multipart: Multipart,
+    upload: bits::Upload,
 ) -> ApiResult<Response> {
     let (package, app, rights) =
         visible::<Package>(&mut *cc.db.read().await?, &caller, &guid).await?;
@@ -243,7 +243,7 @@ async fn upload(
     if package.state != AWAITING_UPLOAD {
         return Err(uploaded_already());
     }
-    let outcome = take_in(&cc, &caller, &urls, &guid, &app, multipart).await;
+    let outcome = take_in(&cc, &caller, &urls, &guid, &app, upload).await;
     let names = apps::names(&mut *cc.db.read().await?, &app.guid).await?;
     match outcome {
         Ok(document) => {
@@ -273,9 +273,9 @@ async fn take_in(
     urls: &Urls,
     guid: &str,
     app: &App,
-    multipart: Multipart,
+    upload: bits::Upload,
 ) -> ApiResult<Value> {
-    let received = bits::receive(cc, multipart, cc.config.limits.package_bytes).await?;
+    let received = bits::receive(cc, upload, cc.config.limits.package_bytes).await?;
     if received.bits.is_none() && received.resources.is_empty() {
         return Err(ApiError::unprocessable("Upload must include either resources or bits"));
     }

@@ -56,7 +56,7 @@ async fn held(cc: &Cc, process: Process) -> ApiResult<Response> {
         process.wanted() == 0 || runs || (!lrps.is_empty() && crashed == lrps.len())
     });
     let lrps = lrps.await?;
-    let resources: Vec<Value> = (0..process.wanted())
+    let resources: Vec<Value> = (0..process.instances)
         .map(|index| match lrps.iter().find(|lrp| i64::from(lrp.key.index) == index) {
             Some(lrp) => present(cc, &process, lrp),
             None => down(&process, index),

@@ -13,6 +13,7 @@ use crate::auth::Caller;
 use crate::db::access::{self, OPERATORS, Rights};
 use crate::db::apps::{self, App};
 use crate::db::deployments;
+use crate::db::feature_flags;
 use crate::db::metadata::{self, Metadata};
 use crate::db::processes::{self, HealthCheck, Process, WEB};
 use crate::errors::{ApiError, ApiResult, Kind};
@@ -411,9 +412,7 @@ async fn resize(
     let mut fields = body.fields();
     let scale = Scale::read(&mut fields);
     fields.finish()?;
-    if !caller.is_admin() && !apps::feature_flag(&mut tx, "app_scaling", true).await? {
-        return Err(Kind::FeatureDisabled.with("Feature Disabled: app_scaling"));
-    }
+    feature_flags::require(&mut tx, caller, "app_scaling").await?;
     let app = app_of(&mut tx, process).await?;
     if process.kind == WEB && deployments::is_deploying(&mut tx, &app.guid).await? {
         let detail = "Cannot scale this process while a deployment is in flight.";

@@ -177,7 +177,10 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
 fn read_address(fields: &mut Fields<'_>) -> Address {
     let host = fields.text("host").unwrap_or_default().to_lowercase();
     let path = fields.text("path").unwrap_or_default();
+    let given = fields.has("port");
     let port = fields.int("port", 0..=65535);
+    // Null is no wish for just any port.
+    let port = if given { Some(port.unwrap_or(0)) } else { None };
     if host.len() > 63 {
         fields.error("Host is too long (maximum is 63 characters)");
     }

@@ -18,7 +18,7 @@ use crate::db::droplets::{self, Droplet, STAGED};
 use crate::db::metadata::{self, Metadata};
 use crate::db::processes::{self, Process};
 use crate::db::tasks::{self, CANCELING, PENDING, RUNNING, Task};
-use crate::db::{feature_flags, task_quota, usage_events};
+use crate::db::{feature_flags, quota_usage, usage_events};
 use crate::errors::{ApiError, ApiResult, Kind, when_taken};
 use crate::message::{Body, Fields};
 use crate::query::{Filter, List, Params};
@@ -163,7 +163,7 @@ async fn create(
     let template = template(&mut tx, &app, wanted.template.as_deref()).await?;
     let sequence_id = tasks::next_sequence(&mut tx, &app.guid).await?;
     let task = task(&cc, &app, &droplet, sequence_id, wanted, template)?;
-    task_quota::check(&mut tx, &app.space_guid, &task).await?;
+    quota_usage::check_task(&mut tx, &app.space_guid, &task).await?;
     let again = || {
         Kind::TaskError.with("Task error: another task was made at the same time, please try again")
     };
@@ -237,10 +237,9 @@ fn task(
         wanted.disk_mb.or(template.map(|process| process.disk_mb)).unwrap_or(limits.app_disk_mb);
     if disk_mb > limits.max_app_disk_mb {
         let most = limits.max_app_disk_mb;
-        let detail = format!(
-            "disk_in_mb too much disk requested (requested {disk_mb} MB - must be less than {most} MB)"
-        );
-        return Err(ApiError::unprocessable(detail));
+        return Err(ApiError::unprocessable(format!(
+            "Cannot request disk_in_mb greater than {most}"
+        )));
     }
     Ok(Task {
         app_guid: app.guid.clone(),

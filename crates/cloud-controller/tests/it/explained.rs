@@ -1,8 +1,11 @@
 //! What users read when something goes wrong: the reason, and what to do next, in the app's own log.
 
+use std::time::Duration;
+
 use diego::actual_lrp::State;
 use diego::{ActualLrp, Event, InstanceKey, LrpKey};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::harness::{self, Harness};
 use crate::push::running;
@@ -56,7 +59,7 @@ async fn a_failed_build_ends_with_its_reason_and_the_next_step() {
 async fn the_staging_timeout_is_a_setting() {
     for db in sql::testing::databases().await {
         let mut config = harness::config();
-        config.limits.staging_timeout = std::time::Duration::from_secs(7);
+        config.limits.staging_timeout = Duration::from_secs(7);
         let harness = Harness::open_with(db, config).await;
         let space = harness.space("org", "space").await;
         let app = harness.admin().app("dora", &space).await;
@@ -69,6 +72,23 @@ async fn the_staging_timeout_is_a_setting() {
         let want = "StagingTimeExpired - Staging time expired: it took longer than 7 s";
         assert_eq!((&shown["state"], &shown["error"]), (&json!("FAILED"), &json!(want)));
     }
+}
+
+#[tokio::test]
+async fn a_failed_build_is_held_until_its_log_was_shown() {
+    let hour = Duration::from_secs(3600);
+    let mut config = harness::config();
+    config.limits.hold_failure = hour;
+    let harness = Harness::open_with(sql::testing::databases().await.remove(0), config).await;
+    let space = harness.space("org", "space").await;
+    let app = harness.admin().app("dora", &space).await;
+    let (build, task) = harness.build(&harness.package(&app).await).await;
+    harness.end_build(&build, &task, Some("STG: Exited with status 223")).await;
+    let (admin, path) = (harness.admin(), format!("/v3/builds/{build}"));
+    assert!(timeout(Duration::from_millis(200), admin.get(&path)).await.is_err(), "it is held");
+    harness.clock.advance(hour);
+    let shown = timeout(Duration::from_secs(60), admin.get(&path)).await.expect("held no longer");
+    assert_eq!(shown.expect(200)["state"], "FAILED");
 }
 
 /// The guid at Diego of the app's web process, after it was started.

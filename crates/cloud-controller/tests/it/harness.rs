@@ -33,6 +33,7 @@ pub struct Harness {
     pub identity: Arc<FakeIdentity>,
     pub blobs: Arc<Memory>,
     pub logs: Arc<Lines>,
+    pub clock: Clock,
     tasks: TaskTracker,
     loops: usize,
     stop: CancellationToken,
@@ -67,6 +68,7 @@ pub fn config() -> Config {
         })
         .into();
     config.lifecycle_bundle = b"lifecycle".as_slice().into();
+    config.limits.hold_failure = std::time::Duration::ZERO;
     config
 }
 
@@ -128,7 +130,7 @@ impl Harness {
         };
         let cc = CloudController::open(config, deps).await.expect("the Cloud Controller opens");
         let loops = tasks.len();
-        Harness { cc, db, bbs, identity, blobs: memory, logs, tasks, loops, stop }
+        Harness { cc, db, bbs, identity, blobs: memory, logs, clock, tasks, loops, stop }
     }
 
     pub fn admin(&self) -> Client {

@@ -74,6 +74,11 @@ impl DiskLimits {
         DiskLimits::NAMES.iter().find(|(_, known)| *known == name).map(|(limits, _)| *limits)
     }
 
+    /// Every name, best first.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        DiskLimits::NAMES.iter().map(|(_, name)| *name)
+    }
+
     pub fn name(self) -> &'static str {
         DiskLimits::NAMES.iter().find(|(known, _)| *known == self).map_or("", |(_, name)| name)
     }

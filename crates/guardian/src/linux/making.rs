@@ -8,6 +8,7 @@ use garden::{ContainerSpec, GardenError, Handle, Limits, Result};
 use shim::wire::{Bind, Isolation, Rootfs, Start};
 use tracing::warn;
 
+use super::ahead::Wish;
 use super::cgroups::Group;
 use super::disk::Layer;
 use super::nft::Member;
@@ -22,11 +23,19 @@ pub async fn make(
     handle: Handle,
     spec: ContainerSpec,
 ) -> Result<Arc<Container>> {
-    let chain = egress::chain(&spec.egress)?;
-    let Spare { index, shim } = linux.spares.take().await?;
-    let container_ip = linux.config.network.container(index);
-    let ports = match linux.ports.allocate(&spec.ports) {
-        Ok(ports) => ports,
+    let wish = Wish { chain: egress::chain(&spec.egress)?, ports: spec.ports.clone() };
+    let Spare { index, shim, member } = linux.spares.take(&wish).await?;
+    let (known, other) = match member {
+        Some(member) if wish.is_met_by(&member) => (Some(member), None),
+        other => (None, other),
+    };
+    if let Some(other) = other {
+        linux.leave_filter(&other).await;
+        linux.ports.release(&other.ports);
+    }
+    let is_known = known.is_some();
+    let member = match known.map_or_else(|| linux.member(index, &wish), Ok) {
+        Ok(member) => member,
         Err(error) => {
             drop(shim);
             linux.clear(index).await;
@@ -36,17 +45,17 @@ pub async fn make(
     let record = Record {
         index,
         handle,
-        ports: ports.clone(),
+        ports: member.ports.clone(),
         host_ip: linux.config.host_ip,
-        container_ip,
+        container_ip: member.address,
         created_at: linux.config.clock.now(),
         owner: if spec.privileged { 0 } else { linux.config.first_id + index * IDS },
         spec,
     };
-    let member = Member { address: container_ip, chain, ports };
     let (building_on, building) = (linux.clone(), record.clone());
     let built = tokio::task::spawn_blocking(move || building_on.build(&building, shim));
-    let (built, joined) = tokio::join!(built, linux.nft.add(&member));
+    let joining = async { if is_known { Ok(()) } else { linux.nft.add(&member).await } };
+    let (built, joined) = tokio::join!(built, joining);
     let built = built
         .map_err(|error| GardenError::failed("making a container", error))
         .and_then(|built| built);

@@ -4,19 +4,23 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
-use base::{CancellationToken, Poke};
+use base::Poke;
 use garden::GardenError;
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use super::ahead::{Usual, Wish};
 use super::cgroups::{Group, Layout};
 use super::network::Wiring;
+use super::nft::Member;
 use crate::keeper::{Program, Waiting};
 
 /// A container's number with a shim that waits in its network and groups.
 pub struct Spare {
     pub index: u32,
     pub shim: Waiting,
+    /// What it is in the packet filter already.
+    pub member: Option<Member>,
 }
 
 /// Makes spares, and keeps some.
@@ -26,8 +30,9 @@ pub struct Spares {
     /// The group of all containers' groups.
     pub parent: String,
     program: Program,
-    wanted: usize,
+    most: usize,
     ready: Mutex<VecDeque<Spare>>,
+    usual: Mutex<Usual>,
     indexes: Mutex<Indexes>,
     poke: Poke,
 }
@@ -45,7 +50,7 @@ impl Spares {
         wiring: Wiring,
         parent: String,
         program: Program,
-        wanted: usize,
+        most: usize,
         count: u32,
     ) -> Spares {
         let indexes = Mutex::new(Indexes { used: HashSet::new(), next: 0, count });
@@ -54,8 +59,9 @@ impl Spares {
             wiring,
             parent,
             program,
-            wanted,
+            most,
             ready: Mutex::default(),
+            usual: Mutex::default(),
             indexes,
             poke: Poke::default(),
         }
@@ -68,8 +74,18 @@ impl Spares {
         indexes.next = indexes.next.max(index + 1);
     }
 
-    pub async fn take(self: &Arc<Self>) -> Result<Spare, GardenError> {
-        let ready = self.ready.lock().pop_front();
+    /// One that meets the wish, where one is ready; its `member` says so.
+    pub async fn take(self: &Arc<Self>, wish: &Wish) -> Result<Spare, GardenError> {
+        self.usual.lock().note(wish);
+        let ready = {
+            let mut ready = self.ready.lock();
+            let is_fit =
+                |spare: &Spare| spare.member.as_ref().is_some_and(|member| wish.is_met_by(member));
+            let fit = ready.iter().position(is_fit);
+            let blank = || ready.iter().position(|spare| spare.member.is_none());
+            let best = fit.or_else(blank).unwrap_or(0);
+            ready.remove(best)
+        };
         self.poke.poke();
         match ready {
             Some(spare) => Ok(spare),
@@ -77,7 +93,26 @@ impl Spares {
         }
     }
 
-    async fn make(self: Arc<Self>) -> Result<Spare, GardenError> {
+    pub fn are_lacking(&self) -> bool {
+        self.ready.lock().len() < self.most
+    }
+
+    pub fn keep(&self, spare: Spare) {
+        self.ready.lock().push_back(spare);
+    }
+
+    /// Completes when one was taken.
+    pub async fn wanted(&self) {
+        self.poke.poked().await;
+    }
+
+    /// What the next one is best made for.
+    pub fn rarest(&self) -> Option<Wish> {
+        let ready = self.ready.lock();
+        self.usual.lock().rarest(ready.iter().filter_map(|spare| spare.member.as_ref()))
+    }
+
+    pub async fn make(self: Arc<Self>) -> Result<Spare, GardenError> {
         let made = tokio::task::spawn_blocking(move || {
             let index = self.indexes.lock().take().ok_or(GardenError::Exhausted("addresses"))?;
             let made = self.prepare(index);
@@ -97,7 +132,7 @@ impl Spares {
             group.add(shim.pid())?;
             Ok(shim)
         })();
-        shim.map(|shim| Spare { index, shim }).inspect_err(|_| self.clear(index))
+        shim.map(|shim| Spare { index, shim, member: None }).inspect_err(|_| self.clear(index))
     }
 
     pub fn group(&self, index: u32) -> Group {
@@ -126,29 +161,10 @@ impl Spares {
         self.indexes.lock().used.remove(&index);
     }
 
-    /// Keeps as many ready as wanted, until stopped; then lets them go.
-    pub async fn refill(self: Arc<Self>, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            if self.ready.lock().len() < self.wanted {
-                match self.clone().make().await {
-                    Ok(spare) => {
-                        self.ready.lock().push_back(spare);
-                        continue;
-                    }
-                    Err(error) => debug!(%error, "nothing made ahead"),
-                }
-            }
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.poke.poked() => {}
-            }
-        }
-    }
-
-    /// Takes away what was made ahead.
+    /// Takes away what was made ahead; the packet filter is not asked, as it is made anew at the next start.
     pub fn drain(&self) {
         let spares: Vec<_> = self.ready.lock().drain(..).collect();
-        for Spare { index, shim } in spares {
+        for Spare { index, shim, .. } in spares {
             drop(shim);
             self.clear(index);
             self.release(index);

@@ -1,4 +1,4 @@
-//! The platform's own certificate authority. Its key stays on the machine it was made on.
+//! The platform's own certificate authority. Its key stays on the platform's servers.
 
 use std::net::IpAddr;
 
@@ -17,11 +17,12 @@ pub struct Authority {
 impl Authority {
     /// The one of this data directory, made at first use.
     pub fn of(data: &DataDir) -> anyhow::Result<Authority> {
-        let key = data.kept("authority.key", || {
+        let key = data.kept(data_dir::AUTHORITY_KEY, || {
             KeyPair::generate().expect("the system has random numbers").serialize_pem()
         })?;
-        let key = KeyPair::from_pem(&key)
-            .with_context(|| format!("{} holds no key", data.file("authority.key").display()))?;
+        let key = KeyPair::from_pem(&key).with_context(|| {
+            format!("{} holds no key", data.file(data_dir::AUTHORITY_KEY).display())
+        })?;
         let made = params().self_signed(&key)?;
         let certificate = data.kept(data_dir::AUTHORITY, || made.pem())?;
         Ok(Authority { certificate, key })

@@ -122,13 +122,14 @@ impl Forward {
     /// `None` when stopped and empty.
     async fn next(&self, stop: &CancellationToken) -> Option<Parcel> {
         loop {
-            let more = self.more.notified();
+            // Asked first: what came before the end is sent, whoever is quicker.
+            let (more, stopped) = (self.more.notified(), stop.is_cancelled());
             let (reply, parcel) = oneshot::channel();
             self.queue.send(Command::Next(reply)).await.ok()?;
             if let Some(parcel) = parcel.await.ok()? {
                 return Some(parcel);
             }
-            if stop.is_cancelled() {
+            if stopped {
                 return None;
             }
             stop.run_until_cancelled(more).await;

@@ -16,7 +16,7 @@ use rcgen::{
 use serde::{Deserialize, Serialize};
 
 use super::subject;
-use crate::data_dir::DataDir;
+use crate::data_dir::{self, DataDir};
 
 /// How long a container's certificate is good for; the next one comes three hours earlier. Diego's.
 const GOOD_FOR: Duration = Duration::from_secs(24 * 3600);
@@ -50,12 +50,12 @@ impl InstanceAuthority {
     /// The one of this data directory, made at first use.
     pub fn of(data: &DataDir) -> anyhow::Result<InstanceAuthority> {
         let made = || KeyPair::generate().expect("the system has random numbers").serialize_pem();
-        let key = data.kept("instance-authority.key", made)?;
-        let path = data.file("instance-authority.key");
+        let key = data.kept(data_dir::INSTANCE_AUTHORITY_KEY, made)?;
+        let path = data.file(data_dir::INSTANCE_AUTHORITY_KEY);
         let key =
             KeyPair::from_pem(&key).with_context(|| format!("{} holds no key", path.display()))?;
         let made = root_params().self_signed(&key)?;
-        let certificate = data.kept("instance-authority.pem", || made.pem())?;
+        let certificate = data.kept(data_dir::INSTANCE_AUTHORITY, || made.pem())?;
         Ok(InstanceAuthority { certificate, key })
     }
 

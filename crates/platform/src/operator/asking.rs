@@ -10,7 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{ABOUT, About, CLIENT, ENDPOINTS, Endpoint, LINES, Line};
+use crate::cluster::{self, Member};
 use crate::data_dir::{self, Running};
+use crate::machine::FRONT;
+use crate::roles::Role;
 
 /// A component that takes longer is in trouble.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +41,9 @@ pub enum NotRunning {
 /// Where everything that can be asked is.
 pub struct Asking {
     pub running: Running,
+    /// Whichever brain leads.
     pub bbs: bbs::Client,
+    pub members: Vec<Member>,
     pub secret: base::http::Secret,
     inside: reqwest::Client,
     outside: reqwest::Client,
@@ -53,7 +58,7 @@ pub async fn connect(data: &Path) -> Result<Asking, NotRunning> {
     if !data.exists() {
         return Err(NotRunning::NoDirectory(name));
     }
-    let Some(running) = data_dir::running(data) else {
+    let Some(mut running) = data_dir::running(data) else {
         let hidden = std::fs::File::open(data.join("running.json"))
             .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
         return Err(match data_dir::holder(data) {
@@ -74,9 +79,26 @@ pub async fn connect(data: &Path) -> Result<Asking, NotRunning> {
     {
         return Err(NotRunning::NotOurs(name));
     }
+    let inside = base::http::client(Some(&secret));
+    let members = cluster::ask(&inside, std::slice::from_ref(&running.internal)).await;
+    let members = members.unwrap_or_default();
+    let others = members.iter().filter(|member| member.roles.has(Role::Brain));
+    let mut brains: Vec<String> = others.map(|member| member.url.clone()).collect();
+    // Alone it answers at its own address, or at none.
+    let bbs = if brains.len() > 1 || running.database.is_some() {
+        brains.sort_by_key(|url| *url != running.internal);
+        bbs::Client::among(brains, &secret)
+    } else {
+        bbs::Client::new(&running.internal, &secret)
+    };
+    // Without a door here the API is asked from inside.
+    if running.http.is_empty() {
+        running.http = format!("{}{FRONT}", running.internal);
+    }
     Ok(Asking {
-        bbs: bbs::Client::new(&running.internal, &secret),
-        inside: base::http::client(Some(&secret)),
+        bbs,
+        members,
+        inside,
         outside: base::http::client(None),
         secret,
         operator_secret,

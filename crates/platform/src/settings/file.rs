@@ -21,30 +21,55 @@ pub fn read(path: &Path) -> anyhow::Result<Given> {
 pub fn keys() -> Vec<String> {
     let command = Given::augment_args(Command::new("up"));
     let flags = command.get_arguments().map(|argument| argument.get_id().to_string());
-    flags.chain(["timings", "crashed"].map(str::to_owned)).collect()
+    flags.chain(["timings", "crashed", "kept"].map(str::to_owned)).collect()
 }
 
 fn parse(text: &str) -> Result<Given, String> {
     toml::from_str(text).map_err(|error| {
-        let line = line_of(text, &error);
-        let key = key_of(text.lines().nth(line).unwrap_or_default());
-        let what = match (unknown(error.message()), key) {
-            // Within a table serde knows what there is.
-            (Some(_), _) if !error.message().contains("`data`") => error.message().to_owned(),
-            (Some(key), _) => unknown_key(key),
-            (None, Some(key)) if keys().iter().any(|known| known == key) => {
-                format!("{key}: {}", plain(error.message()))
+        let at = Place::of(text, &error);
+        match unknown(error.message()) {
+            Some(key) if at.table.is_empty() => {
+                format!("line {}: {}", at.line, unknown_key(key, &keys()))
             }
-            (None, _) => error.message().to_owned(),
-        };
-        format!("line {}: {what}", line + 1)
+            _ => at.tell(&error),
+        }
     })
 }
 
-/// The line that an error is about, counted from 0.
-pub fn line_of(text: &str, error: &toml::de::Error) -> usize {
-    let start = error.span().map_or(0, |span| span.start.min(text.len()));
-    text.get(..start).unwrap_or_default().matches('\n').count()
+/// Where in the file something is wrong.
+pub struct Place<'a> {
+    /// Counted from 1.
+    line: usize,
+    /// Empty above the first table.
+    table: &'a str,
+    /// Where the line gives one a value.
+    key: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    pub fn of(text: &'a str, error: &toml::de::Error) -> Place<'a> {
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.get(..start).unwrap_or_default().matches('\n').count();
+        let header = |line: &'a str| line.trim().strip_prefix('[')?.split(']').next();
+        let table = text.lines().take(line + 1).filter_map(header).last().unwrap_or_default();
+        let key = key_of(text.lines().nth(line).unwrap_or_default());
+        Place { line: line + 1, table: table.trim(), key }
+    }
+
+    /// The line, the key with its table, and what is wrong with it.
+    pub fn tell(&self, error: &toml::de::Error) -> String {
+        let (line, table) = (self.line, self.table);
+        match (unknown(error.message()), self.key) {
+            (Some(key), _) => {
+                format!("line {line}: {}", unknown_key(key, &expected(error.message())))
+            }
+            (None, Some(key)) if table.is_empty() => {
+                format!("line {line}: {key}: {}", plain(error.message()))
+            }
+            (None, Some(key)) => format!("line {line}: {table}.{key}: {}", plain(error.message())),
+            (None, None) => format!("line {line}: {}", error.message()),
+        }
+    }
 }
 
 /// What stands before the equals sign.
@@ -57,8 +82,13 @@ fn unknown(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
 }
 
-fn unknown_key(key: &str) -> String {
-    let keys = keys();
+/// serde's words for the keys that there are.
+fn expected(message: &str) -> Vec<String> {
+    let list = message.split_once(", expected ").map_or("", |(_, list)| list);
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn unknown_key(key: &str, keys: &[String]) -> String {
     let like = |known: &String| strsim::jaro_winkler(&key.to_lowercase().replace('-', "_"), known);
     let best = keys.iter().map(|known| (like(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
     match best {
@@ -74,6 +104,7 @@ fn plain(message: &str) -> String {
     let names = [
         ("expected u16", "expected a port, a number from 0 to 65535"),
         ("expected u64", "expected a whole number"),
+        ("expected usize", "expected a whole number"),
         ("expected path string", "expected a path in quotes"),
         ("expected a string", "expected text in quotes"),
         ("expected a sequence", "expected a list such as [\"cflinuxfs4\"]"),
@@ -138,8 +169,40 @@ mod tests {
             expect!["line 1: data: invalid type: integer `7`, expected a path in quotes"],
         );
         check("domain = 'x'\ndomain = 'y'\n", expect!["line 2: domain: duplicate key"]);
-        let odd = parse("[timings.rep]\nanounce = 1\n").unwrap_err();
-        assert!(odd.starts_with("line 2: ") && odd.contains("`announce`"), "{odd}");
+        check(
+            "[timings.rep]\nanounce = 1\n",
+            expect![[r#"line 2: there is no setting "anounce": did you mean "announce"?"#]],
+        );
+        check(
+            "[kept]\naudit_events_days = 0\n",
+            expect![
+                "line 2: kept.audit_events_days: invalid value: integer `0`, expected a whole number from 1 to 36500"
+            ],
+        );
+        check(
+            "[kept]\n# how long\naudit_events_days = 'long'\n",
+            expect![[
+                r#"line 3: kept.audit_events_days: invalid type: string "long", expected a whole number from 1 to 36500"#
+            ]],
+        );
+        check(
+            "staging_timeout_s = 100000\n",
+            expect![
+                "line 1: staging_timeout_s: invalid value: integer `100000`, expected a whole number from 1 to 86400"
+            ],
+        );
+        check(
+            "disk_limits = 'zfs'\n",
+            expect![[
+                r#"line 1: disk_limits: unknown way "zfs", expected one of best, btrfs, project-quotas, images, watched, off"#
+            ]],
+        );
+        check(
+            "[timings]\n[timings.bbs]\nlease_ttl = -1\n",
+            expect![
+                "line 3: timings.bbs.lease_ttl: invalid value: integer `-1`, expected a whole number"
+            ],
+        );
         check("domain = 'x\n", expect!["line 1: domain: invalid literal string, expected `'`"]);
     }
 }

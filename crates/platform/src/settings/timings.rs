@@ -46,8 +46,8 @@ impl CellFile {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("reading the configuration {} (--config)", path.display()))?;
         toml::from_str(&text).map_err(|error| {
-            let line = file::line_of(&text, &error) + 1;
-            anyhow!("the configuration {}, line {line}: {}", path.display(), error.message())
+            let told = file::Place::of(&text, &error).tell(&error);
+            anyhow!("the configuration {}, {told}", path.display())
         })
     }
 }
@@ -58,6 +58,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::settings::Kept;
 
     const BEGIN: &str = "<!-- timings: written by a test from the code: UPDATE_EXPECT=1 cargo test -p platform settings -->\n";
     const END: &str = "<!-- timings end -->\n";
@@ -78,7 +79,7 @@ mod tests {
         let path = folder.path().join("cell.toml");
         std::fs::write(&path, "[timings.rep]\nanounce = 1\n").unwrap();
         let error = CellFile::read(&path).unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("`announce`"), "{error}");
+        assert!(error.contains("line 2") && error.contains("\"announce\""), "{error}");
     }
 
     #[test]
@@ -93,10 +94,15 @@ mod tests {
                 let _ = writeln!(text, "{name} = {value}");
             }
         }
-        let _ = writeln!(text, "[crashed]");
-        let crashed = toml::Value::try_from(KeepCrashed::default()).unwrap();
-        for (name, value) in crashed.as_table().unwrap() {
-            let _ = writeln!(text, "{name} = {value}");
+        let tables = [
+            ("crashed", toml::Value::try_from(KeepCrashed::default())),
+            ("kept", toml::Value::try_from(Kept::default())),
+        ];
+        for (table, values) in tables {
+            let _ = writeln!(text, "[{table}]");
+            for (name, value) in values.unwrap().as_table().unwrap() {
+                let _ = writeln!(text, "{name} = {value}");
+            }
         }
         text.push_str("```\n\n");
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operating.md");

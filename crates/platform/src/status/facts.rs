@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::data_dir::Running;
 use crate::operator::About;
 use crate::print::{count, megabytes, short};
+use crate::roles::Roles;
 
 /// Crashing and unplaced processes that are named one by one.
 pub const NAMED: usize = 5;
@@ -27,6 +28,8 @@ pub struct Facts {
     pub running: Running,
     pub about: Option<About>,
     pub components: Vec<Component>,
+    /// The machines that are more than a cell, as they know each other.
+    pub servers: Vec<Server>,
     pub cells: Vec<Cell>,
     pub instances: Instances,
     pub tasks: Tasks,
@@ -39,6 +42,26 @@ pub struct Component {
     /// Why it does not answer.
     pub error: Option<String>,
     pub took: Duration,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Server {
+    pub name: String,
+    pub url: String,
+    pub roles: Roles,
+    /// Where it has one.
+    pub brain: Option<Brain>,
+}
+
+/// How a brain sees itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Brain {
+    /// The number counts the brains that led so far.
+    Leads(i64),
+    StandsBy,
+    /// It does not answer, for this reason.
+    Silent(String),
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -94,6 +117,7 @@ pub struct Problem {
 /// The gravest first.
 pub fn problems(facts: &Facts) -> Vec<Problem> {
     let mut all = components(facts);
+    all.extend(brains(facts));
     all.extend(disk(facts));
     all.extend(cells(facts));
     all.extend(instances(&facts.instances));
@@ -113,6 +137,22 @@ fn components(facts: &Facts) -> Vec<Problem> {
         )
     })
     .collect()
+}
+
+fn brains(facts: &Facts) -> Vec<Problem> {
+    let silent = facts.servers.iter().filter_map(|server| match &server.brain {
+        Some(Brain::Silent(why)) => Some((server, why)),
+        _ => None,
+    });
+    silent
+        .map(|(server, why)| {
+            problem(
+                format!("the brain on {} ({}) does not answer: {why}", server.name, server.url),
+                "see whether its machine and program run; until then nobody stands by there. A server that is gone for \
+                 good is forgotten after 30 s",
+            )
+        })
+        .collect()
 }
 
 fn disk(facts: &Facts) -> Vec<Problem> {
@@ -245,6 +285,7 @@ pub mod tests {
                 ..About::default()
             }),
             components: ["cloud controller", "uaa", "bbs"].map(up).into(),
+            servers: Vec::new(),
             cells: vec![Cell { id: "cell-0".into(), state: Ok(state) }],
             instances: Instances { processes: 1, desired: 1, running: 1, ..Instances::default() },
             tasks: Tasks::default(),

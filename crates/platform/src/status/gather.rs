@@ -5,18 +5,23 @@ use std::path::Path;
 use std::time::Duration;
 
 use base::Clock;
+use bbs::Standing;
 use diego::actual_lrp::State;
 use diego::bbs::{ActualLrpFilter, TaskFilter};
 use diego::cell::Dial as _;
 use diego::{ActualLrp, Bbs as _, CellPresence, Presence, ProcessGuid, task};
 use tokio::time::Instant;
 
-use super::facts::{Cell, Component, Disk, Facts, Instances, NAMED, Tasks, Troubled};
+use super::facts::{
+    Brain, Cell, Component, Disk, Facts, Instances, NAMED, Server, Tasks, Troubled,
+};
+use crate::cluster::Member;
 use crate::operator::Asking;
 
 pub async fn gather(asking: &Asking, data: &Path) -> Facts {
-    let (components, cells, instances, tasks, about) = tokio::join!(
+    let (components, servers, cells, instances, tasks, about) = tokio::join!(
         components(asking),
+        servers(asking),
         cells(asking),
         instances(asking),
         tasks(asking),
@@ -28,6 +33,7 @@ pub async fn gather(asking: &Asking, data: &Path) -> Facts {
         running: asking.running.clone(),
         about: about.ok(),
         components,
+        servers,
         cells: cells.unwrap_or_default(),
         instances: instances.unwrap_or_default(),
         tasks: tasks.unwrap_or_default(),
@@ -44,6 +50,22 @@ async fn components(asking: &Asking) -> Vec<Component> {
         timed("router", asking.answers("/")),
     );
     vec![router, cc, uaa, bbs, logs]
+}
+
+async fn servers(asking: &Asking) -> Vec<Server> {
+    let standings: BTreeMap<_, _> = asking.bbs.standings().await.into_iter().collect();
+    let brain = |standing: &Standing| match standing {
+        Standing::Leads { fence } => Brain::Leads(*fence),
+        Standing::StandsBy => Brain::StandsBy,
+        Standing::Silent(why) => Brain::Silent(why.clone()),
+    };
+    let server = |member: &Member| Server {
+        name: member.name.clone(),
+        url: member.url.clone(),
+        roles: member.roles.clone(),
+        brain: standings.get(&member.url).map(brain),
+    };
+    asking.members.iter().map(server).collect()
 }
 
 async fn timed(name: &'static str, answer: impl Future<Output = anyhow::Result<()>>) -> Component {

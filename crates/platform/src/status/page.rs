@@ -4,13 +4,19 @@ use std::fmt::Write as _;
 
 use diego::cell::Resources;
 
-use super::facts::{Cell, Facts, Problem};
+use super::facts::{Brain, Cell, Facts, Problem};
 use crate::print::{count, megabytes, row, span, table};
 
 pub fn page(facts: &Facts, problems: &[Problem]) -> String {
     let mut text = String::new();
-    for part in [head(facts), components(facts), cells(facts), work(facts), tell_problems(problems)]
-    {
+    for part in [
+        head(facts),
+        components(facts),
+        servers(facts),
+        cells(facts),
+        work(facts),
+        tell_problems(problems),
+    ] {
         let _ = write!(text, "{part}");
     }
     text
@@ -18,13 +24,14 @@ pub fn page(facts: &Facts, problems: &[Problem]) -> String {
 
 fn head(facts: &Facts) -> String {
     let running = &facts.running;
+    let api = if running.api.is_empty() { &running.http } else { &running.api };
     let up = span(facts.now.since(running.started_at));
     format!(
         "cupola {} runs on {}, for {up} (process {})\n\n{}",
         running.version,
         facts.data.display(),
         running.pid,
-        table(&[row!["api", running.api], row!["apps", running.app.replace("APP", "*")],])
+        table(&[row!["api", api], row!["apps", running.app.replace("APP", "*")],])
     )
 }
 
@@ -40,6 +47,25 @@ fn components(facts: &Facts) -> String {
         rows.push(row![one.name, state, took]);
     }
     format!("\n{}", table(&rows))
+}
+
+/// Nothing where one process is the whole platform.
+fn servers(facts: &Facts) -> String {
+    if facts.servers.len() < 2 && facts.running.database.is_none() {
+        return String::new();
+    }
+    let mut rows = vec![row!["server", "address", "roles", "brain"]];
+    for server in &facts.servers {
+        let brain = match &server.brain {
+            None => "-".to_owned(),
+            Some(Brain::Leads(fence)) => format!("leads (number {fence})"),
+            Some(Brain::StandsBy) => "stands by".to_owned(),
+            Some(Brain::Silent(_)) => "DOWN".to_owned(),
+        };
+        rows.push(row![server.name, server.url, server.roles, brain]);
+    }
+    let database = facts.running.database.as_deref().unwrap_or("files");
+    format!("\n{}\n{}", table(&rows), table(&[row!["database", database]]))
 }
 
 fn cells(facts: &Facts) -> String {
@@ -114,8 +140,9 @@ fn tell_problems(problems: &[Problem]) -> String {
 mod tests {
     use expect_test::expect;
 
-    use super::super::facts;
+    use super::super::facts::{self, Server};
     use super::*;
+    use crate::roles::{Role, Roles};
 
     #[test]
     fn a_page() {
@@ -145,5 +172,35 @@ mod tests {
             - the bbs does not answer: connection refused
               > look at what cupola up wrote on standard error; start it again with --log info to see more
         "#]].assert_eq(&page(&facts, &problems));
+    }
+
+    #[test]
+    fn machines_and_who_leads() {
+        let mut facts = facts::tests::well();
+        facts.running.database = Some("postgres://me@db:5432/cupola".into());
+        let server = |name: &str, roles: &[Role], brain| Server {
+            name: name.into(),
+            url: format!("https://{name}:1800"),
+            roles: Roles::new(roles.iter().copied()),
+            brain,
+        };
+        facts.servers = vec![
+            server("server-1", &[Role::Api, Role::Logs], None),
+            server("server-2", &[Role::Brain], Some(Brain::Leads(7))),
+            server("server-3", &[Role::Brain, Role::Router], Some(Brain::StandsBy)),
+            server("server-4", &[Role::Brain], Some(Brain::Silent("connection refused".into()))),
+        ];
+        expect![[r#"
+
+            server     address                 roles          brain
+            server-1   https://server-1:1800   api,logs       -
+            server-2   https://server-2:1800   brain          leads (number 7)
+            server-3   https://server-3:1800   brain,router   stands by
+            server-4   https://server-4:1800   brain          DOWN
+
+            database   postgres://me@db:5432/cupola
+        "#]]
+        .assert_eq(&servers(&facts));
+        assert!(facts::problems(&facts)[0].what.contains("the brain on server-4"));
     }
 }

@@ -37,6 +37,7 @@ impl Backend {
 pub struct Cupola {
     child: Option<Child>,
     backend: Backend,
+    command: &'static str,
     /// Beside those that every platform gets.
     pub args: Vec<String>,
     folder: TempDir,
@@ -53,7 +54,30 @@ impl Cupola {
     /// Not started yet, and without a data directory.
     pub fn new(backend: Backend) -> Cupola {
         let folder = tempfile::Builder::new().prefix("cupola-test-").tempdir().unwrap();
-        Cupola { child: None, backend, args: vec![], folder }
+        Cupola { child: None, backend, command: "up", args: Vec::new(), folder }
+    }
+
+    /// `cupola up` with further settings; not started yet.
+    pub fn with_args(backend: Backend, args: &[&str]) -> Cupola {
+        let mut cupola = Cupola::new(backend);
+        cupola.set_args(args);
+        cupola
+    }
+
+    /// `cupola server` with these roles and settings; not started yet.
+    pub fn as_server(backend: Backend, args: &[&str]) -> Cupola {
+        let mut cupola = Cupola::with_args(backend, args);
+        cupola.command = "server";
+        cupola
+    }
+
+    /// For the next start.
+    pub fn set_args(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().expect("the platform runs"))
     }
 
     pub fn start(backend: Backend) -> Cupola {
@@ -95,7 +119,7 @@ impl Cupola {
             .unwrap();
         let child = Command::new(program())
             .args([
-                "up",
+                self.command,
                 "--listen",
                 "127.0.0.1",
                 "--http-port",

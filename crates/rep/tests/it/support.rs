@@ -161,16 +161,15 @@ impl Brain {
         let dialer = Dialer::new(&Secret::new(SECRET));
         let mut config = bbs::Config::new(Secret::new(SECRET));
         change(&mut config);
-        let bbs = BbsServer::open(
-            sql::testing::sqlite().await,
-            config,
-            Clock::system(),
-            Arc::new(Wires(dialer, unreached.clone())),
-            table.clone(),
-            stop.clone(),
-            &tasks,
-        );
-        Brain { bbs: bbs.await.unwrap(), table, unreached, stop }
+        let deps = bbs::Deps {
+            db: sql::testing::sqlite().await,
+            clock: Clock::system(),
+            dial: Arc::new(Wires(dialer, unreached.clone())),
+            routers: table.clone(),
+            stop: stop.clone(),
+            tasks,
+        };
+        Brain { bbs: BbsServer::open(config, deps).await.unwrap(), table, unreached, stop }
     }
 
     /// Cuts a cell off, or connects it again, in both directions.

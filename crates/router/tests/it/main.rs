@@ -1,5 +1,7 @@
 //! The router between real clients and real backends, on loopback.
 
+mod tcp;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

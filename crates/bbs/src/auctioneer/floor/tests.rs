@@ -1,14 +1,13 @@
 use std::collections::BTreeMap;
 
-use diego::cell::LrpStart;
+use diego::cell::{LrpHeld, LrpStart};
 use diego::desired_lrp::RunInfo;
 use diego::sim::SimCell;
-use diego::{Cell as _, DesiredLrp};
+use diego::{Cell as _, DesiredLrp, LrpKey};
 use proptest::prelude::*;
 
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_secs(1);
 const ROOM: Resources = Resources { memory_mb: 10, disk_mb: 10, containers: 10 };
 const ONE: Resources = Resources { memory_mb: 1, disk_mb: 1, containers: 1 };
 
@@ -24,7 +23,7 @@ fn empty(id: &str) -> CellState {
 fn floor() -> Floor {
     let mut floor = Floor::new(&Weights::default());
     for id in ["a", "b"] {
-        floor.set(presence(id), &empty(id), NOW);
+        floor.set(presence(id), &empty(id), &State::default(), Instant::now());
     }
     floor
 }
@@ -51,6 +50,21 @@ fn start(index: u32) -> LrpStart {
 
 fn slot(index: u32) -> Slot {
     ("p".into(), index)
+}
+
+fn key(index: u32) -> LrpKey {
+    LrpKey { process_guid: "p".into(), index, domain: "d".into() }
+}
+
+fn refused(index: u32) -> Refused {
+    Refused { lrps: vec![key(index)], tasks: Vec::new() }
+}
+
+/// What a cell says that holds one instance.
+fn with_one(id: &str) -> CellState {
+    let held = LrpHeld { key: key(0), instance_guid: "i".into(), resources: ONE };
+    let available = Resources { memory_mb: 9, disk_mb: 9, containers: 9 };
+    CellState { lrps: vec![held], available, ..empty(id) }
 }
 
 /// Where each index is, as a brain's records would have it.
@@ -107,8 +121,9 @@ impl Records {
                 }
             }
             6 => {
-                self.sent.remove(&index);
-                floor.back(&slot(index));
+                if let Some(cell) = self.sent.remove(&index) {
+                    floor.refused(&cell, &refused(index));
+                }
             }
             _ => {}
         }
@@ -136,7 +151,8 @@ fn what_flies_to_a_cell_counts_when_the_cell_does_not_know_it() {
     let mut floor = floor();
     let work = Work { lrps: vec![start(0)], tasks: Vec::new() };
     let (cell, _) = floor.place(work).placed.pop_first().unwrap();
-    floor.set(presence(cell.as_str()), &empty(cell.as_str()), NOW);
+    let nothing = State::default();
+    floor.set(presence(cell.as_str()), &empty(cell.as_str()), &nothing, Instant::now());
     assert_eq!(floor.index.free(&cell).unwrap().containers, 9);
     floor.apply(Move::CellGone(cell.clone()));
     assert_eq!(floor.stranded(), (vec![slot(0)], vec![]));
@@ -145,4 +161,45 @@ fn what_flies_to_a_cell_counts_when_the_cell_does_not_know_it() {
     assert_eq!(floor.cells(), 1);
     floor.unknown(&[]);
     assert_eq!(floor.cells(), 0, "who is not present takes no part");
+}
+
+/// A brain that begins finds what the one before it sent.
+#[test]
+fn what_a_cell_says_it_holds_is_not_counted_again_when_it_is_claimed() {
+    let (mut floor, now) = (floor(), Instant::now());
+    let cell = CellId::from("a");
+    floor.set(presence("a"), &with_one("a"), &State::default(), now);
+    assert_eq!(floor.due(now + UNSURE, 9), [presence("a")], "nobody knows how it ends");
+    let entered =
+        Move::Entered { slot: slot(0), cell: cell.clone(), resources: Some(ONE), runs: false };
+    floor.apply(entered);
+    assert_eq!(floor.free(&cell).unwrap().containers, 9);
+}
+
+#[test]
+fn a_change_while_a_cell_is_asked_makes_its_answer_doubtful() {
+    let (mut floor, now) = (floor(), Instant::now());
+    let cell = CellId::from("a");
+    assert!(floor.due(now + UNSURE, 9).is_empty());
+    floor.asked(&[cell.clone()].into());
+    let left =
+        Move::Left { process: "p".into(), cell: cell.clone(), resources: Some(ONE), ran: true };
+    floor.apply(left);
+    floor.set(presence("a"), &with_one("a"), &State::default(), now);
+    assert_eq!(floor.due(now + UNSURE, 9), [presence("a")]);
+    assert!(!floor.doubt_unsure(now), "it was asked just now");
+    assert!(floor.doubt_unsure(now + UNSURE), "before work is refused it is asked again");
+    assert_eq!(floor.unknown(&[presence("a"), presence("b")]), [presence("a")]);
+}
+
+#[test]
+fn a_late_refusal_leaves_alone_what_was_sent_elsewhere_meanwhile() {
+    let mut floor = floor();
+    let work = Work { lrps: vec![start(0)], tasks: Vec::new() };
+    let (cell, _) = floor.place(work).placed.pop_first().unwrap();
+    let other = if cell.as_str() == "a" { "b" } else { "a" };
+    floor.refused(&other.into(), &refused(0));
+    assert_eq!(floor.free(&cell).unwrap().containers, 9);
+    floor.refused(&cell, &refused(0));
+    assert_eq!(floor.free(&cell).unwrap().containers, 10);
 }

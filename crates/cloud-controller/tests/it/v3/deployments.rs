@@ -288,11 +288,23 @@ async fn a_deployment_may_change_the_size_and_nothing_else_is_a_strategy() {
         harness.alone(&new).await;
 
         let mut told = String::new();
+        let steps = |steps: Value| json!({ "strategy": "canary", "options": { "canary": { "steps": steps } } });
         for wrong in [
             json!({ "strategy": "recreate" }),
+            json!({ "strategy": 7 }),
+            json!({ "droplet": { "guid": "x" }, "revision": { "guid": "x" } }),
+            json!({ "options": 7 }),
             json!({ "options": { "max_in_flight": 0 } }),
+            json!({ "options": { "max_in_flight": "2", "colour": "red" } }),
+            json!({ "options": { "web_instances": -1, "memory_in_mb": 0, "disk_in_mb": "x" } }),
+            json!({ "options": { "log_rate_limit_in_bytes_per_second": -2 } }),
+            json!({ "options": { "canary": 7 } }),
             json!({ "options": { "canary": { "steps": [{ "instance_weight": 10 }] } } }),
-            json!({ "strategy": "canary", "options": { "canary": { "steps": [{ "instance_weight": 50 }, { "instance_weight": 10 }] } } }),
+            steps(json!(7)),
+            steps(json!([7])),
+            steps(json!([{ "weight": 7 }])),
+            steps(json!([{ "instance_weight": 0 }])),
+            steps(json!([{ "instance_weight": 50 }, { "instance_weight": 10 }])),
         ] {
             let mut body = json!({ "relationships": { "app": { "data": { "guid": app } } } });
             body.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
@@ -300,9 +312,21 @@ async fn a_deployment_may_change_the_size_and_nothing_else_is_a_strategy() {
         }
         expect![[r#"
             422 CF-UnprocessableEntity: Strategy 'recreate' is not a supported deployment strategy
-            422 CF-UnprocessableEntity: Options Max in flight must be greater than 0
+            422 CF-UnprocessableEntity: Strategy '7' is not a supported deployment strategy
+            422 CF-UnprocessableEntity: Droplet Cannot set both fields 'droplet' and 'revision'
+            422 CF-UnprocessableEntity: Options must be an object
+            422 CF-UnprocessableEntity: Max in flight must be an integer greater than 0
+            422 CF-UnprocessableEntity: Max in flight must be an integer greater than 0, Options has unsupported key(s): colour
+            422 CF-UnprocessableEntity: Web instances must be greater than or equal to 0, Memory in mb must be greater than 0, Disk in mb is not a number
+            422 CF-UnprocessableEntity: Log rate limit in bytes per second must be greater than or equal to -1
+            422 CF-UnprocessableEntity: Options canary must be an object
             422 CF-UnprocessableEntity: Options canary are only valid for Canary deployments
-            422 CF-UnprocessableEntity: Options canary.steps.instance_weight must be sorted in ascending order
-        "#]].assert_eq(&told);
+            422 CF-UnprocessableEntity: Options canary steps must be an array of objects
+            422 CF-UnprocessableEntity: Options canary steps must be an array of objects
+            422 CF-UnprocessableEntity: Options canary steps has unsupported key(s): weight, Options canary steps missing key: "instance_weight", Options canary steps instance weight must be an Integer between 1-100 (inclusive)
+            422 CF-UnprocessableEntity: Options canary steps instance weight must be an Integer between 1-100 (inclusive)
+            422 CF-UnprocessableEntity: Options canary steps instance weight must be sorted in ascending order
+        "#]]
+        .assert_eq(&told);
     }
 }

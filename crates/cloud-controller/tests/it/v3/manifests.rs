@@ -10,7 +10,7 @@ async fn send(client: &Client, path: &str, yaml: &str) -> Answer {
     client.raw(Method::POST, path, body).await
 }
 
-async fn apply(client: &Client, space: &str, yaml: &str) -> serde_json::Value {
+pub async fn apply(client: &Client, space: &str, yaml: &str) -> serde_json::Value {
     let job = send(client, &format!("/v3/spaces/{space}/actions/apply_manifest"), yaml).await.job();
     client.get(&job).await.expect(200)
 }

@@ -1,5 +1,6 @@
 //! `/v3/packages` and `/v3/resource_matches`.
 
+use axum::http::Method;
 use expect_test::expect;
 use serde_json::{Value, json};
 use sha1::Digest as _;
@@ -144,5 +145,76 @@ async fn a_blob_goes_when_no_row_names_it_any_more() {
             .await
             .expect("the blob never went");
         assert!(again.blobs.exists(&keys[0]).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn images_are_refused_by_flag_and_then_by_the_stager() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = json!({ "name": "image", "lifecycle": { "type": "docker", "data": {} },
+            "relationships": { "space": { "data": { "guid": space } } } });
+        let flag = "/v3/feature_flags/diego_docker";
+        let mut told = format!("{}\n", admin.post("/v3/apps", app.clone()).await.error());
+        let why = json!({ "custom_error_message": "ask the operators" });
+        admin.patch(flag, why).await.expect(200);
+        told += &format!("{}\n", admin.post("/v3/apps", app.clone()).await.error());
+        let manifest = b"applications: [{ name: image, docker: { image: nginx } }]".to_vec();
+        let apply = format!("/v3/spaces/{space}/actions/apply_manifest");
+        let yaml = ("application/x-yaml".to_owned(), manifest);
+        told += &format!("{}\n", admin.raw(Method::POST, &apply, Some(yaml)).await.error());
+
+        admin.patch(flag, json!({ "enabled": true })).await.expect(200);
+        let made = admin.post("/v3/apps", app).await.expect(201);
+        let package = json!({ "type": "docker", "data": { "image": "nginx" },
+            "relationships": { "app": { "data": { "guid": made["guid"] } } } });
+        let package = admin.post("/v3/packages", package).await.expect(201);
+        let build = json!({ "package": { "guid": package["guid"] } });
+        told += &format!("{}\n", admin.post("/v3/builds", build.clone()).await.error());
+        admin.patch(flag, json!({ "enabled": false })).await.expect(200);
+        told += &format!("{}\n", admin.post("/v3/builds", build).await.error());
+        expect![[r#"
+            403 CF-FeatureDisabled: Feature Disabled: diego_docker
+            403 CF-FeatureDisabled: Feature Disabled: ask the operators
+            403 CF-FeatureDisabled: Feature Disabled: ask the operators
+            422 CF-UnprocessableEntity: Docker images are not supported by this platform yet. Push the app's source or its binary with a buildpack instead.
+            403 CF-FeatureDisabled: Feature Disabled: ask the operators
+        "#]]
+        .assert_eq(&told);
+    }
+}
+
+#[tokio::test]
+async fn a_build_must_fit_into_the_quotas() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = admin.app("dora", &space).await;
+        let package = harness.package(&app).await;
+        let build = |size: Value| {
+            let mut body = json!({ "package": { "guid": package } });
+            body.as_object_mut().unwrap().extend(size.as_object().unwrap().clone());
+            body
+        };
+        harness.sql("UPDATE organization_quotas SET total_memory_in_mb = 2000, log_rate_limit_in_bytes_per_second = 5").await;
+        let mut told = String::new();
+        for size in [
+            json!({ "staging_memory_in_mb": 2001 }),
+            json!({ "staging_disk_in_mb": 10_241 }),
+            json!({ "staging_log_rate_limit_bytes_per_second": 6 }),
+        ] {
+            told += &format!("{}\n", admin.post("/v3/builds", build(size)).await.error());
+        }
+        expect![[r#"
+            422 CF-UnprocessableEntity: organization's memory limit exceeded: staging requires 2001M memory
+            422 CF-UnprocessableEntity: disk limit exceeded
+            422 CF-UnprocessableEntity: organization's log rate limit exceeded: staging requires 6 bytes per second
+        "#]]
+        .assert_eq(&told);
+        let size = json!({ "staging_memory_in_mb": 7, "staging_disk_in_mb": 5000 });
+        let made = admin.post("/v3/builds", build(size)).await.expect(201);
+        let sizes = (&made["staging_memory_in_mb"], &made["staging_disk_in_mb"]);
+        assert_eq!(sizes, (&json!(1024), &json!(5000)));
     }
 }

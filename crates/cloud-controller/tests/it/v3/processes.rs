@@ -57,7 +57,7 @@ async fn a_process_is_scaled_and_changed() {
             422 CF-UnprocessableEntity: Instances must be greater than or equal to 0
             422 CF-UnprocessableEntity: Memory in mb must be greater than 0
             422 CF-UnprocessableEntity: Memory in mb is not a number
-            422 CF-UnprocessableEntity: Disk quota requested too much disk (requested 999999 MB - must be less than 10240 MB)
+            422 CF-UnprocessableEntity: disk_quota too much disk requested (requested 999999 MB - must be less than 10240 MB)
             422 CF-UnprocessableEntity: Health check type must be "port", "process", or "http"
             404 CF-ResourceNotFound: Process not found
         "#]]

@@ -216,7 +216,7 @@ async fn who_may_run_tasks_and_how_many() {
             422 CF-UnprocessableEntity: memory_in_mb exceeds organization memory quota
             422 CF-UnprocessableEntity: memory_in_mb exceeds organization instance memory quota
             422 CF-UnprocessableEntity: log_rate_limit cannot be unlimited in organization 'org'.
-            422 CF-UnprocessableEntity: disk_in_mb too much disk requested (requested 99999 MB - must be less than 10240 MB)
+            422 CF-UnprocessableEntity: Cannot request disk_in_mb greater than 10240
             422 CF-UnprocessableEntity: No command or template provided
             403 CF-FeatureDisabled: Feature Disabled: task_creation
         "#]]
