@@ -236,8 +236,7 @@ pub const DATABASE: &str = "database";
 pub const INTERNAL_PORT: &str = "internal-port";
 pub const AUTHORITY: &str = "authority.crt";
 pub const AUTHORITY_KEY: &str = "authority.key";
-/// Of the authority behind what containers show.
-pub const INSTANCE_AUTHORITY: &str = "instance-authority.pem";
+pub const INSTANCE_AUTHORITY: &str = "instance-authority.crt";
 pub const INSTANCE_AUTHORITY_KEY: &str = "instance-authority.key";
 /// What new cells join with; there while they may.
 pub const JOIN_TOKEN: &str = "join-token";

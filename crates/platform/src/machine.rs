@@ -149,9 +149,8 @@ async fn start(
         let (secret, domain) = (ground.secret.clone(), settings.domain.clone());
         let (members, instances) = (ground.members.clone(), InstanceAuthority::of(data)?);
         let admit = |authority, key| {
-            inside.merge(
-                Admission { authority, instances, key, secret, domain, members, share }.router(),
-            )
+            let admission = Admission { authority, instances, key, secret, domain, members, share };
+            inside.merge(admission.router())
         };
         entrance.serve(admit, &ground.stop, &ground.tasks)?;
     }

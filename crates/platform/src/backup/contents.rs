@@ -21,7 +21,7 @@ pub const FILES: [&str; 14] = [
     "join-key",
     "authority.crt",
     "authority.key",
-    "instance-authority.pem",
+    "instance-authority.crt",
     "instance-authority.key",
     "database",
 ];

@@ -120,16 +120,16 @@ pub struct Joined {
     pub key: String,
     pub address: Ipv4Addr,
     pub home: Home,
-    /// What it signs certificates of its containers with; a cell that joined when there was none has none until it joins
-    /// anew.
-    #[serde(default)]
-    pub instances: Option<CellAuthority>,
     /// The platform's servers as they were last heard of; `url` is among the first.
     #[serde(default)]
     pub servers: Vec<String>,
     /// Those with a brain.
     #[serde(default)]
     pub brains: Vec<String>,
+    /// What it signs certificates of its containers with; a cell that joined when there was none has none until it joins
+    /// anew.
+    #[serde(default)]
+    pub instances: Option<CellAuthority>,
 }
 
 impl Home {
@@ -256,8 +256,8 @@ pub async fn enter(token: &JoinToken, cell_id: &str, address: Ipv4Addr) -> anyho
         key: welcome.key,
         address,
         home: welcome.home,
-        instances: welcome.instances,
         servers: vec![token.url.clone()],
         brains: Vec::new(),
+        instances: welcome.instances,
     })
 }
