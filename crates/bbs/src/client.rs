@@ -103,14 +103,15 @@ impl Client {
     pub fn know<U: Into<String>>(&self, urls: impl IntoIterator<Item = U>) {
         let trim = |url: U| url.into().trim_end_matches('/').to_owned();
         let urls: Vec<String> = urls.into_iter().map(trim).collect();
+        *self.brains.urls.write() = urls.clone();
+        // An address that is no brain's may answer, but never that another one is to be asked.
         self.brains.leader.send_if_modified(|leader| match urls.first() {
-            Some(first) if leader.is_empty() => {
+            Some(first) if !urls.contains(leader) => {
                 leader.clone_from(first);
                 true
             }
             _ => false,
         });
-        *self.brains.urls.write() = urls;
     }
 
     /// How each known brain sees itself.
@@ -499,5 +500,23 @@ async fn next_event((mut body, mut buffer): (Body, BytesMut)) -> Option<(Event, 
         }
         let chunk = tokio::time::timeout(HEARTBEAT * 3, body.next()).await.ok()??;
         buffer.extend_from_slice(&chunk.ok()?);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_no_brain_any_more_is_not_asked_again() {
+        let client = Client::among(["http://first/"], &Secret::new("s"));
+        assert_eq!(client.leader(), "http://first");
+        client.know(["http://a", "http://b"]);
+        assert_eq!(client.leader(), "http://a");
+        client.give_up("http://a");
+        client.know(["http://a", "http://b", "http://c"]);
+        assert_eq!(client.leader(), "http://b", "who leads is known, and stays");
+        client.know(Vec::<String>::new());
+        assert_eq!(client.leader(), "http://b", "nobody better is known");
     }
 }

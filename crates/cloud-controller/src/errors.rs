@@ -197,6 +197,15 @@ impl From<anyhow::Error> for ApiError {
                 "The platform's disk is full, so nothing was changed. Its operator can see more with: cupola status",
             );
         }
+        let is_away = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<sqlx::Error>().is_some_and(sql::is_away)
+        };
+        if cause.chain().any(is_away) {
+            error!(error = %format!("{cause:#}"), "a request was refused, for the database is out of reach");
+            return Kind::ServiceUnavailable.with(
+                "The platform's database is out of reach: try again in a moment. Its operator can see more with: cupola status",
+            );
+        }
         error!(error = %format!("{cause:#}"), "a request ended in an unforeseen error");
         Kind::UnknownError.with("An unknown error occurred.")
     }

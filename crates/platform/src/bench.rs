@@ -2,6 +2,7 @@
 //! leaves nothing behind.
 
 mod api;
+mod brain_loss;
 mod cell_loss;
 mod engines;
 mod first_app;
@@ -44,6 +45,15 @@ enum What {
         cells: u8,
         #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         instances: u32,
+    },
+    /// Brains in network namespaces of their own: the one that leads is killed, then frozen. Needs root
+    BrainLoss {
+        /// An empty database on this machine: postgres://USER:PASSWORD@HOST/NAME
+        #[arg(long, env = "CUPOLA_DATABASE", value_name = "URL", hide_env_values = true)]
+        database: String,
+        /// How often a brain is killed, and as often frozen
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
     },
     /// Containers alone: make and start one, 200 at once, many at once; memory of one more. Needs root
     Containers {
@@ -97,6 +107,9 @@ pub fn main(args: BenchArgs) -> anyhow::Result<()> {
             What::Push(Rounds { rounds }) => push::run(rounds, &report).await,
             What::Start { rounds } => start::run(rounds, &report).await,
             What::CellLoss { cells, instances } => cell_loss::run(cells, instances, &report).await,
+            What::BrainLoss { database, rounds } => {
+                brain_loss::run(&database, rounds, &report).await
+            }
             What::Containers { rounds, crowd } => {
                 engines::containers(rounds.into(), crowd.into(), &report).await
             }

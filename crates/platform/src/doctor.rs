@@ -1,5 +1,6 @@
 //! `cupola doctor`: can this machine run a platform, and what would make it better? Every finding comes with its remedy.
 
+mod database;
 mod host;
 mod limits;
 mod names;
@@ -98,6 +99,7 @@ async fn examine(settings: &Settings) -> Vec<Finding> {
     findings.extend(host::machine(settings));
     findings.extend(limits::check());
     findings.extend(names::check(settings).await);
+    findings.extend(database::check(settings).await);
     findings
 }
 

@@ -138,8 +138,11 @@ async fn start(
         router: router.as_ref().map(|router| router.router.clone()),
         logs,
         containers: Arc::default(),
+        members: ground.members.clone(),
+        http: base::http::client(Some(&ground.secret)),
     };
     let containers = insight.containers.clone();
+    let routes = router.is_some().then(|| insight.routes(&ground.secret));
     // What only the operator of this machine asks is not for other machines.
     ground.serve_inside(listener, inside.clone().merge(insight.router(&ground.secret)));
     if let Some(entrance) = entrance {
@@ -148,6 +151,9 @@ async fn start(
             share.map(|database| Share::of(&settings.domain, database, data)).transpose()?;
         let (secret, domain) = (ground.secret.clone(), settings.domain.clone());
         let (members, instances) = (ground.members.clone(), InstanceAuthority::of(data)?);
+        if let Some(routes) = routes {
+            inside = inside.merge(routes);
+        }
         let admit = |authority, key| {
             let admission = Admission { authority, instances, key, secret, domain, members, share };
             inside.merge(admission.router())

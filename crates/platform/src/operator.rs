@@ -4,17 +4,22 @@
 mod asking;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use axum::routing::get;
 use base::Timestamp;
 use base::http::Secret;
 use envelope::{Kind, Message};
 use loggregator::{Loggregator, Read};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
+use crate::cluster::Members;
 use crate::data_dir::DataDir;
+use crate::roles::Role;
 use crate::tcp::{self, ShutPort};
 
 pub use asking::{Asking, NotRunning, connect};
@@ -22,6 +27,8 @@ pub use asking::{Asking, NotRunning, connect};
 const ABOUT: &str = "/v1/operator/about";
 const ENDPOINTS: &str = "/v1/operator/endpoints";
 const LINES: &str = "/v1/operator/lines";
+/// A router that takes longer is in trouble.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Log lines told at once.
 const MOST_LINES: usize = 100;
 const CLIENT: &str = "cupola_operator";
@@ -87,9 +94,18 @@ pub struct Insight {
     /// Where this machine has one.
     pub logs: Option<Loggregator>,
     pub containers: Arc<OnceLock<Containers>>,
+    /// Who has what is not here.
+    pub members: Members,
+    pub http: reqwest::Client,
 }
 
 impl Insight {
+    /// What machines without a router ask those that have one.
+    pub fn routes(&self, secret: &Secret) -> Router {
+        let open = Router::new().route(ENDPOINTS, get(endpoints)).with_state(self.clone());
+        base::http::guarded(open, secret)
+    }
+
     /// To be served with the internal API, to whoever shows the secret.
     pub fn router(self, secret: &Secret) -> Router {
         let open = Router::new()
@@ -123,15 +139,35 @@ struct OfRoute {
 async fn endpoints(
     State(insight): State<Insight>,
     Query(of): Query<OfRoute>,
-) -> axum::Json<Vec<Endpoint>> {
-    let found = insight.router.map(|router| router.endpoints(&of.route));
-    let found = found.unwrap_or_default().into_iter();
+) -> Result<axum::Json<Vec<Endpoint>>, StatusCode> {
+    let Some(router) = &insight.router else {
+        return insight.ask_router(&of.route).await.map(axum::Json).ok_or(StatusCode::BAD_GATEWAY);
+    };
     let tell = |endpoint: diego::routing::Endpoint| Endpoint {
         process_guid: endpoint.key.process_guid.to_string(),
         index: endpoint.key.index,
         address: endpoint.address.to_string(),
     };
-    axum::Json(found.map(tell).collect())
+    Ok(axum::Json(router.endpoints(&of.route).into_iter().map(tell).collect()))
+}
+
+impl Insight {
+    /// All routers know the same; the first one that answers tells it.
+    async fn ask_router(&self, route: &str) -> Option<Vec<Endpoint>> {
+        for router in self.members.with(Role::Router) {
+            let url = format!("{}{ENDPOINTS}", router.url);
+            let get = self.http.get(&url).query(&[("route", route)]).timeout(PATIENCE).send();
+            let answer = get.await.and_then(reqwest::Response::error_for_status);
+            match answer {
+                Ok(answer) => match answer.json().await {
+                    Ok(found) => return Some(found),
+                    Err(error) => warn!(%error, url, "a router's answer cannot be read"),
+                },
+                Err(error) => warn!(%error, url, "asking a router what it knows"),
+            }
+        }
+        None
+    }
 }
 
 #[derive(Deserialize)]

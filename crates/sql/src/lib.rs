@@ -17,7 +17,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, Connection as _, Executor as _};
 
 pub use migrate::Migration;
-pub use postgres::Postgres;
+pub use postgres::{Examined, Postgres};
 pub use sqlx::AnyConnection as Connection;
 
 /// A write transaction. Dropped without `commit`, it changes nothing.
@@ -125,6 +125,22 @@ pub fn is_full(error: &sqlx::Error) -> bool {
     const POSTGRES_DISK_FULL: &str = "53100";
     let sqlx::Error::Database(cause) = error else { return false };
     cause.code().is_some_and(|code| code == SQLITE_FULL || code == POSTGRES_DISK_FULL)
+}
+
+/// Whether the error says that the database cannot be reached, or that nobody is let in now.
+pub fn is_away(error: &sqlx::Error) -> bool {
+    // Connections refused or ended by the server: too many, shutting down, crashed, starting.
+    const POSTGRES_AWAY: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Database(cause) => {
+            cause.code().is_some_and(|code| POSTGRES_AWAY.contains(&&*code))
+        }
+        _ => false,
+    }
 }
 
 /// `$3, $4, $5` for `count` parameters from number `first` on. An empty list is `NULL`, which no value equals.

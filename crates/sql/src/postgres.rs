@@ -13,6 +13,8 @@ use crate::{Connection, Db, Engine, pool};
 const CONNECTIONS: u32 = 10;
 /// A connection that nobody used for so long is closed: many processes share a server's.
 const IDLE: Duration = Duration::from_secs(60);
+/// Who waits for a connection for so long, because all are taken or the server is away, gets an error.
+const ACQUIRE: Duration = Duration::from_secs(8);
 /// A server that says nothing for so long counts as out of reach.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The oldest that is tried: 13.
@@ -57,6 +59,13 @@ impl Postgres {
         &self.url
     }
 
+    /// Whether the way there stays on this machine.
+    pub fn is_local(&self) -> bool {
+        let host = self.shown.rsplit_once('@').map_or("", |(_, place)| place);
+        let host = host.split('/').next().unwrap_or_default();
+        ["127.", "localhost:", "[::1]", "::1:"].iter().any(|local| host.starts_with(local))
+    }
+
     /// The part of the database that `name` names, made when absent: a schema, so that owners do not meet.
     ///
     /// # Errors
@@ -66,6 +75,7 @@ impl Postgres {
         let path = format!("SET search_path TO {name}");
         let shared = pool(CONNECTIONS)
             .idle_timeout(IDLE)
+            .acquire_timeout(ACQUIRE)
             .after_connect(move |connection, _| {
                 let path = path.clone();
                 Box::pin(async move {
@@ -76,7 +86,39 @@ impl Postgres {
         Ok(Db { engine: Engine::Postgres, readers: shared.clone(), writers: shared })
     }
 
+    /// Looks whether [`Postgres::schema`] would work for all of `schemas`, and changes nothing.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn examine(&self, schemas: &[&'static str]) -> anyhow::Result<Examined> {
+        let (mut connection, version) = self.connect().await?;
+        let is_encrypted: Option<bool> =
+            sqlx::query_scalar("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+                .fetch_optional(&mut connection)
+                .await?;
+        let may_make: bool =
+            sqlx::query_scalar("SELECT has_database_privilege(current_database(), 'CREATE')")
+                .fetch_one(&mut connection)
+                .await?;
+        for schema in schemas {
+            match is_there(&mut connection, schema).await? {
+                true => may_use(&mut connection, schema).await?,
+                false if may_make => {}
+                false => return Err(may_not_make(schema)),
+            }
+        }
+        connection.close().await.context("closing a connection")?;
+        Ok(Examined { version, is_encrypted: is_encrypted == Some(true) })
+    }
+
     async fn prepare(&self, schema: &'static str) -> anyhow::Result<()> {
+        let (mut connection, _) = self.connect().await?;
+        make_schema(&mut connection, schema).await?;
+        connection.close().await.context("closing a connection")
+    }
+
+    /// A connection, and which version answers.
+    async fn connect(&self) -> anyhow::Result<(Connection, i32)> {
         sqlx::any::install_default_drivers();
         let connecting = tokio::time::timeout(CONNECT, Connection::connect(&self.url)).await;
         let mut connection = match connecting {
@@ -88,14 +130,17 @@ impl Postgres {
             .fetch_one(&mut connection)
             .await
             .context("asking for its version")?;
-        ensure!(
-            version / 10_000 >= OLDEST,
-            "PostgreSQL {} is too old: it takes {OLDEST} or newer",
-            version / 10_000
-        );
-        make_schema(&mut connection, schema).await?;
-        connection.close().await.context("closing a connection")
+        let version = version / 10_000;
+        ensure!(version >= OLDEST, "PostgreSQL {version} is too old: it takes {OLDEST} or newer");
+        Ok((connection, version))
     }
+}
+
+/// What was found out about a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Examined {
+    pub version: i32,
+    pub is_encrypted: bool,
 }
 
 impl std::fmt::Display for Postgres {
@@ -112,34 +157,49 @@ impl std::fmt::Debug for Postgres {
 
 const REACH: &str = "see that the server runs, listens there and is reachable from this machine";
 
+const TLS: &str = "check sslmode and sslrootcert in its address";
+
 async fn make_schema(connection: &mut Connection, schema: &'static str) -> anyhow::Result<()> {
     let mut tx = connection.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(MAKING).execute(&mut *tx).await?;
-    let there: Option<i32> =
-        sqlx::query_scalar("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1")
-            .bind(schema)
-            .fetch_optional(&mut *tx)
-            .await?;
-    if there.is_none() {
+    if !is_there(&mut tx, schema).await? {
         let create = format!("CREATE SCHEMA {schema}");
         tx.execute(sqlx::raw_sql(AssertSqlSafe(create))).await.map_err(|error| {
             match code(&error).as_deref() {
-                Some(NO_RIGHT) => anyhow!(
-                    "this user may not make the schema {schema}: GRANT CREATE ON DATABASE … TO …, \
-                     or let the database's owner make it: CREATE SCHEMA {schema} AUTHORIZATION …"
-                ),
+                Some(NO_RIGHT) => may_not_make(schema),
                 _ => anyhow!(error).context(format!("making the schema {schema}")),
             }
         })?;
     }
+    may_use(&mut tx, schema).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn is_there(connection: &mut Connection, schema: &'static str) -> sqlx::Result<bool> {
+    let there: Option<i32> =
+        sqlx::query_scalar("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1")
+            .bind(schema)
+            .fetch_optional(connection)
+            .await?;
+    Ok(there.is_some())
+}
+
+async fn may_use(connection: &mut Connection, schema: &'static str) -> anyhow::Result<()> {
     let may: bool =
         sqlx::query_scalar("SELECT has_schema_privilege(current_user, $1, 'CREATE, USAGE')")
             .bind(schema)
-            .fetch_one(&mut *tx)
+            .fetch_one(connection)
             .await?;
     ensure!(may, "this user may not make tables in the schema {schema}: it must own it");
-    tx.commit().await?;
     Ok(())
+}
+
+fn may_not_make(schema: &str) -> anyhow::Error {
+    anyhow!(
+        "this user may not make the schema {schema}: GRANT CREATE ON DATABASE … TO …, or let the \
+         database's owner make it: CREATE SCHEMA {schema} AUTHORIZATION …"
+    )
 }
 
 const NO_RIGHT: &str = "42501";
@@ -156,10 +216,12 @@ fn refused(error: &sqlx::Error) -> anyhow::Error {
         }
         (_, Some("3D000")) => anyhow!("{error}: make it first (createdb), or name another"),
         (_, Some("53300")) => anyhow!("{error}: raise the server's max_connections"),
-        (sqlx::Error::Io(error), _) => anyhow!("{error}: {REACH}"),
-        (sqlx::Error::Tls(error), _) => {
-            anyhow!("{error}: check sslmode and sslrootcert in its address")
+        // A certificate that nobody vouches for comes as unusable data.
+        (sqlx::Error::Io(error), _) if error.kind() == std::io::ErrorKind::InvalidData => {
+            anyhow!("{error}: {TLS}")
         }
+        (sqlx::Error::Io(error), _) => anyhow!("{error}: {REACH}"),
+        (sqlx::Error::Tls(error), _) => anyhow!("{error}: {TLS}"),
         _ => anyhow!("{error}"),
     }
 }
@@ -195,18 +257,37 @@ mod tests {
         assert!(format!("{error:#}").contains("createdb"), "{error:#}");
         let own = Postgres::parse(&url).unwrap();
         let role = format!("role_{}", base::new_guid().replace('-', ""));
+        let examined = own.examine(&["a"]).await.unwrap();
+        assert!(examined.version >= OLDEST && !examined.is_encrypted);
         let db = own.schema("a").await.unwrap();
+        own.examine(&["a"]).await.unwrap();
         let mut connection = db.read().await.unwrap();
         let create = format!("CREATE ROLE {role} LOGIN");
         connection.execute(sqlx::raw_sql(AssertSqlSafe(create))).await.unwrap();
         let (_, place) = url.split_once('@').unwrap();
         let guest = Postgres::parse(&format!("postgres://{role}@{place}")).unwrap();
         for (schema, said) in [("b", "may not make the schema b"), ("a", "must own it")] {
-            let error = guest.schema(schema).await.unwrap_err();
-            assert!(format!("{error:#}").contains(said), "{error:#}");
+            for error in [
+                guest.schema(schema).await.unwrap_err(),
+                guest.examine(&[schema]).await.unwrap_err(),
+            ] {
+                assert!(format!("{error:#}").contains(said), "{error:#}");
+            }
         }
         let drop_role = format!("DROP ROLE {role}");
         connection.execute(sqlx::raw_sql(AssertSqlSafe(drop_role))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_told_from_other_errors() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let nobody = format!("postgres://me@{}/cupola", free.local_addr().unwrap());
+        drop(free);
+        sqlx::any::install_default_drivers();
+        assert!(crate::is_away(&Connection::connect(&nobody).await.unwrap_err()));
+        let db = testing::sqlite().await;
+        let wrong = sqlx::query("SELECT nothing").execute(&mut *db.read().await.unwrap()).await;
+        assert!(!crate::is_away(&wrong.unwrap_err()));
     }
 
     #[tokio::test]

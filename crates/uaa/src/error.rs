@@ -130,6 +130,17 @@ impl From<anyhow::Error> for Error {
                 "the platform's disk is full, so nothing was changed; its operator can see more with: cupola status",
             );
         }
+        let is_away = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<sqlx::Error>().is_some_and(sql::is_away)
+        };
+        if error.chain().any(is_away) {
+            tracing::error!(error = %format!("{error:#}"), "UAA's database is out of reach");
+            return Error::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                "the platform's database is out of reach: try again in a moment; its operator can see more with: cupola status",
+            );
+        }
         tracing::error!(error = %format!("{error:#}"), "a request to UAA broke");
         Error::new(
             StatusCode::INTERNAL_SERVER_ERROR,

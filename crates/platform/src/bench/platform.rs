@@ -30,12 +30,17 @@ impl Platform {
 
     /// The same, with more settings.
     pub async fn start_with(more: &[&str]) -> anyhow::Result<Platform> {
+        Platform::start_as("up", more).await
+    }
+
+    /// Starts `cupola COMMAND`, which has a front door, on an empty data directory.
+    pub async fn start_as(command: &str, more: &[&str]) -> anyhow::Result<Platform> {
         let folder = tempfile::Builder::new().prefix("cupola-bench-").tempdir()?;
         let data = folder.path().join("data");
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut child = Command::new(std::env::current_exe()?)
             .args([
-                "up",
+                command,
                 "--listen",
                 "127.0.0.1",
                 "--http-port",

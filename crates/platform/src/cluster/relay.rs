@@ -12,6 +12,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, any};
 use futures::future::BoxFuture;
 use tracing::warn;
 
@@ -42,6 +43,11 @@ impl Relay {
 
     pub fn router(self) -> Router {
         Router::new().fallback(pass).with_state(Arc::new(self))
+    }
+
+    /// For one path.
+    pub fn route(self) -> MethodRouter {
+        any(pass).with_state(Arc::new(self))
     }
 }
 

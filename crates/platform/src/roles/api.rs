@@ -63,7 +63,13 @@ async fn open_uaa(ground: &Ground<'_>) -> anyhow::Result<Uaa> {
     config.admin_user = settings.admin_user.clone();
     config.clients.push(operator::client(data)?);
     let db = ground.storage.open(data, "uaa").await?;
-    Uaa::open(db, config, ground.clock.clone()).await.context("starting the UAA")
+    let uaa = Uaa::open(db, config, ground.clock.clone()).await;
+    uaa.with_context(|| match ground.storage.shared() {
+        None => "starting the UAA".to_owned(),
+        Some(database) => {
+            format!("starting the UAA in {database}, which must be empty or this platform's own")
+        }
+    })
 }
 
 fn config(ground: &Ground<'_>, api_url: String) -> anyhow::Result<cloud_controller::Config> {

@@ -34,5 +34,5 @@ pub fn entry(store: Option<&Loggregator>, ground: &Ground<'_>) -> axum::Router {
         async move { first }.boxed()
     });
     // Whoever sends shows the secret there.
-    axum::Router::new().route_service(ENVELOPES, relay.router())
+    axum::Router::new().route(ENVELOPES, relay.route())
 }

@@ -17,6 +17,7 @@ use crate::cluster::Gate;
 use crate::data_dir::DataDir;
 use crate::door::Door;
 use crate::ground::Ground;
+use crate::roles::Role;
 use crate::settings::Settings;
 
 /// The platform's own names below its domain.
@@ -48,10 +49,9 @@ impl RouterRole {
         door: Door,
         tls: Arc<ServerConfig>,
     ) -> CancellationToken {
-        if !self.gate.primed(PRIME).await {
-            warn!(
-                "no brain has told the routes yet; until one does, requests reach the platform's API alone"
-            );
+        let told = !ground.members.with(Role::Brain).is_empty() && self.gate.primed(PRIME).await;
+        if !told {
+            warn!("no brain has told the routes yet; until one does, requests reach the API alone");
         }
         let serving = ground.stop.child_token();
         let (http, https) = (self.router.clone(), self.router.clone());

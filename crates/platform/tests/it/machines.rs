@@ -119,6 +119,11 @@ fn another_brain_takes_over_from_one_that_is_killed_or_frozen_and_no_request_is_
     let start = ["-b", "binary_buildpack", "-m", "32M", "-c", "python3 serve.py"];
     home.cf(&[&["push", "app", "-p", &app][..], &start].concat());
     let born = home.get("app", "/").1;
+    // It knows the first machine alone, which has no brain, and is told of the others.
+    let _cell = JoinedCell::join(&home, "elsewhere");
+    home.wait("the cell to join", |home| {
+        ask(home, &["diego", "cells"]).text.contains("elsewhere").then_some(())
+    });
     let load = Load::begin(&home, "app");
     let (mut active, mut idle) = (one, other);
     for (round, instances) in [(1, "2"), (2, "3")] {
@@ -138,6 +143,7 @@ fn another_brain_takes_over_from_one_that_is_killed_or_frozen_and_no_request_is_
     drop(thaw);
     until_it(&mut home, &active, "stands_by");
     until_it(&mut home, &idle, "leads");
+    assert_eq!(on_cell(&home, "elsewhere"), 2, "the zones share the four instances");
     // Commands on every machine find the one that leads.
     for machine in [&home, &active, &idle] {
         let lrps = ask(machine, &["diego", "lrps", "--json"]);
@@ -148,6 +154,25 @@ fn another_brain_takes_over_from_one_that_is_killed_or_frozen_and_no_request_is_
     assert_eq!(lost, Vec::<String>::new(), "of {asked} requests");
     let answers: Vec<String> = (0..40).map(|_| home.get("app", "/").1).collect();
     assert!(answers.contains(&born), "the first instance was never restarted");
+}
+
+#[test]
+fn on_machines_of_their_own_no_request_is_lost_with_a_brain() {
+    if !Backend::Linux.is_possible() {
+        return;
+    }
+    let Some(database) = database() else { return };
+    // The program fails when nothing new runs after a brain is lost, or the lost one does not stand by again.
+    let output = Command::new(program())
+        .args(["bench", "brain-loss", "--rounds", "1", "--json", "--database", &database])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    eprintln!("{figures}");
+    assert!(figures["brain_loss_requests"].as_u64().unwrap() > 0, "{figures}");
+    assert_eq!(figures["brain_loss_lost"], 0, "{figures}");
 }
 
 /// Scales the app, and says how long after `since` the new instance ran.
@@ -164,6 +189,51 @@ fn places(home: &Cupola, instances: &str, what: &str, since: Instant) {
         "{what}: scaled after {accepted:?}, {instances} instances after {:?}",
         since.elapsed()
     );
+}
+
+/// A cell in a process of its own, as on a machine of its own.
+struct JoinedCell {
+    child: std::process::Child,
+    _folder: tempfile::TempDir,
+}
+
+impl JoinedCell {
+    fn join(server: &Cupola, name: &str) -> JoinedCell {
+        let token = ask(server, &["cell", "token"]);
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new(program())
+            .args(["cell", "join", "--backend", "process", "--address", "127.0.0.1", "--port", "0"])
+            .args(["--memory-mb", "1024", "--zone", name, "--name", name, "--token"])
+            .arg(token.text.trim())
+            .arg("--data")
+            .arg(folder.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        JoinedCell { child, _folder: folder }
+    }
+}
+
+impl Drop for JoinedCell {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(Pid::from_child(&self.child), Signal::INT);
+        let _ = self.child.wait();
+    }
+}
+
+/// The running instances of each cell, as the brain that leads sees them.
+fn on_cell(machine: &Cupola, cell: &str) -> usize {
+    let lrps = ask(machine, &["diego", "lrps", "--json"]).text;
+    let lrps: Value = serde_json::from_str(&lrps).unwrap_or_default();
+    let guids = lrps.as_array().into_iter().flatten();
+    let guids = guids.filter_map(|lrp| lrp["process_guid"].as_str());
+    let instances = guids.flat_map(|guid| {
+        let one = ask(machine, &["diego", "lrp", guid, "--json"]).text;
+        let one: Value = serde_json::from_str(&one).unwrap_or_default();
+        one["actual_lrps"].as_array().cloned().unwrap_or_default()
+    });
+    instances.filter(|lrp| lrp["cell_id"] == cell && lrp["state"] == "RUNNING").count()
 }
 
 /// Wakes a process, whatever happens.
@@ -211,6 +281,9 @@ fn routers_apart_serve_the_api_and_apps_and_a_dead_one_holds_nobody_up() {
     far.wait("the router that came back to serve", |far| {
         (far.get("app", "/").0 == 200).then_some(())
     });
+    // A machine without a router asks those that have one.
+    let explained = ask(&home, &["explain", "app"]);
+    assert!(explained.text.contains("2 instances in the router's table"), "{}", explained.text);
     for machine in [&home, &near, &far] {
         let status = ask(machine, &["status"]);
         assert!(status.text.contains("router,cell"), "{}", status.text);
