@@ -217,6 +217,14 @@ fn base(config: &Config) -> String {
         _ = writeln!(allowed, "    ip daddr {address} tcp dport {{ {ports} }} accept");
     }
     let gateway = network.gateway();
+    // Only by the address that others are told: another platform on this machine may map the same ports of another one.
+    let (from_outside, from_here) = match config.host_ip {
+        address if address.is_loopback() => (String::new(), String::new()),
+        address => (
+            format!("    iifname != {wires} ip daddr {address} dnat ip to tcp dport map @ports\n"),
+            format!("    ip daddr {address} dnat ip to tcp dport map @ports\n"),
+        ),
+    };
     format!(
         "table inet {table} {{}}
 delete table inet {table}
@@ -259,12 +267,10 @@ table inet {table} {{
   }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
-    iifname != {wires} fib daddr type local dnat ip to tcp dport map @ports
-  }}
+{from_outside}  }}
   chain output {{
     type nat hook output priority -100; policy accept;
-    ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to tcp dport map @ports
-  }}
+{from_here}  }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr {network} oifname != {wires} masquerade
