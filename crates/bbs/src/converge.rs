@@ -5,6 +5,7 @@ mod instances;
 mod tasks;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use base::Timestamp;
 use diego::{CellId, Domain, InstanceGuid, ProcessGuid, TaskGuid};
@@ -59,6 +60,12 @@ impl Round {
 
     fn wait_until(&mut self, due: Timestamp) {
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
+    }
+
+    /// Whether so much has passed since then; else it is waited for. What lies further ahead than that was written by
+    /// a clock that went wrong, or by another one: nobody waits for that.
+    fn has_passed(&mut self, span: Duration, since: Timestamp, now: Timestamp) -> bool {
+        since > now + span || self.is_due(since + span, now)
     }
 
     /// Whether `due` has come; else it is waited for.

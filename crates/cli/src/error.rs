@@ -119,7 +119,16 @@ impl ApiError {
     }
 
     pub fn is_invalid_token(&self) -> bool {
-        self.status == 401 && self.errors.iter().any(|error| error.title == "CF-InvalidAuthToken")
+        self.status == 401
+            && (self.errors.iter().any(|error| error.title == "CF-InvalidAuthToken")
+                || self.message().as_deref() == Some("Token is expired"))
+    }
+
+    /// What the Routing API says, whose errors have a name and a message.
+    pub fn message(&self) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_str(&self.raw).ok()?;
+        body["name"].as_str()?;
+        body["message"].as_str().map(str::to_owned)
     }
 }
 

@@ -65,6 +65,9 @@ pub struct RunInfo {
     /// Files below `/etc/cf-service-bindings`, there before anything runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volume_mounted_files: Vec<VolumeMountedFile>,
+    /// What the certificate says by which the container shows who it is; it has one in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_properties: Option<Box<CertificateProperties>>,
     pub log_guid: String,
     pub log_source: String,
     /// Empty = no container metrics.
@@ -94,6 +97,7 @@ impl Default for RunInfo {
             cached_dependencies: Vec::new(),
             volume_mounts: Vec::new(),
             volume_mounted_files: Vec::new(),
+            certificate_properties: None,
             image_layers: Vec::new(),
             placement_tags: Vec::new(),
             log_guid: String::new(),
@@ -125,6 +129,13 @@ pub struct ImageLayer {
     /// `sha256` (hexadecimal value); the layer's identity on every cell.
     pub digest_algorithm: String,
     pub digest_value: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateProperties {
+    /// Units of the subject, such as `app:GUID`.
+    pub organizational_unit: Vec<String>,
 }
 
 /// A volume of a service, laid into the container by the cell's driver of that name.

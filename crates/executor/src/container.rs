@@ -36,6 +36,9 @@ pub struct ContainerRequest {
     pub volume_mounts: Vec<VolumeMount>,
     #[serde(default)]
     pub volume_mounted_files: Vec<VolumeMountedFile>,
+    /// Units of its certificate's subject.
+    #[serde(default)]
+    pub units: Vec<String>,
     pub setup: Option<Action>,
     pub action: Action,
     pub monitor: Option<Action>,

@@ -114,6 +114,8 @@ impl Executor {
         // From here on it is kept, whatever happens to this program.
         self.crashed.lock().insert(guid.clone(), one);
         member.mark_deleted();
+        // Whoever looks into it later is not to find a key that still opens something.
+        self.forget_identity(guid);
         traces.journal.remove().context("removing its recipe")?;
         let span = text::span(self.config.crashed.time);
         let cell = &self.config.cell_id;

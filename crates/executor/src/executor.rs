@@ -19,6 +19,7 @@ use crate::container::{Container, ContainerRequest, Event, Outcome, OwnerTags, S
 use crate::crashed::Crashed;
 use crate::fetch::Fetcher;
 use crate::gate::Gate;
+use crate::identity::Identities;
 use crate::images::Images;
 use crate::journal::Journal;
 use crate::logger::Logger;
@@ -61,6 +62,7 @@ pub struct Executor {
     pub(crate) clock: Clock,
     pub(crate) creates: Semaphore,
     pub(crate) gate: OnceLock<Arc<dyn Gate>>,
+    pub(crate) identities: OnceLock<Arc<dyn Identities>>,
     pub(crate) crashed: Mutex<HashMap<Handle, Crashed>>,
     deletes: Semaphore,
     sink: Arc<dyn Sink>,
@@ -110,6 +112,7 @@ impl Executor {
             creates: Semaphore::new(config.creates_at_once.max(1)),
             deletes: Semaphore::new(config.deletes_at_once.max(1)),
             gate: OnceLock::new(),
+            identities: OnceLock::new(),
             crashed: Mutex::default(),
             garden,
             sink,
@@ -270,6 +273,7 @@ impl Executor {
                 .await
                 .with_context(|| format!("destroying container {guid}"))?;
         }
+        self.forget_identity(guid);
         if let Some(traces) = &traces {
             traces.journal.remove().with_context(|| format!("removing the recipe of {guid}"))?;
             let text = format!(

@@ -11,9 +11,11 @@ mod executor;
 mod failure;
 mod fetch;
 mod flights;
+mod full_disk;
 mod gate;
 mod health;
 pub mod host_limits;
+mod identity;
 mod images;
 mod journal;
 mod life;
@@ -39,3 +41,4 @@ pub use container::{Container, ContainerRequest, LogConfig, Outcome, OwnerTags, 
 pub use crashed::Crashed;
 pub use executor::{Executor, ExecutorError, Result};
 pub use gate::Gate;
+pub use identity::{Credentials, Identities, Subject};

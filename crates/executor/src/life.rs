@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::container::{ContainerRequest, Event, Outcome};
 use crate::executor::Executor;
+use crate::full_disk;
 use crate::gate::is_untouched;
 use crate::member::{Member, Traces};
 use crate::meter::{Quotas, measure};
@@ -77,9 +78,11 @@ impl Executor {
         let say = |said| self.hear(member, traces, &scene, said);
         let quotas = self.quotas(request);
         let keep = |usage| member.keep_usage(usage);
+        let renewal = self.keep_identified(request, traces, &scene.net);
         let result = tokio::select! {
             result = recipe::run(&scene, request, &member.stop, before, &say) => result,
             never = measure(&scene, container.created_at, quotas, &request.metrics_guid, keep) => match never {},
+            never = renewal => match never {},
         };
         let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
         Outcome {
@@ -124,7 +127,7 @@ impl Executor {
             }
         };
         let created = match created {
-            Ok(container) => self.place_files(request).await.map(|()| container),
+            Ok(container) => self.furnish(request, traces, container).await,
             Err(error) => Err(anyhow::Error::new(error)),
         };
         let container = created.map_err(|error| {
@@ -154,7 +157,7 @@ impl Executor {
         })?;
         let layers = self.supplies.layers(request).await.map_err(|error| {
             warn!(container.guid = %request.guid, error = %format!("{error:#}"), "layers could not be had");
-            Outcome::never_ran("failed to download cached artifacts")
+            Outcome::never_ran(full_disk::told("failed to download cached artifacts", &error))
         })?;
         // Written down while the layers are held, so that nobody makes room with them.
         let paths = layers.paths.clone();
@@ -165,8 +168,28 @@ impl Executor {
                 Outcome::never_ran("failed to mount volume")
             },
         )?;
+        let identity = self.identity_place(&request.guid).map_err(|error| {
+            warn!(container.guid = %request.guid, error = %format!("{error:#}"), "no place for a certificate");
+            Outcome::never_ran("failed to create container: no place for its certificate")
+        })?;
         let spec = spec(request, rootfs, paths, &self.config.cell_id);
-        Ok(ContainerSpec { mounts, ..spec })
+        Ok(ContainerSpec {
+            mounts: mounts.into_iter().chain(identity.mounts).collect(),
+            env: spec.env.into_iter().chain(identity.env).collect(),
+            ..spec
+        })
+    }
+
+    /// What has to be there before anything runs.
+    async fn furnish(
+        &self,
+        request: &ContainerRequest,
+        traces: &Traces,
+        container: ContainerInfo,
+    ) -> anyhow::Result<ContainerInfo> {
+        self.place_files(request).await?;
+        self.give_identity(request, traces, &self.net(&container)).await?;
+        Ok(container)
     }
 
     /// Before the container counts as made: after a crash of this program in between it is made anew.

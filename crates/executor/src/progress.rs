@@ -17,6 +17,11 @@ pub(crate) enum Entry {
     Layers {
         paths: Vec<PathBuf>,
     },
+    /// The container has a certificate.
+    Identified {
+        from: Timestamp,
+        until: Timestamp,
+    },
     /// The container exists.
     Created,
     /// A step with a time limit has begun.
@@ -43,6 +48,8 @@ pub(crate) enum Entry {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Progress {
     pub layers: Vec<PathBuf>,
+    /// From when to when its certificate is good.
+    pub identified: Option<(Timestamp, Timestamp)>,
     pub created: bool,
     pub began: HashMap<String, Timestamp>,
     pub ended: HashMap<String, Option<Failure>>,
@@ -57,6 +64,7 @@ impl Progress {
     pub fn note(&mut self, entry: Entry) {
         match entry {
             Entry::Layers { paths } => self.layers = paths,
+            Entry::Identified { from, until } => self.identified = Some((from, until)),
             Entry::Created => self.created = true,
             Entry::Began { step, at } => {
                 self.began.entry(step).or_insert(at);

@@ -53,6 +53,7 @@ impl Executor {
                 warn!(error = %format!("{error:#}"), "a container could not be taken up");
             }
         }
+        self.tidy_identities();
         self.take_up_crashed(|guid| containers.contains_key(guid))?;
         containers.retain(|guid, _| !self.crashed.lock().contains_key(guid));
         for stranger in containers.keys() {

@@ -22,7 +22,7 @@ use router::tls::Identity;
 use tokio::net::TcpListener;
 use tracing::{error, info, warn};
 
-use crate::cluster::Home;
+use crate::cluster::{CellAuthority, Home};
 use crate::data_dir::DataDir;
 use crate::operator::Containers as About;
 use crate::settings::{Backend, CellTimings, DiskLimits};
@@ -69,6 +69,8 @@ pub struct Deps {
     pub sink: Arc<dyn Sink>,
     pub secret: Secret,
     pub clock: Clock,
+    /// Signs certificates of containers; without it they have none.
+    pub instances: Option<CellAuthority>,
 }
 
 pub struct Cell {
@@ -100,7 +102,7 @@ impl Cell {
         data: &DataDir,
         deps: Deps,
     ) -> anyhow::Result<Cell> {
-        let Deps { bbs, sink, secret, clock } = deps;
+        let Deps { bbs, sink, secret, clock, instances } = deps;
         let limits = executor::Config::default();
         for complaint in executor::host_limits::prepare(limits.containers) {
             warn!("{complaint}");
@@ -122,6 +124,9 @@ impl Cell {
         };
         let store = Arc::new(store);
         let executor = Executor::new(garden, store.clone(), sink, config, clock)?;
+        if let Some(authority) = &instances {
+            executor.identify(Arc::new(authority.identities()?))?;
+        }
         let port = if let Site::Outside { port, .. } = site { *port } else { 0 };
         let address = SocketAddr::from((site.address(), port));
         let listener = TcpListener::bind(address)

@@ -236,6 +236,8 @@ pub const DATABASE: &str = "database";
 pub const INTERNAL_PORT: &str = "internal-port";
 pub const AUTHORITY: &str = "authority.crt";
 pub const AUTHORITY_KEY: &str = "authority.key";
+pub const INSTANCE_AUTHORITY: &str = "instance-authority.crt";
+pub const INSTANCE_AUTHORITY_KEY: &str = "instance-authority.key";
 /// What new cells join with; there while they may.
 pub const JOIN_TOKEN: &str = "join-token";
 

@@ -151,8 +151,9 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
         identity: Identity { certificate: joined.certificate, key: joined.key },
         home: joined.home,
     };
-    let cell =
-        Cell::start(&settings, &site, &data, Deps { bbs, sink: logs, secret, clock }).await?;
+    let instances = joined.instances;
+    let deps = Deps { bbs, sink: logs, secret, clock, instances };
+    let cell = Cell::start(&settings, &site, &data, deps).await?;
     let at_work = CellAtWork {
         pid: std::process::id(),
         cell_id: settings.cell_id.clone(),

@@ -14,7 +14,7 @@ use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use crate::cell::{Cell, End};
-use crate::cluster::{Admission, Relay, Share};
+use crate::cluster::{Admission, InstanceAuthority, Relay, Share};
 use crate::data_dir::{self, DataDir, Running};
 use crate::door::Door;
 use crate::ground::{Ground, Listeners};
@@ -150,12 +150,13 @@ async fn start(
         let share =
             share.map(|database| Share::of(&settings.domain, database, data)).transpose()?;
         let (secret, domain) = (ground.secret.clone(), settings.domain.clone());
-        let members = ground.members.clone();
         if let Some(routes) = routes {
             inside = inside.merge(routes);
         }
+        let (members, instances) = (ground.members.clone(), InstanceAuthority::of(data)?);
         let admit = |authority, key| {
-            inside.merge(Admission { authority, key, secret, domain, members, share }.router())
+            let admission = Admission { authority, instances, key, secret, domain, members, share };
+            inside.merge(admission.router())
         };
         entrance.serve(admit, &ground.stop, &ground.tasks)?;
     }

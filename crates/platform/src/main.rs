@@ -21,6 +21,7 @@ mod server;
 mod settings;
 mod status;
 mod storage;
+mod tcp;
 mod up;
 
 use std::ffi::{OsStr, OsString};

@@ -20,6 +20,7 @@ use tracing::warn;
 use crate::cluster::Members;
 use crate::data_dir::DataDir;
 use crate::roles::Role;
+use crate::tcp::{self, ShutPort};
 
 pub use asking::{Asking, NotRunning, connect};
 
@@ -61,6 +62,9 @@ pub struct About {
     pub containers: Option<Containers>,
     pub routes: usize,
     pub endpoints: usize,
+    /// Ports of TCP routes that cannot be opened.
+    #[serde(default)]
+    pub shut_ports: Vec<ShutPort>,
     /// Log lines since the start that are in memory alone, for the disk took them too slowly or not at all.
     pub lines_not_on_disk: u64,
 }
@@ -116,11 +120,13 @@ impl Insight {
 async fn about(State(insight): State<Insight>) -> axum::Json<About> {
     let size = |router: &router::Router| router.table().size();
     let (routes, endpoints) = insight.router.as_ref().map_or((0, 0), size);
+    let tcp = insight.router.as_ref().map(tcp::told).unwrap_or_default();
     axum::Json(About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         containers: insight.containers.get().cloned(),
-        routes,
-        endpoints,
+        routes: routes + tcp.routes,
+        endpoints: endpoints + tcp.endpoints,
+        shut_ports: tcp.shut,
         lines_not_on_disk: insight.logs.as_ref().map_or(0, Loggregator::dropped),
     })
 }

@@ -17,6 +17,8 @@ use clap::Args;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::tcp::{self, TcpSettings};
+
 /// Which data directory, for the commands that look at a platform from outside.
 #[derive(Args, Debug)]
 pub struct DataArgs {
@@ -66,6 +68,12 @@ struct Given {
     /// The port for HTTPS; 0 takes any free one [default: 443 where free and allowed, else 8443]
     #[arg(long, env = "CUPOLA_HTTPS_PORT", value_name = "PORT")]
     https_port: Option<u16>,
+    /// The ports that TCP routes may have, such as 1024-1123,2000; none for no TCP routes [default: 1024-1123]
+    #[arg(long, env = "CUPOLA_TCP_PORTS", value_name = "PORTS")]
+    tcp_ports: Option<String>,
+    /// The address on which the ports of TCP routes are opened [default: as --listen]
+    #[arg(long, env = "CUPOLA_TCP_LISTEN", value_name = "ADDRESS")]
+    tcp_listen: Option<IpAddr>,
     /// The certificate chain for HTTPS, as PEM [default: one made at first start]
     #[arg(long, env = "CUPOLA_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
@@ -164,6 +172,7 @@ pub struct Settings {
     pub listen: IpAddr,
     pub http_port: Option<u16>,
     pub https_port: Option<u16>,
+    pub tcp: TcpSettings,
     pub tls: Option<(PathBuf, PathBuf)>,
     pub admin_user: String,
     pub admin_password: Option<String>,
@@ -214,6 +223,8 @@ impl Given {
             listen: self.listen.or(file.listen),
             http_port: self.http_port.or(file.http_port),
             https_port: self.https_port.or(file.https_port),
+            tcp_ports: self.tcp_ports.or(file.tcp_ports),
+            tcp_listen: self.tcp_listen.or(file.tcp_listen),
             tls_certificate: self.tls_certificate.or(file.tls_certificate),
             tls_key: self.tls_key.or(file.tls_key),
             admin_user: self.admin_user.or(file.admin_user),
@@ -247,14 +258,16 @@ impl Given {
             ),
         };
         let backend = backend_of(self.backend, is_root)?;
+        let listen = self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let database = self.database.map(|url| sql::Postgres::parse(&url.0));
         let database = database.transpose().context("database")?;
         Ok(Settings {
             data: data_folder_of(self.data, "cupola", is_root, home)?,
             domain: self.domain.unwrap_or_else(|| "localhost".to_owned()).to_ascii_lowercase(),
-            listen: self.listen.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            listen,
             http_port: self.http_port,
             https_port: self.https_port,
+            tcp: tcp::resolve(self.tcp_ports.as_deref(), self.tcp_listen, listen)?,
             tls,
             admin_user: self.admin_user.unwrap_or_else(|| "admin".to_owned()),
             admin_password: self.admin_password,

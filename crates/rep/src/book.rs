@@ -16,6 +16,8 @@ struct Page {
     seen: Option<Seen>,
     /// Counts what was said to the brain.
     told: u64,
+    /// Another instance was asked for, to take over.
+    is_to_be_replaced: bool,
 }
 
 impl Book {
@@ -32,12 +34,18 @@ impl Book {
         self.0.lock().entry(guid.clone()).or_default().told += 1;
     }
 
-    /// The brain was told, and knows this now. Answers with what it knew before.
-    pub fn told(&self, guid: &Handle, seen: Seen) -> Option<Seen> {
+    /// The brain was told, and knows this now.
+    pub fn told(&self, guid: &Handle, seen: Seen) {
         let mut pages = self.0.lock();
         let page = pages.entry(guid.clone()).or_default();
         page.told += 1;
-        page.seen.replace(seen)
+        page.seen = Some(seen);
+    }
+
+    /// Whether this is the first time that another instance is asked for in its place.
+    pub fn is_first_replacement(&self, guid: &Handle) -> bool {
+        let mut pages = self.0.lock();
+        !std::mem::replace(&mut pages.entry(guid.clone()).or_default().is_to_be_replaced, true)
     }
 
     /// To be asked before reading from the brain.

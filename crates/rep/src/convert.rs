@@ -98,6 +98,11 @@ fn request(run: &RunInfo, owner: &Owner, guid: &str) -> anyhow::Result<Container
         image_layers: run.image_layers.clone(),
         volume_mounts: run.volume_mounts.clone(),
         volume_mounted_files: run.volume_mounted_files.clone(),
+        units: run
+            .certificate_properties
+            .as_ref()
+            .map(|properties| properties.organizational_unit.clone())
+            .unwrap_or_default(),
         setup: run.setup.clone(),
         action: run.action.clone().context("there is no action")?,
         monitor: run.monitor.clone(),

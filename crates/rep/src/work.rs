@@ -201,7 +201,7 @@ impl Rep {
             return Ok(());
         };
         let guid = &container.guid;
-        let now_knows = |view| drop(self.book.told(guid, Seen::Lrp(view)));
+        let now_knows = |view| self.book.told(guid, Seen::Lrp(view));
         self.book.telling(guid);
         match call {
             lrp::Call::Run => return self.begin(guid).await,
@@ -360,8 +360,8 @@ impl Rep {
         let guid = &container.guid;
         let evacuation = lrp::evacuation_step(&container.state, log_source);
         let running = matches!(evacuation, Evacuation::Running { .. });
-        let before = self.book.told(guid, Seen::Evacuating);
-        if running && !matches!(before, Some(Seen::Evacuating)) {
+        self.book.told(guid, Seen::Evacuating);
+        if running && self.book.is_first_replacement(guid) {
             self.executor.log(guid, &format!("requesting replacement for instance {guid}"));
         }
         match self.bbs.evacuate(key, &instance, evacuation).await {

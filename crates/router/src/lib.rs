@@ -93,7 +93,7 @@ impl Router {
         &self.shared.table
     }
 
-    /// Opens the ports of TCP routes and keeps them as the table says, until `stop`. Only one may run at a time.
+    /// Opens the ports of TCP routes and keeps them as the table says, until `stop`. May run once.
     pub async fn serve_tcp(&self, stop: CancellationToken) {
         self.shared.tcp.serve(stop).await;
     }

@@ -354,8 +354,11 @@ impl World {
     }
 
     fn send_to_brain(&mut self, call: u64, brain: usize, cell: Option<usize>, ask: &BrainAsk) {
-        for _ in 0..self.copies(cell) {
-            if let Some(delay) = self.delay(cell) {
+        // A rejection does not say of which try it is: it must not come twice, nor when its sender has given up.
+        let in_order = matches!(ask, BrainAsk::Do(Command::RejectTask { .. }));
+        let copies = if in_order { 1 } else { self.copies(cell) };
+        for _ in 0..copies {
+            if let Some(delay) = self.delay(cell).filter(|delay| !in_order || *delay <= SECOND) {
                 self.at(delay, Event::ToBrain { call, brain, cell, ask: ask.clone() });
             }
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, Executor as _};
+use sqlx::{Any, AnyPool, Connection as _, Executor as _};
 
 pub use migrate::Migration;
 pub use postgres::{Examined, Postgres};
@@ -94,8 +94,14 @@ impl Db {
     }
 }
 
+/// A connection that is still within a transaction when its turn comes goes: SQLite ends a transaction by itself when the
+/// disk is full, and sqlx, whose own end of it then fails, would take every later one for a part of it and never commit.
 fn pool(most: u32) -> AnyPoolOptions {
     AnyPoolOptions::new()
+        .before_acquire(|connection, _| {
+            let fresh = !connection.is_in_transaction();
+            Box::pin(async move { Ok(fresh) })
+        })
         .max_connections(most)
         .acquire_timeout(ACQUIRE)
         .idle_timeout(None)
@@ -210,6 +216,31 @@ mod tests {
         assert!(is_full(&insert.execute(&mut *tx).await.unwrap_err()));
         let wrong = sqlx::query("INSERT INTO nothing VALUES (1)").execute(&mut *tx).await;
         assert!(!is_full(&wrong.unwrap_err()));
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_after_a_full_disk_is_committed() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Db::open_file(&folder.path().join("a.db")).await.unwrap();
+        let table = [Migration { name: "0001", sql: "CREATE TABLE things (bytes TEXT NOT NULL)" }];
+        db.migrate("test", &table).await.unwrap();
+        let insert = |size: usize| {
+            sqlx::query("INSERT INTO things (bytes) VALUES ($1)").bind("x".repeat(size))
+        };
+        let mut tx = db.begin().await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 8").execute(&mut *tx).await.unwrap();
+        assert!(is_full(&insert(100_000).execute(&mut *tx).await.unwrap_err()));
+        drop(tx);
+        // One that somebody gave up, and one that counts.
+        drop(db.begin().await.unwrap());
+        let mut tx = db.begin().await.unwrap();
+        insert(1).execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM things")
+            .fetch_one(&mut *db.read().await.unwrap())
+            .await
+            .unwrap();
+        assert_eq!(count, 1);
     }
 
     #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use diego::cell::{LrpHeld, TaskHeld};
-use diego::desired_lrp::ImageLayer;
+use diego::cell::{LrpHeld, LrpStart, TaskHeld};
+use diego::desired_lrp::{ImageLayer, RunInfo};
 use diego::sim::SimCell;
-use diego::{DesiredLrp, LrpKey, TaskDefinition};
+use diego::{DesiredLrp, LrpKey, Task, TaskDefinition};
 use proptest::prelude::*;
 
 use super::*;

@@ -92,14 +92,14 @@ fn ordinary(
         LrpState::Claimed { .. } | LrpState::Running { .. } => {}
         LrpState::Unclaimed { placement_error } => {
             let new_chance = !placement_error.is_empty() && lrp.since < newest_cell;
-            if new_chance || round.is_due(lrp.since + timings.stale_unclaimed, now) {
+            if new_chance || round.has_passed(timings.stale_unclaimed, lrp.since, now) {
                 round.act(Remedy::Auction(slot.clone()));
                 round.wait_until(now + timings.stale_unclaimed);
             }
         }
         LrpState::Crashed => {
             if let Restart::After(wait) = crash::restart(lrp.crash_count)
-                && round.is_due(lrp.since + wait, now)
+                && round.has_passed(wait, lrp.since, now)
             {
                 round.act(Remedy::Restart(slot.clone()));
             }

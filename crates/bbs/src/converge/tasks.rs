@@ -24,7 +24,7 @@ pub(super) fn one(
             }
             // An auction had its time to answer, or found no room before a cell came.
             let new_chance = task.rejection_count > 0 && task.updated_at < state.newest_cell();
-            if new_chance || round.is_due(task.updated_at + timings.stale_pending, now) {
+            if new_chance || round.has_passed(timings.stale_pending, task.updated_at, now) {
                 round.act(Remedy::AuctionTask(guid()));
                 round.wait_until(now + timings.stale_pending);
             }

@@ -406,3 +406,44 @@ fn a_round_names_the_next_moment() {
     assert_eq!(world.converge().unwrap().remedies, [Remedy::Restart(("p".into(), 0))]);
     assert_eq!(state(&world), LrpState::Unclaimed { placement_error: String::new() });
 }
+
+/// It was written by a clock that was ahead; nobody waits until this one is there.
+#[test]
+fn what_lies_too_far_ahead_has_passed() {
+    let mut world = World { now: START + Duration::from_secs(600), ..World::default() };
+    world.carry_out(Command::Desire(Box::new(desired("p", 1)))).unwrap();
+    world.now = START;
+    let round = world.converge().unwrap();
+    assert_eq!(round.remedies, [Remedy::Auction(("p".into(), 0))]);
+}
+
+#[test]
+fn whoever_comes_back_is_told_of_tags_that_changed_meanwhile() {
+    let mut world = World { now: START, ..World::default() };
+    let key = LrpKey { process_guid: "p".into(), index: 0, domain: "d".into() };
+    let by = |guid: &str| InstanceKey { instance_guid: guid.into(), cell_id: guid[..1].into() };
+    let start =
+        |guid: &str| Command::Start { key: key.clone(), by: by(guid), net: net(), routable: true };
+    let told = |world: &World| {
+        let retag = world.state.retag(&"p".into()).unwrap();
+        let (version, since, slots) = (retag.version, retag.since, retag.slots.clone());
+        (slots.clone(), Command::Retagged { process: "p".into(), version, since, slots })
+    };
+    world.carry_out(Command::Desire(Box::new(desired("p", 1)))).unwrap();
+    world.carry_out(start("a1")).unwrap();
+    assert_eq!(world.state.retag(&"p".into()), None, "nothing changed so far");
+    let metric_tags = Some(BTreeMap::from([("n".to_owned(), "new".to_owned())]));
+    let update = DesiredLrpUpdate { metric_tags, ..Default::default() };
+    world.carry_out(Command::Update("p".into(), update)).unwrap();
+    let (slots, all_know) = told(&world);
+    assert_eq!(slots, BTreeSet::from([0]));
+    world.now = START + Duration::from_secs(1);
+    world.carry_out(all_know.clone()).unwrap();
+    assert!(told(&world).0.is_empty());
+    let crash = Command::Crash { key: key.clone(), by: by("a1"), reason: "why".to_owned() };
+    world.carry_out(crash).unwrap();
+    world.carry_out(start("b1")).unwrap();
+    assert_eq!(told(&world).0, BTreeSet::from([0]), "it may have been cut off all the time");
+    world.carry_out(all_know).unwrap();
+    assert_eq!(told(&world).0, BTreeSet::from([0]), "that was another one");
+}

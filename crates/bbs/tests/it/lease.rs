@@ -244,6 +244,8 @@ async fn a_frozen_leader_wakes_up_to_nothing() {
             assert!(read.is_err(), "a woken leader answered from an old state");
             let ghost = lrp(&format!("ghost-{round}-{asked}"), 1);
             assert!(brains[old].client.desire_lrp(ghost).await.is_err());
+            let refusal = brains[old].client.remove_lrp(&"nobody".into()).await.unwrap_err();
+            assert!(!refusal.is_not_found(), "a woken leader refused by an old state: {refusal}");
             asked += 1;
             if brains[old].process.try_wait().unwrap().is_some() {
                 break;

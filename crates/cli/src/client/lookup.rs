@@ -39,7 +39,8 @@ impl Client {
         path: &str,
         port: Option<u16>,
     ) -> Result<Option<Route>> {
-        let port = port.map(|port| port.to_string()).unwrap_or_default();
+        // Without a port no TCP route is meant.
+        let port = port.unwrap_or(0).to_string();
         let mut query = vec![("domain_guids", domain.guid.as_str())];
         if domain.is_tcp() {
             query.push(("ports", &port));

@@ -179,7 +179,13 @@ async fn router_groups(cx: &Context<'_>, query: &[(&str, &str)]) -> Result<Vec<R
         );
     }
     let path = format!("{}/v1/router_groups", endpoint.trim_end_matches('/'));
-    cx.client.send(Method::GET, &path, query, Body::None).await?.json()
+    match cx.client.send(Method::GET, &path, query, Body::None).await {
+        Err(Error::Api(refusal)) if refusal.status == 401 => {
+            let said = refusal.message();
+            Err(said.map_or(Error::Api(refusal), Error::Failed))
+        }
+        answer => answer?.json(),
+    }
 }
 
 async fn router_group(cx: &Context<'_>, name: &str) -> Result<String> {

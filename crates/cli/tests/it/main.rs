@@ -8,3 +8,4 @@ mod releases;
 mod script;
 mod services;
 mod session;
+mod tcp;

@@ -197,7 +197,7 @@ impl World {
         let world = World::start().await;
         let ran = world.cf(&["login", "-a", &world.url, "-u", "ada", "-p", "secret"]).await;
         assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
-        world.script.lock().unwrap().asked.clear();
+        world.forget();
         world
     }
 
@@ -226,6 +226,11 @@ impl World {
             }
         });
         Secure { url, task }
+    }
+
+    /// What was asked until now is of no interest.
+    pub fn forget(&self) {
+        self.script.lock().unwrap().asked.clear();
     }
 
     /// Adds an answer to a call; several are given one after the other.

@@ -81,7 +81,7 @@ pub async fn create(
     let taken = || crate::v3::apps::name_taken(&new.name);
     let guid =
         apps::insert(connection, now, new).await.map_err(|error| when_taken(error, taken()))?;
-    metadata::apply(connection, "app", &guid, metadata).await?;
+    crate::v3::common::write_metadata(connection, "app", &guid, metadata).await?;
     let app = apps::find(connection, &guid).await?.ok_or_else(|| ApiError::not_found("App"))?;
     audit(cc, connection, caller, "audit.app.create", &app, json!({ "request": request })).await?;
     add_process(cc, connection, &app, WEB, 1, caller.into()).await?;

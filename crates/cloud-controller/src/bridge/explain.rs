@@ -80,6 +80,9 @@ pub fn staging(reason: &str, given: Given<'_>) -> Failure {
             ),
         );
     }
+    if is_full(reason) {
+        return Failure::other("staging failed: the cell's disk is full", FULL);
+    }
     match status(reason) {
         Some(222) => Failure::new(
             "NoAppDetectedError",
@@ -116,6 +119,14 @@ pub fn staging(reason: &str, given: Given<'_>) -> Failure {
     }
 }
 
+const FULL: &str = "It was not the app's fault: ask an operator to make room (`cupola status` shows where), then try again.";
+
+/// Whether a cell had no room left of its own.
+fn is_full(reason: &str) -> bool {
+    let made = reason.contains("failed to create container");
+    reason.contains("disk is full") || (made && reason.contains("No space left on device"))
+}
+
 /// The number after `status`, wherever it stands.
 fn status(reason: &str) -> Option<u32> {
     let rest = reason.rsplit_once("status ")?.1;
@@ -142,6 +153,9 @@ pub fn crash(reason: &str, process: &Process, app: &str) -> String {
         return format!(
             "It needs more than its {memory} MB of memory: give it more with `cf scale {app} -m SIZE`."
         );
+    }
+    if is_full(reason) {
+        return FULL.to_owned();
     }
     if reason.contains("never healthy") || reason.contains("health check") {
         let timeout = process.health.timeout.unwrap_or(60);
@@ -179,10 +193,13 @@ pub fn placement(error: &str, process: &Process, app: &str) -> String {
 mod tests {
     use super::*;
 
-    fn id(reason: &str) -> &'static str {
+    fn given() -> Given<'static> {
         let timeout = Duration::from_secs(900);
-        let given = Given { memory_mb: 1024, disk_mb: 4096, timeout, stack: "cflinuxfs4" };
-        staging(reason, given).id
+        Given { memory_mb: 1024, disk_mb: 4096, timeout, stack: "cflinuxfs4" }
+    }
+
+    fn id(reason: &str) -> &'static str {
+        staging(reason, given()).id
     }
 
     #[test]
@@ -198,6 +215,14 @@ mod tests {
         assert_eq!(id("STG: Exited with status 137 (out of memory)"), "StagingError");
         assert_eq!(id("cell disappeared before completion"), "StagingError");
         assert_eq!(id("Failed to upload payload"), "StagingError");
+        for full in [
+            "Downloading app package failed: the cell's disk is full",
+            "failed to create container: making a folder: No space left on device (os error 28)",
+        ] {
+            let failure = staging(full, given());
+            assert!(failure.description.ends_with("the cell's disk is full"), "{failure:?}");
+            assert!(failure.next.contains("cupola status"), "{failure:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use diego::action::{ActionList, EnvVar, ResourceLimits, RunAction};
-use diego::desired_lrp::{CachedDependency, Check, CheckDefinition, ImageLayer, RunInfo};
+use diego::desired_lrp::{
+    CachedDependency, CertificateProperties, Check, CheckDefinition, ImageLayer, RunInfo,
+};
 use diego::{Action, DesiredLrp};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -57,6 +59,7 @@ pub fn desired_lrp(recipe: &RunRecipe, config: &Config) -> DesiredLrp {
         cached_dependencies: vec![lifecycle(config)],
         image_layers: droplet_layer(&recipe.droplet, config).into_iter().collect(),
         placement_tags: recipe.isolation_segment.iter().cloned().collect(),
+        certificate_properties: Some(Box::new(certificate(&recipe.view.names))),
         log_guid: recipe.app.guid.clone(),
         log_source: "CELL".to_owned(),
         metrics_guid: recipe.app.guid.clone(),
@@ -96,6 +99,17 @@ pub fn droplet_layer(droplet: &Droplet, config: &Config) -> Option<ImageLayer> {
         digest_algorithm: "sha256".to_owned(),
         digest_value: sha256.clone(),
     })
+}
+
+/// What an instance's certificate says of whose it is; the words are Cloud Foundry's.
+pub fn certificate(names: &AppNames) -> CertificateProperties {
+    let of = |kind: &str, guid: &str| format!("{kind}:{guid}");
+    let organizational_unit = vec![
+        of("organization", &names.org_guid),
+        of("space", &names.space_guid),
+        of("app", &names.app_guid),
+    ];
+    CertificateProperties { organizational_unit }
 }
 
 /// Tells whether tags differ without comparing them; kept as the LRP's annotation.

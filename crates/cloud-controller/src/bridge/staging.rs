@@ -177,6 +177,7 @@ pub fn task(recipe: &StagingRecipe, config: &Config) -> TaskDefinition {
             egress_rules: recipe::egress_rules(&recipe.security_rules),
             cached_dependencies: dependencies,
             placement_tags: recipe.isolation_segment.iter().cloned().collect(),
+            certificate_properties: Some(Box::new(recipe::certificate(&recipe.view.names))),
             log_guid: build.app_guid.clone(),
             log_source: "STG".to_owned(),
             log_rate_limit: build.log_rate,

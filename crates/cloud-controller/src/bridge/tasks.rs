@@ -99,6 +99,7 @@ pub fn definition(recipe: &TaskRecipe, config: &Config) -> TaskDefinition {
             cached_dependencies: vec![recipe::lifecycle(config)],
             image_layers: recipe::droplet_layer(&recipe.droplet, config).into_iter().collect(),
             placement_tags: recipe.isolation_segment.iter().cloned().collect(),
+            certificate_properties: Some(Box::new(recipe::certificate(&recipe.view.names))),
             log_guid: recipe.app.guid.clone(),
             log_source: format!("APP/TASK/{}", task.name),
             metrics_guid: recipe.app.guid.clone(),

@@ -151,14 +151,7 @@ pub async fn insert(
         ("created_at", now.into()),
         ("updated_at", now.into()),
     ];
-    super::insert(connection, "deployments", columns).await?;
-    let Some(process) = &deployment.web_process_guid else { return Ok(()) };
-    let columns = vec![
-        ("deployment_guid", (&deployment.guid).into()),
-        ("process_guid", process.into()),
-        ("process_type", super::processes::WEB.into()),
-    ];
-    super::insert(connection, "deployment_processes", columns).await
+    super::insert(connection, "deployments", columns).await
 }
 
 /// Moves it on; what the API tells follows from `state`.

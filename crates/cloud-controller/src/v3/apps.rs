@@ -16,7 +16,7 @@ use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
 use crate::db::apps::{self, App, NewApp};
 use crate::db::audit_events::{Event, record};
 use crate::db::jobs::{self, Outcome};
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::spaces::Space;
 use crate::errors::{ApiError, ApiResult, when_taken};
 use crate::message::{Body, Change, Fields};
@@ -214,7 +214,7 @@ async fn update(
     let updated = apps::update(&mut tx, cc.now(), &guid, set).await;
     updated
         .map_err(|error| when_taken(error, name_taken(new_name.as_deref().unwrap_or_default())))?;
-    metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     if renamed {
         // Its tags carry the name.
         crate::db::processes::app_changed(&mut tx, &guid).await?;

@@ -15,7 +15,7 @@ use crate::db::access::OPERATORS;
 use crate::db::apps::{self, App};
 use crate::db::builds::{self, Build, STAGING};
 use crate::db::droplets;
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::packages::{Package, READY};
 use crate::db::processes::{self, Process, WEB};
 use crate::db::{quota_usage, usage_events};
@@ -136,7 +136,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     builds::insert(&mut tx, &build).await?;
     usage_events::record_staging(&mut tx, now, "STAGING_STARTED", &build, &Value::Null).await?;
     droplets::update(&mut tx, now, &droplet, vec![("build_guid", (&build.guid).into())]).await?;
-    metadata::apply(&mut tx, KIND, &build.guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &build.guid, &metadata).await?;
     let recipe = staging::recipe(&cc, &mut tx, build.clone()).await?;
     audit_create(&cc, &mut tx, &caller, &app, &build).await?;
     let document = present_one(&mut tx, &build, &urls).await?;

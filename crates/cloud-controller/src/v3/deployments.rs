@@ -1,28 +1,29 @@
 //! `/v3/deployments`: bring an app from one version to the next while it serves.
 
-use std::collections::{BTreeMap, HashMap};
-
 use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
+use base::Timestamp;
 use serde_json::{Value, json};
 use sql::Connection;
 
 use crate::actions::deployments as actions;
 use crate::auth::Caller;
-use crate::db::access::{self, DEVELOPERS, OPERATORS, Rights};
-use crate::db::apps::App;
+use crate::db::access::{self, OPERATORS};
+use crate::db::apps::{self, App};
 use crate::db::deployments::{self, Deployment};
 use crate::db::droplets::{self, Droplet};
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
+use crate::db::processes::WEB;
 use crate::db::revisions::{self, Revision};
-use crate::db::{Columns as _, Row, Sql, apps, query};
+use crate::db::{self, Columns as _, Row, Stored};
 use crate::errors::{ApiError, ApiResult};
 use crate::message::{Body, Fields};
-use crate::query::{Filter, List, Params};
+use crate::query::{Filter, List};
 use crate::urls::Urls;
 use crate::v3::processes::Scale;
+use crate::v3::resource::{self, OfApp, Resource, present_one, visible};
 use crate::{Cc, respond};
 
 const KIND: &str = "deployment";
@@ -42,51 +43,64 @@ const LIST: List = List {
 
 pub fn routes() -> Router<Cc> {
     Router::new()
-        .route("/v3/deployments", get(list).post(create))
-        .route("/v3/deployments/{guid}", get(find).patch(update))
+        .route("/v3/deployments", get(resource::list::<Shown>).post(create))
+        .route("/v3/deployments/{guid}", get(find).patch(resource::update_metadata::<Shown>))
         .route("/v3/deployments/{guid}/actions/cancel", post(cancel))
         .route("/v3/deployments/{guid}/actions/continue", post(proceed))
-}
-
-async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
-    let mut listing = LIST.read(params)?;
-    listing.visible(|sql| access::visible_space(sql, &caller, "a.space_guid"));
-    let mut connection = cc.db.read().await?;
-    let from = "deployments JOIN apps a ON a.guid = deployments.app_guid";
-    let page = listing.fetch(&mut connection, "deployments.*", from).await?;
-    let resources = present_all(&mut connection, &page.items, &urls).await?;
-    Ok(respond::ok(listing.present(&urls, page.total, resources, BTreeMap::new())))
 }
 
 /// Held until the deployment has ended or waits for a person.
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let look = || load(cc.clone(), caller.clone(), guid.clone());
-    let settled = |row: &Row| {
-        let at_rest = |column: &str, value: &str| row.text(column).is_ok_and(|text| text == value);
-        at_rest("status_value", "FINALIZED") || at_rest("status_reason", "PAUSED")
+    let settled = |shown: &Shown| {
+        !shown.deployment.is_active() || shown.deployment.state == deployments::PAUSED
     };
-    let row = cc.changes.hold(&guid, cc.config.limits.hold, look, settled).await?;
-    Ok(respond::ok(present_one(&mut *cc.db.read().await?, row, &urls).await?))
+    let shown = cc.changes.hold(&guid, cc.config.limits.hold, look, settled).await?;
+    Ok(respond::ok(present_one(&mut *cc.db.read().await?, &shown, &urls).await?))
 }
 
-async fn load(cc: Cc, caller: Caller, guid: String) -> ApiResult<Row> {
-    Ok(visible(&mut *cc.db.read().await?, &caller, &guid).await?.0)
+async fn load(cc: Cc, caller: Caller, guid: String) -> ApiResult<Shown> {
+    Ok(visible::<Shown>(&mut *cc.db.read().await?, &caller, &guid).await?.0)
 }
 
-async fn visible(
-    connection: &mut Connection,
-    caller: &Caller,
-    guid: &str,
-) -> ApiResult<(Row, App, Rights)> {
-    let not_found = || ApiError::not_found("Deployment");
-    let found = query("SELECT * FROM deployments WHERE guid = $1", [guid.into()])
-        .optional(connection)
-        .await?;
-    let row = found.ok_or_else(not_found)?;
-    let app = apps::find(connection, &row.text("app_guid")?).await?.ok_or_else(not_found)?;
-    let rights = access::in_space(connection, caller, &app.space_guid).await?;
-    rights.see("Deployment")?;
-    Ok((row, app, rights))
+/// A deployment with what only readers want.
+struct Shown {
+    deployment: Deployment,
+    revision_version: Option<i64>,
+    error: Option<String>,
+    healthy_at: Option<Timestamp>,
+    changed_at: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl Stored for Shown {
+    const TABLE: &'static str = "deployments";
+    const COLUMNS: &'static str = "deployments.*";
+    const FROM: &'static str = "deployments JOIN apps a ON a.guid = deployments.app_guid";
+
+    fn read(row: &Row) -> db::Result<Shown> {
+        let moment =
+            |column: &str| Ok::<_, db::Error>(row.maybe_int(column)?.map(Timestamp::from_nanos));
+        Ok(Shown {
+            deployment: deployments::read(row)?,
+            revision_version: row.maybe_int("revision_version")?,
+            error: row.maybe_text("error")?,
+            healthy_at: moment("last_healthy_at")?,
+            changed_at: moment("status_changed_at")?,
+            created_at: row.moment("created_at")?,
+            updated_at: row.moment("updated_at")?,
+        })
+    }
+}
+
+impl OfApp for Shown {
+    const WHAT: &'static str = "Deployment";
+    const LIST: List = LIST;
+
+    fn app_guid(&self) -> &str {
+        &self.deployment.app_guid
+    }
 }
 
 /// What a deployment is asked to be.
@@ -255,8 +269,8 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let superseded = deployments::active_of_app(&mut tx, &app.guid).await?;
     let deployment = actions::create(&cc, &mut tx, &caller, &app, &wanted).await?;
     crate::v3::common::write_metadata(&mut tx, KIND, &deployment.guid, &metadata).await?;
-    let (row, _, _) = visible(&mut tx, &caller, &deployment.guid).await?;
-    let document = present_one(&mut tx, row, &urls).await?;
+    let (shown, _, _) = visible::<Shown>(&mut tx, &caller, &deployment.guid).await?;
+    let document = present_one(&mut tx, &shown, &urls).await?;
     let names = apps::names(&mut tx, &app.guid).await?;
     tx.commit().await?;
     cc.nsync.poke();
@@ -309,25 +323,6 @@ async fn droplet(
     })
 }
 
-async fn update(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let mut fields = body.fields();
-    let metadata = fields.metadata();
-    fields.finish()?;
-    let mut tx = cc.db.begin().await?;
-    let (row, _, rights) = visible(&mut tx, &caller, &guid).await?;
-    rights.change("Deployment", DEVELOPERS)?;
-    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
-    let document = present_one(&mut tx, row, &urls).await?;
-    tx.commit().await?;
-    Ok(respond::ok(document))
-}
-
 /// The old process grows again while the new one goes; whoever waits for the deployment is told when that is done.
 async fn cancel(
     cc: Cc,
@@ -377,11 +372,10 @@ async fn turn(
     decide: impl FnOnce(&Deployment) -> Result<(&'static str, i64), String>,
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
-    let (_, app, rights) = visible(&mut tx, caller, guid).await?;
+    let (_, app, rights) = visible::<Shown>(&mut tx, caller, guid).await?;
     rights.change("Deployment", OPERATORS)?;
     deployments::lock_app(&mut tx, &app.guid).await?;
-    let (row, _, _) = visible(&mut tx, caller, guid).await?;
-    let deployment = deployments::read(&row)?;
+    let (Shown { deployment, .. }, _, _) = visible(&mut tx, caller, guid).await?;
     let (state, step) = decide(&deployment).map_err(ApiError::unprocessable)?;
     if state != deployment.state {
         let set = vec![("canary_step", step.into())];
@@ -390,93 +384,68 @@ async fn turn(
     }
     let data = json!({ "deployment_guid": guid, "droplet_guid": deployment.droplet_guid });
     crate::actions::apps::audit(cc, &mut tx, caller, event, &app, data).await?;
-    let (row, _, _) = visible(&mut tx, caller, guid).await?;
-    let document = present_one(&mut tx, row, urls).await?;
+    let (shown, _, _) = visible::<Shown>(&mut tx, caller, guid).await?;
+    let document = present_one(&mut tx, &shown, urls).await?;
     tx.commit().await?;
     cc.rollouts.poke();
     cc.changes.tell(guid);
     Ok(respond::ok(document))
 }
 
-async fn present_one(connection: &mut Connection, row: Row, urls: &Urls) -> ApiResult<Value> {
-    Ok(present_all(connection, &[row], urls).await?.remove(0))
-}
+impl Resource for Shown {
+    const KIND: &'static str = KIND;
 
-async fn present_all(
-    connection: &mut Connection,
-    rows: &[Row],
-    urls: &Urls,
-) -> ApiResult<Vec<Value>> {
-    let guids: Vec<String> = rows.iter().map(|row| row.text("guid")).collect::<Result<_, _>>()?;
-    let metadata = metadata::load(connection, KIND, &guids).await?;
-    let mut sql = Sql::default();
-    let list = sql.list(&guids);
-    sql.push(&format!(
-        "SELECT * FROM deployment_processes WHERE deployment_guid IN ({list}) ORDER BY id"
-    ));
-    let mut processes: HashMap<String, Vec<Value>> = HashMap::new();
-    for row in sql.all(connection).await? {
-        let process =
-            json!({ "guid": row.text("process_guid")?, "type": row.text("process_type")? });
-        processes.entry(row.text("deployment_guid")?).or_default().push(process);
+    fn guid(&self) -> &str {
+        &self.deployment.guid
     }
-    let none = Metadata::default();
-    let show = |(row, guid): (&Row, &String)| {
-        let made = processes.get(guid).map_or(&[][..], Vec::as_slice);
-        present(row, made, metadata.get(guid).unwrap_or(&none), urls)
-    };
-    rows.iter().zip(&guids).map(show).collect()
-}
 
-fn present(row: &Row, processes: &[Value], metadata: &Metadata, urls: &Urls) -> ApiResult<Value> {
-    let guid = row.text("guid")?;
-    let moment = |column: &str| {
-        Ok::<_, sqlx::Error>(
-            row.maybe_int(column)?.map(|nanos| base::Timestamp::from_nanos(nanos).to_rfc3339()),
-        )
-    };
-    let app = row.text("app_guid")?;
-    let revision = match row.maybe_text("revision_guid")? {
-        Some(guid) => json!({ "guid": guid, "version": row.maybe_int("revision_version")? }),
-        None => Value::Null,
-    };
-    let mut status = json!({
-        "value": row.text("status_value")?,
-        "reason": row.text("status_reason")?,
-        "details": { "last_successful_healthcheck": moment("last_healthy_at")?, "last_status_change": moment("status_changed_at")? },
-    });
-    let deployment = deployments::read(row)?;
-    if deployment.strategy == deployments::CANARY {
-        let (current, total) = (deployment.canary_step, deployment.canary_steps());
-        status["canary"] = json!({ "steps": { "current": current, "total": total } });
+    fn present(&self, metadata: &Metadata, urls: &Urls) -> Value {
+        let deployment = &self.deployment;
+        let (guid, app) = (&deployment.guid, &deployment.app_guid);
+        let moment = |moment: Option<Timestamp>| moment.map(|moment| moment.to_rfc3339());
+        let mut status = json!({
+            "value": deployment.status_value,
+            "reason": deployment.status_reason,
+            "details": {
+                "last_successful_healthcheck": moment(self.healthy_at),
+                "last_status_change": moment(self.changed_at),
+            },
+        });
+        if deployment.strategy == deployments::CANARY {
+            let (current, total) = (deployment.canary_step, deployment.canary_steps());
+            status["canary"] = json!({ "steps": { "current": current, "total": total } });
+        }
+        if let Some(error) = &self.error {
+            status["details"]["error"] = error.as_str().into();
+        }
+        let revision = deployment.revision_guid.as_ref();
+        let process = |guid: &String| json!({ "guid": guid, "type": WEB });
+        let mut links = json!({
+            "self": urls.link(&format!("deployments/{guid}")),
+            "app": urls.link(&format!("apps/{app}")),
+        });
+        let action =
+            |name: &str| urls.action(&format!("deployments/{guid}/actions/{name}"), "POST");
+        if deployment.is_active() {
+            links["cancel"] = action("cancel");
+        }
+        if deployment.state == deployments::PAUSED {
+            links["continue"] = action("continue");
+        }
+        json!({
+            "guid": guid,
+            "created_at": self.created_at.to_rfc3339(),
+            "updated_at": self.updated_at.to_rfc3339(),
+            "status": status,
+            "strategy": deployment.strategy,
+            "options": deployment.options,
+            "droplet": { "guid": deployment.droplet_guid },
+            "previous_droplet": { "guid": deployment.previous_droplet_guid },
+            "new_processes": deployment.web_process_guid.iter().map(process).collect::<Vec<_>>(),
+            "revision": revision.map(|guid| json!({ "guid": guid, "version": self.revision_version })),
+            "relationships": { "app": { "data": { "guid": app } } },
+            "metadata": metadata.to_json(),
+            "links": links,
+        })
     }
-    if let Some(error) = row.maybe_text("error")? {
-        status["details"]["error"] = error.into();
-    }
-    let mut links = json!({
-        "self": urls.link(&format!("deployments/{guid}")),
-        "app": urls.link(&format!("apps/{app}")),
-    });
-    let action = |name: &str| urls.action(&format!("deployments/{guid}/actions/{name}"), "POST");
-    if deployment.is_active() {
-        links["cancel"] = action("cancel");
-    }
-    if deployment.state == deployments::PAUSED {
-        links["continue"] = action("continue");
-    }
-    Ok(json!({
-        "guid": guid,
-        "created_at": row.moment("created_at")?.to_rfc3339(),
-        "updated_at": row.moment("updated_at")?.to_rfc3339(),
-        "status": status,
-        "strategy": row.text("strategy")?,
-        "options": deployment.options,
-        "droplet": { "guid": row.maybe_text("droplet_guid")? },
-        "previous_droplet": { "guid": row.maybe_text("previous_droplet_guid")? },
-        "new_processes": processes,
-        "revision": revision,
-        "relationships": { "app": { "data": { "guid": app } } },
-        "metadata": metadata.to_json(),
-        "links": links,
-    }))
 }

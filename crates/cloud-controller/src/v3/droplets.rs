@@ -235,7 +235,7 @@ async fn create(
             .await?
         }
     };
-    metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let data = json!({ "droplet_guid": guid, "request": body.redacted(&["process_types"]) });
     actions::apps::audit(&cc, &mut tx, &caller, "audit.app.droplet.create", &app, data).await?;
     let (droplet, _, _) = visible::<Droplet>(&mut tx, &caller, &guid).await?;

@@ -108,7 +108,7 @@ async fn create(
         ("sealed_docker_password", password.map(|password| cc.seal.seal(&password)).into()),
     ];
     let guid = packages::insert(&mut tx, cc.now(), &app.guid, &kind, state, columns).await?;
-    metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let request = body.redacted(&["data"]);
     let data = json!({ "package_guid": guid, "request": request });
     actions::apps::audit(&cc, &mut tx, &caller, "audit.app.package.create", &app, data).await?;
@@ -191,7 +191,7 @@ async fn update(
     set.extend(username.map(|name| ("docker_username", name.into())));
     set.extend(password.map(|word| ("sealed_docker_password", cc.seal.seal(&word).into())));
     packages::update(&mut tx, cc.now(), &guid, set).await?;
-    metadata::apply(&mut tx, KIND, &guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let (package, _, _) = visible::<Package>(&mut tx, &caller, &guid).await?;
     let document = present_one(&mut tx, &package, &urls).await?;
     tx.commit().await?;

@@ -14,7 +14,7 @@ use crate::db::access::{self, OPERATORS, Rights};
 use crate::db::apps::{self, App};
 use crate::db::deployments;
 use crate::db::feature_flags;
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::processes::{self, HealthCheck, Process, WEB};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::{Body, Change, Fields};
@@ -227,7 +227,7 @@ async fn change(
     if apply(cc, &mut tx, process, patch).await? && process.app_started {
         processes::renew(&mut tx, cc.now(), process).await?;
     }
-    metadata::apply(&mut tx, KIND, &process.guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &process.guid, &metadata).await?;
     let request = body.redacted(&["command", "environment_variables"]);
     let data =
         json!({ "process_guid": process.guid, "process_type": process.kind, "request": request });

@@ -161,7 +161,7 @@ pub async fn update_metadata<R: OfApp>(
     let mut tx = cc.db.begin().await?;
     let (found, _, rights) = visible::<R>(&mut tx, &caller, &guid).await?;
     rights.change(R::WHAT, DEVELOPERS)?;
-    metadata::apply(&mut tx, R::KIND, &guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, R::KIND, &guid, &metadata).await?;
     let document = present_one(&mut tx, &found, &urls).await?;
     tx.commit().await?;
     Ok(respond::ok(document))

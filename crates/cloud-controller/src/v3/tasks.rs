@@ -15,7 +15,7 @@ use crate::bridge::tasks as bridge;
 use crate::db::access::{DEVELOPERS, OPERATORS, Rights};
 use crate::db::apps::{self, App};
 use crate::db::droplets::{self, Droplet, STAGED};
-use crate::db::metadata::{self, Metadata};
+use crate::db::metadata::Metadata;
 use crate::db::processes::{self, Process};
 use crate::db::tasks::{self, CANCELING, PENDING, RUNNING, Task};
 use crate::db::{feature_flags, quota_usage, usage_events};
@@ -168,7 +168,7 @@ async fn create(
         Kind::TaskError.with("Task error: another task was made at the same time, please try again")
     };
     tasks::insert(&mut tx, &task).await.map_err(|error| when_taken(error, again()))?;
-    metadata::apply(&mut tx, KIND, &task.guid, &metadata).await?;
+    crate::v3::common::write_metadata(&mut tx, KIND, &task.guid, &metadata).await?;
     usage_events::record_task(&mut tx, cc.now(), "TASK_STARTED", &task).await?;
     let data = json!({ "task_guid": task.guid, "request": body.redacted(&["command", "environment_variables"]) });
     actions::apps::audit(&cc, &mut tx, &caller, "audit.app.task.create", &app, data).await?;

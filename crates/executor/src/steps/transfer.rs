@@ -8,7 +8,7 @@ use super::{Outcome, Place};
 use crate::checksum::Checksum;
 use crate::failure::Failure;
 use crate::scene::Scene;
-use crate::{images, text};
+use crate::{full_disk, images, text};
 
 pub(super) async fn download(scene: &Scene, place: &Place, action: &DownloadAction) -> Outcome {
     let named = !action.artifact.is_empty();
@@ -21,14 +21,12 @@ pub(super) async fn download(scene: &Scene, place: &Place, action: &DownloadActi
     };
     let archive = unless_cancelled(place, fetch).await?.map_err(|error| {
         warn!(container.guid = %scene.handle, error = %format!("{error:#}"), "download failed");
-        told(
-            place,
-            if named {
-                format!("Downloading {} failed", action.artifact)
-            } else {
-                "Downloading failed".to_owned()
-            },
-        )
+        let what = if named {
+            format!("Downloading {} failed", action.artifact)
+        } else {
+            "Downloading failed".to_owned()
+        };
+        told(place, full_disk::told(&what, &error))
     })?;
     let unpack = async {
         let tar = images::tar(&archive.path);
@@ -40,9 +38,14 @@ pub(super) async fn download(scene: &Scene, place: &Place, action: &DownloadActi
     };
     unless_cancelled(place, unpack).await?.map_err(|error| {
         let what = if named { format!("{} ", action.artifact) } else { String::new() };
+        let error = format!("{error:#}");
+        let why = match full_disk::is_below(&error, &scene.transfers.temp_dir) {
+            true => full_disk::TOLD,
+            false => &error,
+        };
         told(
             place,
-            text::shortened(&format!("Copying {what}into the container failed: {error:#}"), 1024),
+            text::shortened(&format!("Copying {what}into the container failed: {why}"), 1024),
         )
     })?;
     if named {
@@ -59,6 +62,7 @@ pub(super) async fn upload(scene: &Scene, place: &Place, action: &UploadAction) 
     let failed = |what: &str, error: anyhow::Error| {
         warn!(container.guid = %scene.handle, error = %format!("{error:#}"), "upload failed");
         let text = if named { format!("{what} for {}", action.artifact) } else { what.to_owned() };
+        let text = full_disk::told(&text, &error);
         if named {
             place.say(Stream::Stderr, &text);
         }

@@ -5,6 +5,7 @@ mod crashed;
 mod garden_on_host;
 mod guardian;
 mod health;
+mod identity;
 mod lifecycle;
 mod logs;
 mod recovery;

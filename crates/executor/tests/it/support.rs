@@ -8,7 +8,9 @@ use diego::Action;
 use diego::action::RunAction;
 use diego::cell::Resources;
 use envelope::{Collect, LogType, Message};
-use executor::{Config, Container, ContainerRequest, Executor, LogConfig, Outcome, State, Timings};
+use executor::{
+    Config, Container, ContainerRequest, Executor, Identities, LogConfig, Outcome, State, Timings,
+};
 use garden::Handle;
 use tokio::task::JoinHandle;
 
@@ -20,9 +22,13 @@ pub struct Cell {
     pub log: Collect,
     pub dir: Arc<tempfile::TempDir>,
     config: Config,
+    identities: Option<Arc<dyn Identities>>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
+
+/// What stays of a cell whose platform goes.
+pub type Left = (Arc<HostGarden>, Arc<tempfile::TempDir>, Config, Option<Arc<dyn Identities>>);
 
 pub fn quick() -> Timings {
     let ms = Duration::from_millis;
@@ -60,10 +66,16 @@ impl Cell {
         let cell_id = "cell-1".into();
         let mut config = Config { cell_id, dir: path, timings, ..Config::default() };
         change(&mut config);
-        Cell::over(HostGarden::new(), dir, config).await
+        Cell::over((HostGarden::new(), dir, config, None)).await
     }
 
-    async fn over(garden: Arc<HostGarden>, dir: Arc<tempfile::TempDir>, config: Config) -> Cell {
+    /// Containers get certificates.
+    pub async fn identified(identities: Arc<dyn Identities>) -> Cell {
+        let (garden, dir, config, _) = Cell::with(quick()).await.leave().await;
+        Cell::over((garden, dir, config, Some(identities))).await
+    }
+
+    async fn over((garden, dir, config, identities): Left) -> Cell {
         let log = Collect::default();
         let images = image::Config {
             dir: dir.path().join("images"),
@@ -79,11 +91,14 @@ impl Cell {
             Clock::system(),
         )
         .unwrap();
+        if let Some(identities) = &identities {
+            executor.identify(identities.clone()).unwrap();
+        }
         executor.recover().await.unwrap();
         let stop = CancellationToken::new();
         let (serve, stopping) = (executor.clone(), stop.clone());
         let serving = tokio::spawn(async move { serve.serve(stopping).await });
-        Cell { garden, executor, log, dir, config, stop, serving }
+        Cell { garden, executor, log, dir, config, identities, stop, serving }
     }
 
     /// The platform goes and comes again; containers and their processes stay.
@@ -91,14 +106,14 @@ impl Cell {
         Cell::back(self.leave().await).await
     }
 
-    pub async fn leave(self) -> (Arc<HostGarden>, Arc<tempfile::TempDir>, Config) {
+    pub async fn leave(self) -> Left {
         self.stop.cancel();
         self.serving.await.unwrap();
-        (self.garden, self.dir, self.config)
+        (self.garden, self.dir, self.config, self.identities)
     }
 
-    pub async fn back(left: (Arc<HostGarden>, Arc<tempfile::TempDir>, Config)) -> Cell {
-        Cell::over(left.0, left.1, left.2).await
+    pub async fn back(left: Left) -> Cell {
+        Cell::over(left).await
     }
 
     pub fn start(&self, request: ContainerRequest) -> Handle {
@@ -194,6 +209,7 @@ pub fn request(action: Action) -> ContainerRequest {
         image_layers: vec![],
         volume_mounts: vec![],
         volume_mounted_files: vec![],
+        units: vec![],
         setup: None,
         action,
         monitor: None,

@@ -1,6 +1,6 @@
 //! From what an earlier life of this program left to a garden that goes on with it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ pub async fn open(config: Config, containers: Containers, lock: OwnedFd) -> anyh
         Arc::new(Spares::new(layout, wiring, config.name(), program, config.spares, count));
     let dead = containers.recover().await.context("looking for containers")?;
     let alive = !containers.all().is_empty();
+    let left = end_leftovers(&containers, &dead, &spares);
     let disk = Disk::open(&config, alive).context("opening the disk of writable layers")?;
     let ports = HostPorts::new(config.host_ports.clone());
     let filters = seccomp::filters()
@@ -38,7 +39,7 @@ pub async fn open(config: Config, containers: Containers, lock: OwnedFd) -> anyh
     let prepared = async {
         spares.layout.make_parent(&spares.parent).context("making the control groups")?;
         spares.wiring.prepare_host().context("giving the host its address among the containers")?;
-        let members = take_up(&containers, &dead, &spares, &disk, &ports).await?;
+        let members = take_up(&containers, left, &spares, &disk, &ports)?;
         let (tasks, stop) = (&containers.tasks, containers.stop.clone());
         Nft::open(&config, &members, tasks, stop).await.context("making the packet filter's table")
     };
@@ -62,27 +63,39 @@ pub fn give_back(spares: &Spares, disk: &Disk, state: &Path) -> anyhow::Result<(
     disk.close(state).context("removing writable layers")
 }
 
-/// Finds what lives and clears what does not. Answers the packet filter's members.
-async fn take_up(
+/// Ends what lives of containers that were never finished or are broken, and answers their numbers. Before anything is taken
+/// away from under them: a shim may still be putting its root together.
+fn end_leftovers(
     containers: &Containers,
     dead: &[(u32, Option<Record>)],
+    spares: &Spares,
+) -> BTreeSet<u32> {
+    let lives: HashSet<u32> =
+        containers.all().iter().map(|container| container.record().index).collect();
+    let mut left: BTreeSet<u32> = dead.iter().map(|(index, _)| *index).collect();
+    let groups = spares.layout.children(&spares.parent);
+    left.extend(groups.iter().filter_map(|name| name.parse::<u32>().ok()));
+    left.extend(spares.wiring.interfaces());
+    left.retain(|index| !lives.contains(index));
+    for index in &left {
+        info!(index, "clearing away what is left of a container");
+        spares.clear(*index);
+    }
+    left
+}
+
+/// Finds what lives and clears what does not. Answers the packet filter's members.
+fn take_up(
+    containers: &Containers,
+    mut left: BTreeSet<u32>,
     spares: &Arc<Spares>,
     disk: &Disk,
     ports: &HostPorts,
 ) -> anyhow::Result<Vec<Member>> {
     let alive: Vec<Record> = containers.all().iter().map(|container| container.record()).collect();
     let lives: HashSet<u32> = alive.iter().map(|record| record.index).collect();
-    let mut left: Vec<u32> = dead.iter().map(|(index, _)| *index).collect();
-    left.extend(
-        spares.layout.children(&spares.parent).iter().filter_map(|name| name.parse::<u32>().ok()),
-    );
-    left.extend(spares.wiring.interfaces());
-    left.extend(disk.indexes());
-    left.sort_unstable();
-    left.dedup();
-    for index in left.into_iter().filter(|index| !lives.contains(index)) {
-        info!(index, "clearing away what is left of a container");
-        spares.clear(index);
+    left.extend(disk.indexes().into_iter().filter(|index| !lives.contains(index)));
+    for index in left {
         disk.remove(index).context("removing a writable layer")?;
         remove_tree(&containers.folder(index)).context("removing a container's folder")?;
     }

@@ -44,8 +44,9 @@ async fn a_platform_killed_at_any_moment_leaves_nothing_behind() {
         bed.config.disk_mb = Some(512);
         bed.config.spares = 0;
         // Twice, so that what one life takes up from another is killed too.
+        let mut began = 0;
         for _ in 0..2 {
-            die(&bed, Duration::from_millis(chance.below(400))).await;
+            began += u32::from(die(&bed, Duration::from_millis(chance.below(400))).await);
         }
         let garden = match LinuxGarden::open(bed.config.clone()).await {
             Ok(garden) => garden,
@@ -54,6 +55,7 @@ async fn a_platform_killed_at_any_moment_leaves_nothing_behind() {
                 continue;
             }
         };
+        assert_eq!(began, 2, "one life begins whatever another left");
         let alive = garden.containers().await.unwrap();
         for one in &alive {
             let said = outcome(&garden, &one.handle, "vcap", "echo whole").await;
@@ -66,8 +68,8 @@ async fn a_platform_killed_at_any_moment_leaves_nothing_behind() {
     }
 }
 
-/// Lets a platform of its own work for so long after it has begun, and kills it.
-async fn die(bed: &Bed, after: Duration) {
+/// Lets a platform of its own work for so long after it has begun, and kills it. Whether it began at all.
+async fn die(bed: &Bed, after: Duration) -> bool {
     let mut platform = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "leaks::as_a_platform_that_works", "--nocapture"])
         .env("DIR", bed.dir.path())
@@ -79,10 +81,17 @@ async fn die(bed: &Bed, after: Duration) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(platform.stdout.take().unwrap()).lines();
-    while lines.next_line().await.unwrap().is_some_and(|line| line != "working") {}
+    let began = loop {
+        match lines.next_line().await.unwrap() {
+            Some(line) if line == "working" => break true,
+            Some(_) => {}
+            None => break false,
+        }
+    };
     tokio::time::sleep(after).await;
     platform.start_kill().unwrap();
     platform.wait().await.unwrap();
+    began
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// What the platform made for itself at its first start. What tells it from another platform on the same machine
 /// (`instance`, `container-network`) is not among them: a restored platform is another one.
-pub const FILES: [&str; 12] = [
+pub const FILES: [&str; 14] = [
     "secret",
     "operator-secret",
     "encryption-key",
@@ -21,6 +21,8 @@ pub const FILES: [&str; 12] = [
     "join-key",
     "authority.crt",
     "authority.key",
+    "instance-authority.crt",
+    "instance-authority.key",
     "database",
 ];
 

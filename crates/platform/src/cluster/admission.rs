@@ -15,7 +15,7 @@ use base::http::Secret;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::{Authority, JoinToken, Members};
+use super::{Authority, CellAuthority, InstanceAuthority, JoinToken, Members};
 use crate::data_dir::{self, DataDir};
 use crate::roles::{Role, Roles};
 
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What the door to the platform needs.
 pub struct Admission {
     pub authority: Authority,
+    pub instances: InstanceAuthority,
     /// Shown by whoever wants in.
     pub key: Secret,
     pub secret: Secret,
@@ -46,7 +47,7 @@ pub struct Share {
 }
 
 /// The files that are the same on every server.
-const SHARED: [&str; 7] = [
+const SHARED: [&str; 9] = [
     data_dir::SECRET,
     data_dir::OPERATOR_SECRET,
     data_dir::ENCRYPTION_KEY,
@@ -54,6 +55,8 @@ const SHARED: [&str; 7] = [
     data_dir::JOIN_KEY,
     data_dir::AUTHORITY,
     data_dir::AUTHORITY_KEY,
+    data_dir::INSTANCE_AUTHORITY,
+    data_dir::INSTANCE_AUTHORITY_KEY,
 ];
 
 impl Share {
@@ -65,6 +68,7 @@ impl Share {
         data.receptor_password()?;
         data.join_key()?;
         Authority::of(data)?;
+        InstanceAuthority::of(data)?;
         let read = |name: &str| {
             let path = data.file(name);
             let text = std::fs::read_to_string(&path);
@@ -122,6 +126,10 @@ pub struct Joined {
     /// Those with a brain.
     #[serde(default)]
     pub brains: Vec<String>,
+    /// What it signs certificates of its containers with; a cell that joined when there was none has none until it joins
+    /// anew.
+    #[serde(default)]
+    pub instances: Option<CellAuthority>,
 }
 
 impl Home {
@@ -149,6 +157,8 @@ struct Welcome {
     certificate: String,
     key: String,
     home: Home,
+    #[serde(default)]
+    instances: Option<CellAuthority>,
 }
 
 async fn admit(
@@ -159,16 +169,19 @@ async fn admit(
                              (cupola server --join TOKEN --roles router)";
     let home = Home::of(&admission.domain, &admission.members);
     let home = home.ok_or((StatusCode::CONFLICT, NO_ROUTER))?;
-    let identity = admission.authority.issue(enter.address).map_err(|error| {
+    let failed = |error: anyhow::Error| {
         warn!(error = %format!("{error:#}"), "making a certificate for a cell");
         (StatusCode::INTERNAL_SERVER_ERROR, "no certificate could be made")
-    })?;
+    };
+    let identity = admission.authority.issue(enter.address).map_err(failed)?;
+    let instances = Some(admission.instances.cell(&enter.cell_id).map_err(failed)?);
     info!(cell.id = enter.cell_id, address = %enter.address, "a cell joined");
     Ok(Json(Welcome {
         secret: admission.secret.expose().to_owned(),
         certificate: identity.certificate,
         key: identity.key,
         home,
+        instances,
     }))
 }
 
@@ -245,5 +258,6 @@ pub async fn enter(token: &JoinToken, cell_id: &str, address: Ipv4Addr) -> anyho
         home: welcome.home,
         servers: vec![token.url.clone()],
         brains: Vec::new(),
+        instances: welcome.instances,
     })
 }

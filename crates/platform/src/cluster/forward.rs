@@ -123,12 +123,14 @@ impl Forward {
     async fn next(&self, stop: &CancellationToken) -> Option<Parcel> {
         loop {
             let more = self.more.notified();
+            // Asked before: what came until then is found.
+            let is_stopped = stop.is_cancelled();
             let (reply, parcel) = oneshot::channel();
             self.queue.send(Command::Next(reply)).await.ok()?;
             if let Some(parcel) = parcel.await.ok()? {
                 return Some(parcel);
             }
-            if stop.is_cancelled() {
+            if is_stopped {
                 return None;
             }
             stop.run_until_cancelled(more).await;

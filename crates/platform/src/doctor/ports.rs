@@ -1,19 +1,38 @@
 //! The front door's ports: free, or held by whom?
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 
 use super::Finding;
 use crate::settings::Settings;
+use crate::tcp::{self, TcpSettings};
 
 pub fn check(settings: &Settings, own: Option<u32>) -> Vec<Finding> {
     let both = [
         ("HTTP port", settings.http_port, [80, 8080], "--http-port"),
         ("HTTPS port", settings.https_port, [443, 8443], "--https-port"),
     ];
-    both.into_iter()
-        .map(|(name, wish, usual, flag)| port(settings.listen, name, wish, usual, flag, own))
-        .collect()
+    let door = both
+        .into_iter()
+        .map(|(name, wish, usual, flag)| port(settings.listen, name, wish, usual, flag, own));
+    door.chain([of_tcp_routes(&settings.tcp, own)]).collect()
+}
+
+fn of_tcp_routes(settings: &TcpSettings, own: Option<u32>) -> Finding {
+    const NAME: &str = "TCP ports";
+    let Some(ports) = &settings.ports else { return Finding::ok(NAME, "no TCP routes") };
+    match tcp::taken(ports, own) {
+        (_, 0) => Finding::ok(NAME, ports.to_string()),
+        (held, count) => Finding::warn(
+            NAME,
+            format!(
+                "{ports}, of which {} held: {held}",
+                if count == 1 { "one is" } else { "some are" }
+            ),
+            "free them, or leave them out with --tcp-ports: a TCP route that gets one of them cannot be reached",
+        ),
+    }
 }
 
 fn port(
@@ -91,17 +110,27 @@ fn holds(pid: u32, inode: &str) -> bool {
         .any(|file| std::fs::read_link(file.path()).is_ok_and(|link| link == Path::new(&wanted)))
 }
 
+/// Every TCP port of this machine that somebody listens on.
+pub fn listening() -> BTreeSet<u16> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let tables = tables.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    tables.flat_map(|table| sockets(&table).map(|(port, _)| port).collect::<Vec<_>>()).collect()
+}
+
 /// The inodes of sockets that listen on `port`, of a table as `/proc/net/tcp` has it.
 fn listeners(table: &str, port: u16) -> Vec<String> {
+    sockets(table).filter(|(own, _)| *own == port).map(|(_, inode)| inode.to_owned()).collect()
+}
+
+/// Port and inode of every socket that listens.
+fn sockets(table: &str) -> impl Iterator<Item = (u16, &str)> {
     const LISTEN: &str = "0A";
-    let ends = format!(":{port:04X}");
-    table
-        .lines()
-        .skip(1)
-        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
-        .filter(|words| words.len() > 9 && words[1].ends_with(&ends) && words[3] == LISTEN)
-        .map(|words| words[9].to_owned())
-        .collect()
+    table.lines().skip(1).filter_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (_, port) = words.get(1)?.rsplit_once(':')?;
+        let listens = *words.get(3)? == LISTEN;
+        listens.then_some((u16::from_str_radix(port, 16).ok()?, *words.get(9)?))
+    })
 }
 
 #[cfg(test)]
@@ -115,6 +144,7 @@ mod tests {
                      1: 0100007F:1F90 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n";
         assert_eq!(listeners(table, 8080), ["4711"]);
         assert!(listeners(table, 80).is_empty());
+        assert_eq!(sockets(table).collect::<Vec<_>>(), [(8080, "4711")]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use envelope::Sink;
 
 use crate::cell::{Cell, CellSettings, Deps, Site};
-use crate::cluster::{Authority, Home};
+use crate::cluster::{Authority, Home, InstanceAuthority};
 use crate::ground::Ground;
 use crate::settings::Settings;
 
@@ -14,16 +14,17 @@ use crate::settings::Settings;
 const CELL: &str = "cell-0";
 
 pub async fn start(ground: &Ground<'_>, sink: Arc<dyn Sink>) -> anyhow::Result<Cell> {
+    let own = ground.members.own();
+    let cell_id = match ground.first {
+        None => CELL.to_owned(),
+        Some(_) => own.name.replace("server-", "cell-"),
+    };
     let deps = Deps {
         bbs: Arc::new(ground.brains.clone()),
         sink,
         secret: ground.secret.clone(),
         clock: ground.clock.clone(),
-    };
-    let own = ground.members.own();
-    let cell_id = match ground.first {
-        None => CELL.to_owned(),
-        Some(_) => own.name.replace("server-", "cell-"),
+        instances: Some(InstanceAuthority::of(ground.data)?.cell(&cell_id)?),
     };
     Cell::start(&settings(ground.settings, cell_id), &site(ground)?, ground.data, deps).await
 }

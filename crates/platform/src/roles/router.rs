@@ -34,7 +34,8 @@ pub struct RouterRole {
 pub fn start(ground: &Ground<'_>, front: Front, sink: Arc<dyn Sink>) -> RouterRole {
     let domain = &ground.settings.domain;
     let platform_names: BTreeSet<_> = NAMES.iter().map(|name| format!("{name}.{domain}")).collect();
-    let config = router::Config { platform_names, ..Default::default() };
+    let tcp = crate::tcp::router_config(&ground.settings.tcp);
+    let config = router::Config { platform_names, tcp, ..Default::default() };
     let router = Router::new(config, front, sink, ground.clock.clone());
     let gate = Gate::new(Arc::new(router.clone()));
     RouterRole { router, gate }
@@ -57,6 +58,8 @@ impl RouterRole {
         let (until, also) = (serving.clone(), serving.clone());
         ground.tasks.spawn(async move { http.serve_http(door.http, until).await });
         ground.tasks.spawn(async move { https.serve_https(door.https, tls, also).await });
+        let (tcp, until) = (self.router.clone(), serving.clone());
+        ground.tasks.spawn(async move { tcp.serve_tcp(until).await });
         serving
     }
 }

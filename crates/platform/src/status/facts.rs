@@ -120,6 +120,7 @@ pub fn problems(facts: &Facts) -> Vec<Problem> {
     all.extend(brains(facts));
     all.extend(disk(facts));
     all.extend(cells(facts));
+    all.extend(shut_ports(facts));
     all.extend(instances(&facts.instances));
     all
 }
@@ -220,6 +221,20 @@ fn cells(facts: &Facts) -> Vec<Problem> {
     all
 }
 
+fn shut_ports(facts: &Facts) -> Vec<Problem> {
+    let shut = facts.about.iter().flat_map(|about| &about.shut_ports);
+    shut.map(|one| {
+        let (port, why) = (one.port, &one.why);
+        problem(
+            format!("the port {port} of a TCP route cannot be opened: {why}"),
+            format!(
+                "free it, and it is opened by itself; or give the route another port (cf routes tells whose it is), and leave {port} out of --tcp-ports"
+            ),
+        )
+    })
+    .collect()
+}
+
 fn instances(instances: &Instances) -> Vec<Problem> {
     let mut all: Vec<Problem> = instances.troubled.iter().map(troubled).collect();
     let named: u64 = instances.troubled.iter().map(|one| one.instances).sum();
@@ -254,6 +269,7 @@ pub mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::tcp::ShutPort;
 
     pub fn well() -> Facts {
         let up = |name| Component { name, error: None, took: Duration::from_millis(2) };
@@ -306,6 +322,18 @@ pub mod tests {
 
     fn state(facts: &mut Facts) -> &mut CellState {
         facts.cells[0].state.as_mut().unwrap()
+    }
+
+    #[test]
+    fn a_port_that_somebody_else_holds() {
+        let held = ShutPort { port: 1030, why: "held by nginx (process 7)".into() };
+        check(
+            |facts| facts.about.as_mut().unwrap().shut_ports.push(held),
+            expect![[r#"
+                the port 1030 of a TCP route cannot be opened: held by nginx (process 7)
+                  > free it, and it is opened by itself; or give the route another port (cf routes tells whose it is), and leave 1030 out of --tcp-ports
+            "#]],
+        );
     }
 
     #[test]

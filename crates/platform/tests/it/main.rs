@@ -8,5 +8,6 @@ mod machines;
 mod operate;
 mod settings;
 mod survival;
+mod tcp;
 mod third_party;
 mod up;

@@ -1,5 +1,6 @@
 //! What an operator does: look, ask why, copy, bring back, and run out of disk.
 
+use std::io::Read as _;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -264,56 +265,183 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
-#[test]
-fn a_disk_that_fills_up_refuses_changes_and_loses_nothing() {
-    let Some(disk) = SmallDisk::new(192) else { return };
-    let data = disk.path().join("data");
-    let started = Started::on(&data);
-    let home = tempfile::tempdir().unwrap();
-    let cf = |args: &[&str]| {
+/// A platform whose disk can be filled, with an app on it. It promises more disk than there is, so that apps fit by quota.
+struct OnSmallDisk {
+    /// It ends before its disk goes.
+    started: Option<Started>,
+    home: tempfile::TempDir,
+    disk: SmallDisk,
+}
+
+/// More disk than there is.
+const OVERSOLD: &[&str] = &["--disk-mb", "10000"];
+
+impl OnSmallDisk {
+    /// `None` where nobody may mount.
+    fn new() -> Option<OnSmallDisk> {
+        let disk = SmallDisk::new(256)?;
+        let started = Started::with(&disk.path().join("data"), OVERSOLD);
+        let home = tempfile::tempdir().unwrap();
+        let platform = OnSmallDisk { disk, home, started: Some(started) };
+        platform.log_in();
+        for args in [
+            &["create-org", "before"][..],
+            &["target", "-o", "before"],
+            &["create-space", "before"],
+            &["target", "-s", "before"],
+        ] {
+            platform.cf(args);
+        }
+        platform.cf(&["push", "site", "-p", &platform.app("site", 0), "-m", "32M"]);
+        assert_eq!(platform.get("site"), "hello\n");
+        Some(platform)
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.disk.path().join("data")
+    }
+
+    fn running(&self, key: &str) -> String {
+        let file = std::fs::read(self.data().join("running.json")).unwrap();
+        let running: Value = serde_json::from_slice(&file).unwrap();
+        running[key].as_str().unwrap().to_owned()
+    }
+
+    fn log_in(&self) {
+        let password = std::fs::read_to_string(self.data().join("admin-password")).unwrap();
+        self.cf(&["api", &self.running("api")]);
+        self.cf(&["auth", "admin", password.trim()]);
+    }
+
+    fn try_cf(&self, args: &[&str]) -> (bool, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cupola"));
-        let output = command.arg("cf").args(args).env("CF_HOME", home.path()).output().unwrap();
+        let output =
+            command.arg("cf").args(args).env("CF_HOME", self.home.path()).output().unwrap();
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         (output.status.success(), text)
-    };
-    let running: Value =
-        serde_json::from_slice(&std::fs::read(data.join("running.json")).unwrap()).unwrap();
-    let password = std::fs::read_to_string(data.join("admin-password")).unwrap();
-    assert!(cf(&["api", running["api"].as_str().unwrap()]).0);
-    assert!(cf(&["auth", "admin", password.trim()]).0);
-    assert!(cf(&["create-org", "before"]).0);
-    disk.fill();
+    }
+
+    #[track_caller]
+    fn cf(&self, args: &[&str]) -> String {
+        let (done, text) = self.try_cf(args);
+        assert!(done, "cf {}: {text}", args.join(" "));
+        text
+    }
+
+    /// What a command says that must fail.
+    #[track_caller]
+    fn refused(&self, args: &[&str], parts: &[&str]) {
+        let (done, text) = self.try_cf(args);
+        assert!(!done, "cf {} was expected to fail: {text}", args.join(" "));
+        for part in parts {
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+    }
+
+    /// A folder outside of the disk with a site, and a file of that many megabytes that nothing packs.
+    fn app(&self, name: &str, megabytes: u64) -> String {
+        let folder = self.home.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for (file, text) in SITE {
+            std::fs::write(folder.join(file), text).unwrap();
+        }
+        let mut noise = std::fs::File::open("/dev/urandom").unwrap().take(megabytes << 20);
+        let mut file = std::fs::File::create(folder.join("noise")).unwrap();
+        std::io::copy(&mut noise, &mut file).unwrap();
+        folder.display().to_string()
+    }
+
+    fn get(&self, app: &str) -> String {
+        let mut command = Command::new("curl");
+        let host = format!("Host: {app}.localhost");
+        command.args(["--silent", "--max-time", "20", "--header", &host]);
+        let output = command.arg(self.running("http")).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn status(&self) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cupola"));
+        let output = command.args(["status", "--data"]).arg(self.data()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+#[test]
+fn a_disk_that_fills_up_refuses_changes_and_loses_nothing() {
+    let Some(mut platform) = OnSmallDisk::new() else { return };
+    platform.disk.fill();
     let begun = std::time::Instant::now();
     // Databases have a little room left in pages they hold already.
     let refused = (0..).find_map(|number| {
         assert!(begun.elapsed() < crate::harness::PATIENCE, "everything is accepted");
-        let (done, text) = cf(&["create-org", &format!("full-{number}")]);
+        let (done, text) = platform.try_cf(&["create-org", &format!("full-{number}")]);
         (!done).then_some((number, text))
     });
     let (accepted, text) = refused.unwrap();
-    assert!(text.contains("disk is full"), "{text}");
-    let status = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cupola"));
-        let output = command.args(["status", "--data"]).arg(&data).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    assert!(text.contains("disk is full") && text.contains("cupola status"), "{text}");
+    // Apps serve on. What they log is in memory, and counted.
+    let text = loop {
+        assert_eq!(platform.get("site"), "hello\n");
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "every log line finds room");
+        let (code, text) = platform.status();
+        assert_eq!(code, Some(1), "{text}");
+        if text.contains("could not be written to disk") {
+            break text;
+        }
     };
-    let (code, text) = status();
-    assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("is full") && text.contains("make room"), "{text}");
-    disk.make_room();
-    assert!(cf(&["create-org", "after"]).0, "it goes on by itself");
-    let (_, orgs) = cf(&["orgs"]);
+    platform.refused(&["restage", "site"], &["disk is full"]);
+    assert!(platform.cf(&["logs", "site", "--recent"]).contains("GET / HTTP"));
+    assert_eq!(platform.get("site"), "hello\n");
+
+    platform.disk.make_room();
+    platform.cf(&["create-org", "after"]);
+    platform.cf(&["restage", "site"]);
+    let orgs = platform.cf(&["orgs"]);
     for number in 0..accepted {
         assert!(orgs.contains(&format!("full-{number}")), "an accepted change was lost:\n{orgs}");
     }
     assert!(orgs.contains("before") && orgs.contains("after"), "{orgs}");
-    drop(started);
-    // And nothing on disk is broken.
-    let started = Started::on(&data);
-    let running: Value =
-        serde_json::from_slice(&std::fs::read(data.join("running.json")).unwrap()).unwrap();
-    assert!(cf(&["api", running["api"].as_str().unwrap()]).0);
-    assert!(cf(&["auth", "admin", password.trim()]).0);
-    assert!(cf(&["orgs"]).1.contains("before"));
-    drop(started);
+    // What is logged from now on finds room again, and nothing on disk is broken.
+    assert_eq!(platform.get("site"), "hello\n");
+    platform.started = None;
+    platform.started = Some(Started::with(&platform.data(), OVERSOLD));
+    platform.log_in();
+    platform.cf(&["target", "-o", "before", "-s", "before"]);
+    let begun = std::time::Instant::now();
+    while platform.get("site") != "hello\n" {
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "the app does not come back");
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_upload_for_which_there_is_no_room_is_refused_and_can_be_sent_again() {
+    let Some(platform) = OnSmallDisk::new() else { return };
+    let large = platform.app("large", 24);
+    platform.disk.leave(8);
+    platform.refused(&["push", "large", "-p", &large, "-m", "32M"], &["disk is full"]);
+    assert!(platform.cf(&["logs", "large", "--recent"]).contains("push again"));
+    assert_eq!(platform.get("site"), "hello\n");
+    // What came of it is gone again.
+    platform.cf(&["create-org", "fits"]);
+    platform.disk.make_room();
+    platform.cf(&["push", "large", "-p", &large, "-m", "32M"]);
+    assert_eq!(platform.get("large"), "hello\n");
+}
+
+#[test]
+fn staging_for_which_there_is_no_room_says_so_and_can_be_done_again() {
+    let Some(platform) = OnSmallDisk::new() else { return };
+    let large = platform.app("large", 24);
+    // The package fits, what staging makes of it does not.
+    platform.disk.leave(64);
+    let push = ["push", "large", "-p", &large, "-m", "32M"];
+    platform.refused(&push, &["StagingError", "disk is full", "cupola status"]);
+    let logs = platform.cf(&["logs", "large", "--recent"]);
+    assert!(logs.contains("disk is full"), "{logs}");
+    assert_eq!(platform.get("site"), "hello\n");
+    platform.disk.make_room();
+    platform.cf(&["restage", "large"]);
+    assert_eq!(platform.get("large"), "hello\n");
 }

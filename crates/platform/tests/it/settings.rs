@@ -345,6 +345,15 @@ impl SmallDisk {
         }
     }
 
+    /// Takes all the room there is but so many megabytes.
+    pub fn leave(&self, megabytes: u64) {
+        self.fill();
+        let file = std::fs::File::options().write(true).open(self.path().join("ballast")).unwrap();
+        let length = file.metadata().unwrap().len();
+        file.set_len(length.checked_sub(megabytes << 20).expect("there is that much room"))
+            .unwrap();
+    }
+
     pub fn make_room(&self) {
         std::fs::remove_file(self.path().join("ballast")).unwrap();
     }

@@ -54,9 +54,8 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Returns when the port is closed. Connections that it accepted live on.
+    /// Returns when the port is closed, which it was told to. Connections that it accepted live on.
     pub async fn closed(self) {
-        self.close.cancel();
         // It ends by itself, and panics only where the test or the process does too.
         let _ = self.task.await;
     }
@@ -96,7 +95,7 @@ impl Ports {
             .partition(|(_, port)| !port.pool.is_empty());
         self.ports = left;
         let gone: BTreeMap<u16, Port> = gone;
-        gone.into_values().filter_map(|port| port.state.listener()).collect()
+        gone.into_values().filter_map(|port| port.state.closing()).collect()
     }
 
     /// Starts a listener, by `listen`, on each port that has none. Answers whether some could not be started.
@@ -141,7 +140,7 @@ impl Ports {
     pub fn close(&mut self) -> Vec<Listener> {
         self.serving = false;
         let states = self.ports.values_mut().map(|port| std::mem::take(&mut port.state));
-        states.filter_map(State::listener).collect()
+        states.filter_map(State::closing).collect()
     }
 
     pub fn tell(&self) -> Vec<TcpPort> {
@@ -170,9 +169,13 @@ impl Ports {
 }
 
 impl State {
-    fn listener(self) -> Option<Listener> {
+    /// The listener, told to close.
+    fn closing(self) -> Option<Listener> {
         match self {
-            State::Open(listener) => Some(listener),
+            State::Open(listener) => {
+                listener.close.cancel();
+                Some(listener)
+            }
             State::Closed | State::Failed(_) => None,
         }
     }

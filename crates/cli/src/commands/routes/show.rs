@@ -103,7 +103,7 @@ impl Command for CheckRoute {
         }
         say!(cx.ui, "Checking for route...");
         let domain = cx.client.domain(&self.of.domain).await?;
-        let (which, port) = (&self.of.which, self.of.which.port.map(|port| port.to_string()));
+        let (which, port) = (&self.of.which, self.of.which.port().map(|port| port.to_string()));
         let path = which.address.path();
         let mut query = Vec::new();
         if !which.address.host().is_empty() {

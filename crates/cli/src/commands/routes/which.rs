@@ -49,7 +49,7 @@ pub struct Which {
     pub address: Address,
     /// Port for the TCP route (default: random port)
     #[arg(long)]
-    pub port: Option<u16>,
+    port: Option<u16>,
 }
 
 impl Which {
@@ -61,13 +61,18 @@ impl Which {
         self.address.path()
     }
 
+    /// A port of 0 is none, as for those who do not name one.
+    pub fn port(&self) -> Option<u16> {
+        self.port.filter(|port| *port != 0)
+    }
+
     pub fn url(&self, domain: &str) -> String {
-        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        let port = self.port().map(|port| format!(":{port}")).unwrap_or_default();
         format!("{}{port}", self.address.url(domain))
     }
 
     pub async fn find(&self, cx: &Context<'_>, domain: &Domain) -> Result<Option<Route>> {
-        cx.client.route(domain, self.host(), &self.path(), self.port).await
+        cx.client.route(domain, self.host(), &self.path(), self.port()).await
     }
 
     /// The route, which must be there.
@@ -78,7 +83,7 @@ impl Which {
 
     /// Said when there is no such route.
     pub fn missing(&self, domain: &str) -> String {
-        match self.port {
+        match self.port() {
             Some(port) => format!("Route with domain '{domain}' and port {port} not found."),
             None => {
                 let path = if self.path().is_empty() { "/".to_owned() } else { self.path() };
@@ -106,7 +111,7 @@ impl Which {
         if !self.path().is_empty() {
             body["path"] = json!(self.path());
         }
-        if let Some(port) = self.port {
+        if let Some(port) = self.port() {
             body["port"] = json!(port);
         }
         if !options.is_empty() {

@@ -181,3 +181,26 @@ async fn a_new_name_reaches_what_runs_without_a_restart() {
         }
     }
 }
+
+#[tokio::test]
+async fn labels_and_annotations_have_a_limit() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = admin.app("dora", &space).await;
+        let many = |count: usize| {
+            let all: serde_json::Map<String, serde_json::Value> =
+                (0..count).map(|at| (format!("key-{at}"), json!("x"))).collect();
+            all
+        };
+        let path = format!("/v3/apps/{app}");
+        for (metadata, title) in [
+            (json!({ "labels": many(51) }), "CF-LabelLimitExceeded"),
+            (json!({ "annotations": many(201) }), "CF-AnnotationLimitExceeded"),
+        ] {
+            let refused = admin.patch(&path, json!({ "metadata": metadata })).await;
+            assert_eq!(refused.expect(422)["errors"][0]["title"], title);
+        }
+        admin.patch(&path, json!({ "metadata": { "labels": many(50) } })).await.expect(200);
+    }
+}

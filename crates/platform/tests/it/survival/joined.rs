@@ -18,6 +18,8 @@ use crate::harness::{Backend, Cupola, kill_containers_of, program};
 /// The cell's name, and the one that the platform's own has.
 const NAME: &str = "joined";
 const OWN: &str = "cell-0";
+/// How many lines each instance says; fewer than the log store keeps of a source.
+const LAST: u64 = 2500;
 /// Nobody is taken for lost while it is away for a moment.
 const PATIENT: &str = "[timings.rep]\npresence_ttl = 120000\n";
 
@@ -230,7 +232,7 @@ fn pause(milliseconds: u64) {
 #[test]
 fn every_line_of_a_joined_cell_comes_once_whatever_is_killed() {
     let Some(mut joined) = Joined::new(PATIENT) else { return };
-    let guid = joined.push("talker", TALKER);
+    joined.push("talker", TALKER);
     let before = places(&joined.cupola);
     for round in 0..6 {
         pause(150 * round);
@@ -265,14 +267,7 @@ fn every_line_of_a_joined_cell_comes_once_whatever_is_killed() {
         }
     }
     for index in [0, 1] {
-        let last = joined.cupola.wait("the instance to answer", |cupola| {
-            match cupola.get_from("talker", &guid, index, "/stop") {
-                (200, text) => text.parse::<u64>().ok(),
-                _ => None,
-            }
-        });
-        assert!(last > 100, "it talked all the time, and said {last} lines");
-        let (begin, end) = (format!("line {index} "), format!("line {index} {last}"));
+        let (begin, end) = (format!("line {index} "), format!("line {index} {LAST}"));
         let lines = joined.cupola.wait("the last line", |cupola| {
             let lines = lines(cupola, "talker");
             lines.contains(&end).then_some(lines)
@@ -280,8 +275,8 @@ fn every_line_of_a_joined_cell_comes_once_whatever_is_killed() {
         let said: Vec<u64> =
             lines.iter().filter_map(|line| line.strip_prefix(&begin)?.parse().ok()).collect();
         assert!(
-            said.iter().copied().eq(1..=last),
-            "lines 1 to {last} were said on {}, and heard was: {}",
+            said.iter().copied().eq(1..=LAST),
+            "lines 1 to {LAST} were said on {}, and heard was: {}",
             before[&index].1,
             oddities(&said)
         );
@@ -401,34 +396,98 @@ fn a_joined_cell_that_was_killed_leaves_nothing_when_it_ends() {
     assert_eq!(traces(&joined), Vec::<String>::new());
 }
 
-/// Counts aloud, a hundred times a second, with its index; stops when asked and tells how far it came.
+#[test]
+fn every_instance_shows_a_certificate_that_others_can_check() {
+    let Some(mut joined) = Joined::new(PATIENT) else { return };
+    let app = joined.push("shower", SHOWER);
+    let folder = joined.cupola.path().to_owned();
+    let org = joined.cupola.cf(&["org", "test", "--guid"]).trim().to_owned();
+    let space = joined.cupola.cf(&["space", "test", "--guid"]).trim().to_owned();
+    let mut roots = BTreeSet::new();
+    for (index, (guid, cell)) in places(&joined.cupola) {
+        let mut ask = |path: &str| {
+            joined.cupola.wait("the instance to answer", |cupola| {
+                match cupola.get_from("shower", &app, index, path) {
+                    (200, text) => Some(text),
+                    _ => None,
+                }
+            })
+        };
+        let (shown, root, address) = (ask("/cert"), ask("/root"), ask("/address"));
+        assert_eq!(ask("/key-fits"), "yes", "on {cell}");
+        assert_eq!(ask("/writes"), "no", "on {cell}");
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).unwrap();
+            folder.join(name).display().to_string()
+        };
+        let (shown, trusted) = (write("shown", &shown), write("trusted", &root));
+        roots.insert(root);
+        let openssl = |args: &[&str]| {
+            let output = Command::new("openssl").args(args).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        openssl(&["verify", "-x509_strict", "-CAfile", &trusted, "-untrusted", &shown, &shown]);
+        let text = openssl(&["x509", "-in", &shown, "-noout", "-text", "-nameopt", "RFC2253"]);
+        let subject = format!("CN={guid},OU=app:{app},OU=space:{space},OU=organization:{org}");
+        for part in [subject, format!("DNS:{guid}, IP Address:{address}")] {
+            assert!(text.contains(&part), "{part} is missing on {cell}: {text}");
+        }
+    }
+    assert_eq!(roots.len(), 1, "cells share a root");
+}
+
+/// Counts aloud, fifty times a second, with its index, up to [`LAST`].
 const TALKER: &str = r#"
 import http.server, os, threading, time
-talking, said, lock = True, 0, threading.Lock()
 INDEX = os.environ["CF_INSTANCE_INDEX"]
 def talk():
-    global said
-    while True:
-        with lock:
-            if not talking:
-                return
-            said += 1
-            print(f"line {INDEX} {said}", flush=True)
-        time.sleep(0.01)
+    for number in range(1, 2501):
+        print(f"line {INDEX} {number}", flush=True)
+        time.sleep(0.02)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        global talking
-        with lock:
-            if self.path == "/stop":
-                talking = False
-            text = str(said)
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *args):
+        pass
+threading.Thread(target=talk, daemon=True).start()
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// Shows its certificate and whether the key belongs to it.
+const SHOWER: &str = r#"
+import http.server, os, ssl
+CERT, KEY = os.environ["CF_INSTANCE_CERT"], os.environ["CF_INSTANCE_KEY"]
+def read(path):
+    with open(path) as file:
+        return file.read()
+def key_fits():
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(CERT, KEY)
+    return "yes"
+def writes():
+    try:
+        open(os.path.join(os.path.dirname(KEY), "more"), "w")
+        return "yes"
+    except OSError:
+        return "no"
+ANSWERS = {
+    "/cert": lambda: read(CERT),
+    "/root": lambda: read(os.path.join(os.environ["CF_SYSTEM_CERT_PATH"], "instance-identity-ca.crt")),
+    "/address": lambda: os.environ["CF_INSTANCE_INTERNAL_IP"],
+    "/key-fits": key_fits,
+    "/writes": writes,
+}
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        text = ANSWERS.get(self.path, lambda: "")()
         self.send_response(200)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
     def log_message(self, *args):
         pass
-threading.Thread(target=talk, daemon=True).start()
 http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
