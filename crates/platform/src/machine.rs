@@ -150,10 +150,10 @@ async fn start(
         let share =
             share.map(|database| Share::of(&settings.domain, database, data)).transpose()?;
         let (secret, domain) = (ground.secret.clone(), settings.domain.clone());
-        let (members, instances) = (ground.members.clone(), InstanceAuthority::of(data)?);
         if let Some(routes) = routes {
             inside = inside.merge(routes);
         }
+        let (members, instances) = (ground.members.clone(), InstanceAuthority::of(data)?);
         let admit = |authority, key| {
             let admission = Admission { authority, instances, key, secret, domain, members, share };
             inside.merge(admission.router())
