@@ -1,7 +1,10 @@
 //! TCP domains and routes, and the Routing API whose ports they have.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Method, Request};
+use diego::DesiredLrp;
 use expect_test::expect;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -240,6 +243,11 @@ async fn a_domain_of_a_tcp_group_is_a_tcp_domain() {
     }
 }
 
+/// The app's web process at Diego: of its processes the one with an instance.
+async fn started(harness: &Harness) -> Arc<DesiredLrp> {
+    harness.bbs.desired_when(|all| all.iter().find(|lrp| lrp.instances == 1).cloned()).await
+}
+
 fn body_of_host(domain: &str) -> Value {
     let mut route = body(domain, None);
     route["host"] = "a".into();
@@ -380,9 +388,7 @@ async fn destinations_speak_tcp_to_the_apps_port() {
         "#]].assert_eq(&said);
 
         admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.expect(200);
-        let web =
-            harness.bbs.desired_when(|all| all.iter().find(|lrp| lrp.instances == 1).cloned());
-        let lrp = web.await;
+        let lrp = started(&harness).await;
         let port = json!([{ "router_group_guid": group(&harness).await, "external_port": 1024, "container_port": 7000 }]);
         assert_eq!(lrp.routes["tcp-router"], port);
         assert_eq!(lrp.run.ports, [7000]);
@@ -390,11 +396,13 @@ async fn destinations_speak_tcp_to_the_apps_port() {
         let uris = &environment["application_env_json"]["VCAP_APPLICATION"]["uris"];
         assert_eq!(uris, &json!(["tcp.example.com:1024"]));
         // The app goes on without its route.
+        let lrp_guid = lrp.process_guid.clone();
         admin.delete(&format!("/v3/routes/{guid}")).await.job();
         harness
             .bbs
             .desired_when(|all| {
-                all.iter().all(|lrp| !lrp.routes.contains_key("tcp-router")).then_some(())
+                let web = all.iter().find(|lrp| lrp.process_guid == lrp_guid)?;
+                (!web.routes.contains_key("tcp-router")).then_some(())
             })
             .await;
     }
@@ -450,9 +458,7 @@ async fn tcp_routes_are_told_with_their_backends_and_as_they_change() {
         let destinations = format!("/v3/routes/{}/destinations", route["guid"].as_str().unwrap());
         let to = admin.post(&destinations, to).await.expect(200);
         admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.expect(200);
-        let web =
-            harness.bbs.desired_when(|all| all.iter().find(|lrp| lrp.instances == 1).cloned());
-        let lrp = web.await;
+        let lrp = started(&harness).await;
         assert_eq!(all.get("/routing/v1/tcp_routes").await.expect(200), json!([]));
 
         let request = Request::get("/routing/v1/tcp_routes/events")
