@@ -117,7 +117,7 @@ async fn time_that_ran_out_ends_the_process_and_says_what_it_said_last() {
     let deaf = sh("trap '' TERM; while :; do sleep 0.02; done");
     let guid = cell.start(request(deaf.timeout(Duration::from_millis(100))));
     assert_eq!(cell.outcome(&guid).await.reason, "exceeded 100ms timeout");
-    assert!(cell.garden.is_quiet(&guid));
+    assert!(cell.garden.falls_quiet(&guid).await);
 }
 
 #[tokio::test]

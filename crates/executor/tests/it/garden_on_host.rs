@@ -66,8 +66,17 @@ impl HostGarden {
         found.ok_or_else(|| GardenError::UnknownContainer(handle.clone()))
     }
 
-    /// No process of a container lives.
-    pub fn is_quiet(&self, handle: &Handle) -> bool {
+    /// Whether soon no process of a container lives; one that was killed takes a moment to end.
+    pub async fn falls_quiet(&self, handle: &Handle) -> bool {
+        let quiet = async {
+            while !self.is_quiet(handle) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), quiet).await.is_ok()
+    }
+
+    fn is_quiet(&self, handle: &Handle) -> bool {
         let container = self.containers.lock().get(handle).cloned();
         let processes = container.map(|one| one.processes.lock().values().cloned().collect());
         let processes: Vec<Arc<Running>> = processes.unwrap_or_default();

@@ -101,7 +101,7 @@ async fn they_take_no_room_outlive_a_restart_and_go_with_the_cell() {
     let state = client(&cell).state().await.unwrap();
     assert_eq!(state.available, state.presence.capacity);
     let kept = until_kept(&client(&cell), 2).await;
-    assert!(cell.garden.is_quiet(&kept[0].instance_guid.as_str().into()));
+    assert!(cell.garden.falls_quiet(&kept[0].instance_guid.as_str().into()).await);
     let cell = Cell::back(&brain, cell.leave().await).await;
     assert_eq!(client(&cell).crashed().await.unwrap(), kept);
     let file = client(&cell).crashed_file(&kept[0].instance_guid, "/tmp/core").await;
