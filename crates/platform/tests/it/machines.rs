@@ -2,14 +2,13 @@
 //! other, stand in for each other, and lose no request over it.
 
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::harness::{Backend, Cupola, Ran, program};
+use crate::load::Load;
 
 const SITE: [(&str, &str); 2] = [("index.html", "hello\n"), ("Staticfile", "")];
 
@@ -124,7 +123,7 @@ fn another_brain_takes_over_from_one_that_is_killed_or_frozen_and_no_request_is_
     home.wait("the cell to join", |home| {
         ask(home, &["diego", "cells"]).text.contains("elsewhere").then_some(())
     });
-    let load = Load::begin(&home, "app");
+    let load = Load::begin(&home, "app", 1);
     let (mut active, mut idle) = (one, other);
     for (round, instances) in [(1, "2"), (2, "3")] {
         active.signal(Signal::KILL);
@@ -262,7 +261,7 @@ fn routers_apart_serve_the_api_and_apps_and_a_dead_one_holds_nobody_up() {
         far.cf(&["logs", "app", "--recent"]).contains("RTR"),
         "the routers' lines reach the log"
     );
-    let loads = [Load::begin(&near, "app"), Load::begin(&far, "app")];
+    let loads = [Load::begin(&near, "app", 1), Load::begin(&far, "app", 1)];
     far.cf(&["restart", "app", "--strategy", "rolling"]);
     for load in loads {
         let (asked, lost) = load.end();
@@ -272,7 +271,7 @@ fn routers_apart_serve_the_api_and_apps_and_a_dead_one_holds_nobody_up() {
     far.signal(Signal::KILL);
     // The session goes on through the other router.
     log_in(&near, &home);
-    let load = Load::begin(&near, "app");
+    let load = Load::begin(&near, "app", 1);
     near.cf(&["restart", "app", "--strategy", "rolling"]);
     let (asked, lost) = load.end();
     assert_eq!(lost, Vec::<String>::new(), "of {asked} requests beside a dead router");
@@ -326,53 +325,6 @@ fn what_would_be_half_a_platform_is_refused_with_the_reason() {
         assert!(text.contains(said), "{args:?}: {text}");
         assert!(!text.contains("unseen"), "{text}");
     }
-}
-
-/// Asks an app all the time.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    client: std::thread::JoinHandle<Vec<String>>,
-}
-
-impl Load {
-    fn begin(router: &Cupola, app: &str) -> Load {
-        let (stop, asked): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
-        let (url, host) = (router.running("http"), format!("{app}.localhost"));
-        let (until, count) = (stop.clone(), asked.clone());
-        let client = std::thread::spawn(move || requests(&url, &host, &until, &count));
-        Load { stop, asked, client }
-    }
-
-    fn end(self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let lost = self.client.join().unwrap();
-        (self.asked.load(Ordering::Relaxed), lost)
-    }
-}
-
-/// Answers what went wrong.
-fn requests(url: &str, host: &str, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        base::http::install_crypto();
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
-        let mut lost = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            asked.fetch_add(1, Ordering::Relaxed);
-            match client.get(url).header("host", host).send().await {
-                Ok(answer) if answer.status() == 200 => {}
-                Ok(answer) => lost.push(format!(
-                    "{}: {}",
-                    answer.status(),
-                    answer.text().await.unwrap_or_default()
-                )),
-                Err(error) => lost.push(format!("{error:?}")),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        lost
-    })
 }
 
 /// Tells which instance it is and when it was started.

@@ -4,6 +4,7 @@ mod cells;
 mod harness;
 mod layers;
 mod lifecycle;
+mod load;
 mod machines;
 mod operate;
 mod settings;

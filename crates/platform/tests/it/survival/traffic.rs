@@ -1,15 +1,12 @@
 //! Steady requests through the router while instances are killed: none is lost.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Backend, Cupola, pids};
+use crate::load::Load;
 
-/// Clients that ask all the time: half of them on one connection, half on a new one each time.
 const CLIENTS: usize = 6;
 
 #[test]
@@ -37,7 +34,7 @@ fn no_request_is_lost_when_instances_are_killed() {
             "2",
         ]);
         both(&mut cupola, &BTreeSet::new());
-        let load = Load::begin(&cupola);
+        let load = Load::begin(&cupola, "twins", CLIENTS);
         // Twice each: from the third crash in a row on, Diego lets an instance wait.
         for index in ["0", "1", "0", "1"] {
             let before = born(&cupola);
@@ -81,61 +78,6 @@ fn process(marker: &str, index: &str) -> Pid {
     };
     let pid = pids().into_iter().find(is_it).expect("the instance runs");
     Pid::from_raw(pid).unwrap()
-}
-
-struct Load {
-    stop: Arc<AtomicBool>,
-    asked: Arc<AtomicU64>,
-    clients: Vec<std::thread::JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    fn begin(cupola: &Cupola) -> Load {
-        let (stop, asked): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
-        let url = cupola.running("http");
-        let clients = (0..CLIENTS).map(|number| {
-            let (stop, asked, url) = (stop.clone(), asked.clone(), url.clone());
-            std::thread::spawn(move || client(&url, number % 2 == 0, &stop, &asked))
-        });
-        let clients = clients.collect();
-        Load { stop, asked, clients }
-    }
-
-    fn end(self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let lost = self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-        (self.asked.load(Ordering::Relaxed), lost)
-    }
-}
-
-/// Answers what went wrong.
-fn client(url: &str, keep: bool, stop: &AtomicBool, asked: &AtomicU64) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        base::http::install_crypto();
-        let builder = reqwest::Client::builder().timeout(Duration::from_secs(30));
-        let client = builder.pool_max_idle_per_host(usize::from(keep)).build().unwrap();
-        let mut lost = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            asked.fetch_add(1, Ordering::Relaxed);
-            let answer = client.get(url).header("host", "twins.localhost").send().await;
-            match answer {
-                Ok(answer) if answer.status() == 200 => {
-                    if let Err(error) = answer.bytes().await {
-                        lost.push(format!("cut off: {error:?}"));
-                    }
-                }
-                Ok(answer) => lost.push(format!(
-                    "{}: {}",
-                    answer.status(),
-                    answer.text().await.unwrap_or_default()
-                )),
-                Err(error) => lost.push(format!("{error:?}")),
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        lost
-    })
 }
 
 /// Takes a moment over every request, so that kills fall into some.
