@@ -221,9 +221,10 @@ fn free_ports() -> [u16; 3] {
     }
 }
 
-/// On each of its ports: tells who it is, sends back what it gets, says goodbye when the other side has ended.
+/// On each of its ports: tells who it is, sends back what it gets, says goodbye when the other side has ended. Whoever is
+/// connected when it is told to stop has time to finish.
 const ECHO: &str = r#"
-import os, socketserver, threading, time
+import os, signal, socketserver, threading, time
 BORN = time.time_ns()
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
@@ -236,6 +237,7 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 100
     daemon_threads = True
+signal.signal(signal.SIGTERM, lambda *_: threading.Timer(2, os._exit, [0]).start())
 if os.environ.get("PORT") == "8080":
     threading.Thread(target=Server(("0.0.0.0", 7000), Handler).serve_forever).start()
 Server(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
