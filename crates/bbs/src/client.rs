@@ -33,6 +33,7 @@ const LOOK_FOR: Duration = Duration::from_secs(20);
 const DOUBT: Duration = Duration::from_millis(300);
 /// Between two rounds of all brains.
 const PAUSE: Duration = Duration::from_millis(50);
+const NONE_KNOWN: &str = "no brain is known yet";
 
 /// Cheap to clone; all clones know the same brains.
 #[derive(Clone, Debug)]
@@ -205,12 +206,17 @@ impl Client {
             if !self.brains.patient || Instant::now() > end {
                 return Err(error);
             }
-            self.give_up(&at);
-            if attempt % self.brains.urls.read().len().max(1) == 0 {
-                tokio::time::sleep(PAUSE).await;
-            }
+            self.look_further(&at, attempt).await;
         }
         unreachable!("the loop ends by itself")
+    }
+
+    /// After this many attempts, of which the last went to `at`; pauses when all brains were asked.
+    async fn look_further(&self, at: &str, attempt: usize) {
+        self.give_up(at);
+        if attempt.is_multiple_of(self.brains.urls.read().len().max(1)) {
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     fn leader(&self) -> String {
@@ -237,7 +243,7 @@ impl Client {
 
     async fn try_at(&self, at: &str, path: &str, body: bytes::Bytes) -> Tried {
         if at.is_empty() {
-            return Tried::NotDone(BbsError::new(ErrorKind::Unreachable, "no brain is known yet"));
+            return Tried::NotDone(BbsError::new(ErrorKind::Unreachable, NONE_KNOWN));
         }
         let post = self
             .http
@@ -286,7 +292,24 @@ impl Client {
         }
     }
 
+    /// Ends when another brain than the one at `at` leads.
+    fn read(&self, answer: reqwest::Response, at: String) -> BoxStream<'static, Event> {
+        let body = answer.bytes_stream().boxed();
+        let events = futures::stream::unfold((body, BytesMut::new()), next_event);
+        let mut leader = self.brains.leader.subscribe();
+        let another_leads = async move {
+            if leader.wait_for(|leader| *leader != at).await.is_err() {
+                // Nobody asks this client anything any more; the stream tells by itself when it ends.
+                std::future::pending::<()>().await;
+            }
+        };
+        events.take_until(Box::pin(another_leads)).boxed()
+    }
+
     async fn events_at(&self, at: &str) -> Result<reqwest::Response> {
+        if at.is_empty() {
+            return Err(BbsError::new(ErrorKind::Unreachable, NONE_KNOWN));
+        }
         let get = self.http.get(format!("{at}{EVENTS}")).send();
         let answer = tokio::time::timeout(HEARTBEAT * 3, get).await;
         let answer =
@@ -457,28 +480,16 @@ impl Bbs for Client {
     }
 
     async fn events(&self) -> Result<BoxStream<'static, Event>> {
-        let mut last = BbsError::new(ErrorKind::Unreachable, "no brain is known yet");
-        let tries = self.brains.urls.read().len();
-        for _ in 0..tries {
+        let end = Instant::now() + LOOK_FOR;
+        for attempt in 1.. {
             let at = self.leader();
             match self.events_at(&at).await {
-                Ok(answer) => {
-                    let body = answer.bytes_stream().boxed();
-                    let events = futures::stream::unfold((body, BytesMut::new()), next_event);
-                    let mut leader = self.brains.leader.subscribe();
-                    let another_leads = async move {
-                        if leader.wait_for(|leader| *leader != at).await.is_err() {
-                            // Nobody asks this client anything any more; the stream tells by itself when it ends.
-                            std::future::pending::<()>().await;
-                        }
-                    };
-                    return Ok(events.take_until(Box::pin(another_leads)).boxed());
-                }
-                Err(error) => last = error,
+                Ok(answer) => return Ok(self.read(answer, at)),
+                Err(error) if !self.brains.patient || Instant::now() > end => return Err(error),
+                Err(_) => self.look_further(&at, attempt).await,
             }
-            self.give_up(&at);
         }
-        Err(last)
+        unreachable!("the loop ends by itself")
     }
 }
 

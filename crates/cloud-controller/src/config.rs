@@ -91,7 +91,7 @@ pub struct Limits {
     pub droplet_bytes: u64,
     pub buildpack_bytes: u64,
     pub body_bytes: usize,
-    /// How long a GET of something unfinished is held.
+    /// How long a GET of something unfinished is held, or of what runs while Diego is not heard.
     pub hold: Duration,
     /// How long after its end a failed build is still held. The official CLI shows log lines two seconds late, and none
     /// after the build's end: what went wrong would stay unseen.

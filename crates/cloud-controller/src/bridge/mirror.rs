@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use diego::actual_lrp::State;
 use diego::{ActualLrp, Event, Presence};
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 /// Process version, index, presence.
 type Key = (Arc<str>, u32, Presence);
@@ -14,7 +14,7 @@ type Key = (Arc<str>, u32, Presence);
 #[derive(Debug, Default)]
 pub struct Mirror {
     lrps: RwLock<BTreeMap<Key, Arc<ActualLrp>>>,
-    loaded: AtomicBool,
+    loaded: watch::Sender<bool>,
 }
 
 fn key(lrp: &ActualLrp) -> Key {
@@ -24,14 +24,20 @@ fn key(lrp: &ActualLrp) -> Key {
 impl Mirror {
     /// Whether Diego was ever heard.
     pub fn is_loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
+        *self.loaded.borrow()
+    }
+
+    /// Completes once it was.
+    pub async fn loaded(&self) {
+        // The sender lives as long as this does.
+        let _ = self.loaded.subscribe().wait_for(|loaded| *loaded).await;
     }
 
     /// Everything there is.
     pub fn replace(&self, lrps: Vec<ActualLrp>) {
         let fresh = lrps.into_iter().map(|lrp| (key(&lrp), Arc::new(lrp))).collect();
         *self.lrps.write() = fresh;
-        self.loaded.store(true, Ordering::Release);
+        self.loaded.send_replace(true);
     }
 
     /// Answers the process version whose instances changed.

@@ -43,10 +43,8 @@ async fn stats_by_type(
 /// Clients that wait for an app ask this every few seconds. While it is on its way up the answer is held for a moment,
 /// so that the first answer that matters comes as soon as it is true.
 async fn held(cc: &Cc, process: Process) -> ApiResult<Response> {
-    if !cc.mirror.is_loaded() && process.wanted() > 0 {
-        return Err(
-            Kind::StatsUnavailable.with("Stats unavailable: Stats server temporarily unavailable.")
-        );
+    if process.wanted() > 0 {
+        heard(cc).await?;
     }
     let guid = process.guid.clone();
     let look = || std::future::ready(Ok(cc.mirror.instances(&process.lrp_guid())));
@@ -63,6 +61,17 @@ async fn held(cc: &Cc, process: Process) -> ApiResult<Response> {
         })
         .collect();
     Ok(respond::ok(json!({ "resources": resources })))
+}
+
+/// Waits until Diego was heard: another brain may be about to lead.
+///
+/// # Errors
+/// 200002 when it is not.
+pub async fn heard(cc: &Cc) -> ApiResult<()> {
+    let waited = tokio::time::timeout(cc.config.limits.hold, cc.mirror.loaded()).await;
+    waited.map_err(|_| {
+        Kind::StatsUnavailable.with("Stats unavailable: Stats server temporarily unavailable.")
+    })
 }
 
 /// As clients name the states.
@@ -148,6 +157,7 @@ async fn process_instances(
     Path(guid): Path<String>,
 ) -> ApiResult<Response> {
     let process = visible(&mut *cc.db.read().await?, &caller, &guid).await?.0;
+    heard(&cc).await?;
     let own = format!("processes/{guid}");
     let links = json!({ "self": urls.link(&format!("{own}/process_instances")), "process": urls.link(&own) });
     Ok(respond::ok(json!({ "resources": instances(&cc, &process), "links": links })))

@@ -85,12 +85,14 @@ pub async fn visible_by_type(
     Ok((process, rights))
 }
 
+/// Whether instances are asked for; then what runs is known, or waited for.
+///
 /// # Errors
-/// 10005 for anything but `embed=process_instances`.
-fn embedded(params: &Params) -> ApiResult<bool> {
+/// 10005 for anything but `embed=process_instances`; 200002 when Diego is not heard.
+async fn embedded(cc: &Cc, params: &Params) -> ApiResult<bool> {
     match params.get("embed") {
         None => Ok(false),
-        Some("process_instances") => Ok(true),
+        Some("process_instances") => process_stats::heard(cc).await.map(|()| true),
         Some(other) => Err(ApiError::bad_query(&format!(
             "Invalid embedded resource: '{other}'. Valid embedded resources are: 'process_instances'"
         ))),
@@ -100,8 +102,9 @@ fn embedded(params: &Params) -> ApiResult<bool> {
 async fn list(cc: Cc, caller: Caller, urls: Urls, params: Params) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     listing.visible(|sql| access::visible_space(sql, &caller, "a.space_guid"));
+    let embed = embedded(&cc, &listing.params).await?;
     let mut connection = cc.db.read().await?;
-    answer(&cc, &mut connection, &listing, &urls).await
+    answer(&cc, &mut connection, &listing, &urls, embed).await
 }
 
 async fn list_of_app(
@@ -112,10 +115,11 @@ async fn list_of_app(
     Path(guid): Path<String>,
 ) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
+    let embed = embedded(&cc, &listing.params).await?;
     let mut connection = cc.db.read().await?;
     crate::v3::apps::visible(&mut connection, &caller, &guid).await?;
     listing.equals("processes.app_guid", &guid);
-    answer(&cc, &mut connection, &listing, &urls).await
+    answer(&cc, &mut connection, &listing, &urls, embed).await
 }
 
 async fn answer(
@@ -123,8 +127,8 @@ async fn answer(
     connection: &mut Connection,
     listing: &Listing,
     urls: &Urls,
+    embed: bool,
 ) -> ApiResult<Response> {
-    let embed = embedded(&listing.params)?;
     let (total, found, mut documents) = fetch::<Process>(connection, listing, urls).await?;
     for (process, document) in found.iter().zip(&mut documents) {
         if document["command"].is_string() {
@@ -145,9 +149,10 @@ async fn find(
     Path(guid): Path<String>,
 ) -> ApiResult<Response> {
     params.only(&["embed"])?;
+    let embed = embedded(&cc, &params).await?;
     let mut connection = cc.db.read().await?;
     let (process, rights) = visible(&mut connection, &caller, &guid).await?;
-    one(&cc, &mut connection, &process, &rights, &urls, embedded(&params)?).await
+    one(&cc, &mut connection, &process, &rights, &urls, embed).await
 }
 
 async fn find_by_type(
@@ -158,9 +163,10 @@ async fn find_by_type(
     Path((app, kind)): Path<(String, String)>,
 ) -> ApiResult<Response> {
     params.only(&["embed"])?;
+    let embed = embedded(&cc, &params).await?;
     let mut connection = cc.db.read().await?;
     let (process, rights) = visible_by_type(&mut connection, &caller, &app, &kind).await?;
-    one(&cc, &mut connection, &process, &rights, &urls, embedded(&params)?).await
+    one(&cc, &mut connection, &process, &rights, &urls, embed).await
 }
 
 async fn one(
