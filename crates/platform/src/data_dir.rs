@@ -187,7 +187,7 @@ impl DataDir {
     }
 }
 
-const RUNNING: &str = "running.json";
+pub const RUNNING: &str = "running.json";
 const LOCK: &str = "lock";
 pub const SECRET: &str = "secret";
 pub const ENCRYPTION_KEY: &str = "encryption-key";
@@ -213,7 +213,7 @@ pub struct CellAtWork {
     pub api: String,
 }
 
-const CELL_AT_WORK: &str = "cell.json";
+pub const CELL_AT_WORK: &str = "cell.json";
 
 impl CellAtWork {
     pub fn find(path: &Path) -> Option<CellAtWork> {
@@ -231,6 +231,8 @@ impl CellAtWork {
 
 /// Where all that is being received or made lies; beside where it will be kept.
 pub const TEMPORARY: &str = "tmp";
+/// Holds what waits on the way to a log store on another machine.
+pub const LOG_SPOOL: &str = "log-spool";
 /// The address of the platform's PostgreSQL, with its password; there from the first start with one.
 pub const DATABASE: &str = "database";
 pub const INTERNAL_PORT: &str = "internal-port";

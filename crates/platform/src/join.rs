@@ -141,7 +141,7 @@ async fn join(args: JoinArgs) -> anyhow::Result<()> {
     let bbs: Arc<dyn Bbs> = Arc::new(brains.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(follow_servers(data.file(JOINED), joined.clone(), brains, stop.clone()));
-    let logs = Forward::open(&data.folder("log-spool")?, &settings.cell_id, clock.clone())?;
+    let logs = Forward::open(&data.folder(data_dir::LOG_SPOOL)?, &settings.cell_id, clock.clone())?;
     let (sending, url, shown, until) =
         (logs.clone(), joined.url.clone(), secret.clone(), stop.clone());
     tasks.spawn(async move { sending.run(&url, &shown, until).await });

@@ -27,9 +27,12 @@ pub async fn open(config: Config, containers: Containers, lock: OwnedFd) -> anyh
     let spares =
         Arc::new(Spares::new(layout, wiring, config.name(), program, config.spares, count));
     let dead = containers.recover().await.context("looking for containers")?;
-    let alive = !containers.all().is_empty();
-    let left = end_leftovers(&containers, &dead, &spares);
-    let disk = Disk::open(&config, alive).context("opening the disk of writable layers")?;
+    let lives: HashSet<u32> =
+        containers.all().iter().map(|container| container.record().index).collect();
+    let mut left = end_leftovers(&dead, &lives, &spares);
+    let disk =
+        Disk::open(&config, !lives.is_empty()).context("opening the disk of writable layers")?;
+    left.extend(disk.indexes().into_iter().filter(|index| !lives.contains(index)));
     let ports = HostPorts::new(config.host_ports.clone());
     let filters = seccomp::filters()
         .context("compiling the system call filters")?
@@ -66,12 +69,10 @@ pub fn give_back(spares: &Spares, disk: &Disk, state: &Path) -> anyhow::Result<(
 /// Ends what lives of containers that were never finished or are broken, and answers their numbers. Before anything is taken
 /// away from under them: a shim may still be putting its root together.
 fn end_leftovers(
-    containers: &Containers,
     dead: &[(u32, Option<Record>)],
+    lives: &HashSet<u32>,
     spares: &Spares,
 ) -> BTreeSet<u32> {
-    let lives: HashSet<u32> =
-        containers.all().iter().map(|container| container.record().index).collect();
     let mut left: BTreeSet<u32> = dead.iter().map(|(index, _)| *index).collect();
     let groups = spares.layout.children(&spares.parent);
     left.extend(groups.iter().filter_map(|name| name.parse::<u32>().ok()));
@@ -87,14 +88,12 @@ fn end_leftovers(
 /// Finds what lives and clears what does not. Answers the packet filter's members.
 fn take_up(
     containers: &Containers,
-    mut left: BTreeSet<u32>,
+    left: BTreeSet<u32>,
     spares: &Arc<Spares>,
     disk: &Disk,
     ports: &HostPorts,
 ) -> anyhow::Result<Vec<Member>> {
     let alive: Vec<Record> = containers.all().iter().map(|container| container.record()).collect();
-    let lives: HashSet<u32> = alive.iter().map(|record| record.index).collect();
-    left.extend(disk.indexes().into_iter().filter(|index| !lives.contains(index)));
     for index in left {
         disk.remove(index).context("removing a writable layer")?;
         remove_tree(&containers.folder(index)).context("removing a container's folder")?;

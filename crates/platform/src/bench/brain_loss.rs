@@ -2,7 +2,6 @@
 //! request to an app lost meanwhile?
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,11 +10,11 @@ use anyhow::{Context as _, ensure};
 use base::CancellationToken;
 use bbs::Standing;
 use reqwest::{StatusCode, Url};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Child;
 
-use super::hosts::{self, Hosts};
+use super::hosts::{Hosts, Programs};
 use super::platform::{PATIENCE, Platform, tail};
 use super::trivial::{self, APP};
 use super::{Figures, Report, percentile, rounded};
@@ -35,7 +34,8 @@ pub async fn run(database: &str, rounds: u32, report: &Report) -> anyhow::Result
     let roles =
         ["--roles", "api,logs,router,cell", "--database", &database, "--cells-listen", &listen];
     let platform = Platform::start_as("server", &roles).await?;
-    let mut bench = Bench { servers: Servers::default(), hosts, platform, report };
+    let servers = Programs::new(platform.folder(), "server-");
+    let mut bench = Bench { servers, hosts, platform, report };
     let result = bench.measure(rounds).await;
     let ended = bench.end().await;
     let figures = result?;
@@ -69,29 +69,10 @@ async fn reach(database: &str, home: Ipv4Addr) -> anyhow::Result<String> {
 
 /// Dropped in this order: what the servers keep lies on their hosts and in the platform's folder.
 struct Bench<'a> {
-    servers: Servers,
+    servers: Programs,
     hosts: Hosts,
     platform: Platform,
     report: &'a Report,
-}
-
-/// The programs on the hosts, by host. Whatever is left of them when this is dropped goes by force.
-#[derive(Default)]
-struct Servers {
-    running: std::collections::BTreeMap<u8, Child>,
-    cell: Option<PathBuf>,
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        for child in self.running.values_mut() {
-            // One that has ended needs no killing.
-            let _ = child.start_kill();
-        }
-        if let Some(cell) = &self.cell {
-            hosts::sweep(cell);
-        }
-    }
 }
 
 /// How a brain is lost.
@@ -142,14 +123,11 @@ impl Bench<'_> {
         let host = self.leader().await?;
         self.stands_by(1 - host).await?;
         let api = self.platform.api().await?;
-        let pid = self.servers.running.get(&host).and_then(Child::id);
-        let pid = pid.and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.and_then(rustix::process::Pid::from_raw).context("the brain runs")?;
         let signal = match loss {
-            Loss::Killed => rustix::process::Signal::KILL,
-            Loss::Frozen => rustix::process::Signal::STOP,
+            Loss::Killed => Signal::KILL,
+            Loss::Frozen => Signal::STOP,
         };
-        rustix::process::kill_process(pid, signal)?;
+        self.servers.signal(host, signal)?;
         let begun = Instant::now();
         let path = format!("/v3/apps/{app}/processes/web/actions/scale");
         let placed = async {
@@ -160,12 +138,10 @@ impl Bench<'_> {
         let took = begun.elapsed().as_secs_f64();
         match loss {
             Loss::Killed => {
-                if let Some(mut child) = self.servers.running.remove(&host) {
-                    child.wait().await?;
-                }
+                self.servers.take(host)?.wait().await?;
                 self.start(host, "brain")?;
             }
-            Loss::Frozen => rustix::process::kill_process(pid, rustix::process::Signal::CONT)?,
+            Loss::Frozen => self.servers.signal(host, Signal::CONT)?,
         }
         placed?;
         self.stands_by(host).await?;
@@ -174,7 +150,7 @@ impl Bench<'_> {
 
     /// Joins, or goes on where it was killed.
     fn start(&mut self, host: u8, roles: &str) -> anyhow::Result<()> {
-        let data = self.data(host);
+        let data = self.servers.data(host);
         let token = data_dir::join_token(&self.platform.data())?;
         let (folder, listen) = (data.display().to_string(), self.listen(host));
         let args = [
@@ -192,20 +168,7 @@ impl Bench<'_> {
             "--https-port",
             "0",
         ];
-        let child = self.hosts.start(
-            host,
-            &args,
-            &self.platform.folder().join(format!("server-{host}.log")),
-        )?;
-        self.servers.running.insert(host, child);
-        if host == CELL {
-            self.servers.cell = Some(data);
-        }
-        Ok(())
-    }
-
-    fn data(&self, host: u8) -> PathBuf {
-        self.platform.folder().join(format!("server-{host}"))
+        self.servers.start(&self.hosts, host, &args)
     }
 
     fn listen(&self, host: u8) -> String {
@@ -241,28 +204,14 @@ impl Bench<'_> {
                     return Ok(host);
                 }
             }
-            let log = self.platform.folder().join("server-0.log");
+            let log = self.servers.log(0);
             ensure!(begun.elapsed() < PATIENCE, "{what}; the first brain says: {}", tail(&log));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     async fn end(mut self) -> anyhow::Result<()> {
-        let mut result = Ok(());
-        for child in self.servers.running.values() {
-            let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
-            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-                // A frozen one hears it when it wakes.
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::CONT);
-                result =
-                    result.and(rustix::process::kill_process(pid, rustix::process::Signal::INT));
-            }
-        }
-        let mut result = result.map_err(anyhow::Error::from);
-        for child in self.servers.running.values_mut() {
-            let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
-            result = result.and(ended.context("a server does not end").map(drop));
-        }
+        let result = self.servers.end().await;
         drop(self.servers);
         result.and(self.platform.stop().await)
     }

@@ -1,7 +1,7 @@
 //! Cells on machines of their own: one is drained, one is killed, one is cut off and comes back. How long until every
 //! instance answers elsewhere, and is a request lost by the drain?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,20 +11,19 @@ use diego::actual_lrp::State;
 use diego::bbs::ActualLrpFilter;
 use diego::{ActualLrp, Bbs as _, CellId};
 use reqwest::StatusCode;
+use rustix::process::Signal;
 use serde_json::json;
-use tokio::process::Child;
 
-use super::hosts::{self, Hosts};
+use super::hosts::{Hosts, Programs, signal};
 use super::platform::{PATIENCE, Platform, at_work, keepers, tail};
 use super::trivial::{self, APP};
 use super::{Figures, Report, percentile, rounded};
+use crate::data_dir;
 
 /// Cells that are given up in turn.
 const DRAINED: u8 = 0;
 const KILLED: u8 = 1;
 const CUT_OFF: u8 = 2;
-/// Written by a cell when it is at work.
-const AT_WORK: &str = "cell.json";
 
 pub async fn run(cells: u8, instances: u32, report: &Report) -> anyhow::Result<Figures> {
     ensure!(cells > 3, "one cell is drained, one killed, one cut off: at least four are needed");
@@ -32,8 +31,8 @@ pub async fn run(cells: u8, instances: u32, report: &Report) -> anyhow::Result<F
     let listen = format!("{}:0", hosts.home());
     // The platform's own cell is there for staging; a share of the instances comes along.
     let platform = Platform::start_with(&["--cells-listen", &listen]).await?;
-    let cells_of = Cells { running: BTreeMap::new(), folder: platform.folder().to_owned() };
-    let mut bench = Bench { cells: cells_of, hosts, platform, report };
+    let programs = Programs::new(platform.folder(), "cell-");
+    let mut bench = Bench { cells: programs, hosts, platform, report };
     let result = bench.measure(cells, instances).await;
     let ended = bench.end().await;
     let figures = result?;
@@ -43,36 +42,10 @@ pub async fn run(cells: u8, instances: u32, report: &Report) -> anyhow::Result<F
 
 /// Dropped in this order: what the cells keep lies on their hosts and in the platform's folder.
 struct Bench<'a> {
-    cells: Cells,
+    cells: Programs,
     hosts: Hosts,
     platform: Platform,
     report: &'a Report,
-}
-
-/// The cells' programs. Whatever is left of them when this is dropped goes by force.
-struct Cells {
-    running: BTreeMap<u8, Child>,
-    folder: PathBuf,
-}
-
-impl Cells {
-    fn data(&self, index: u8) -> PathBuf {
-        self.folder.join(format!("cell-{index}"))
-    }
-}
-
-impl Drop for Cells {
-    fn drop(&mut self) {
-        for child in self.running.values_mut() {
-            // One that has ended needs no killing.
-            let _ = child.start_kill();
-        }
-        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("cell-") && entry.path().is_dir() {
-                hosts::sweep(&entry.path());
-            }
-        }
-    }
 }
 
 impl Bench<'_> {
@@ -161,9 +134,7 @@ impl Bench<'_> {
             "--zone",
             if index.is_multiple_of(2) { "even" } else { "odd" },
         ];
-        let child = self.hosts.start(index, &args, &self.log(index))?;
-        self.cells.running.insert(index, child);
-        Ok(())
+        self.cells.start(&self.hosts, index, &args)
     }
 
     fn data(&self, index: u8) -> PathBuf {
@@ -171,7 +142,7 @@ impl Bench<'_> {
     }
 
     fn log(&self, index: u8) -> PathBuf {
-        self.platform.folder().join(format!("cell-{index}.log"))
+        self.cells.log(index)
     }
 
     /// The indexes of the instances on a cell.
@@ -189,21 +160,21 @@ impl Bench<'_> {
 
     /// Kills the cell's program and everything it kept, as a machine does that loses its power.
     async fn kill(&mut self, index: u8) -> anyhow::Result<()> {
-        let mut child = self.cells.running.remove(&index).context("the cell runs")?;
+        let mut child = self.cells.take(index)?;
         child.kill().await?;
         for pid in keepers(&self.data(index)) {
-            signal(pid, rustix::process::Signal::KILL)?;
+            signal(pid, Signal::KILL)?;
         }
         Ok(())
     }
 
     /// Ends a cell by SIGTERM while requests go to its instances: `(requests, lost)`.
     async fn drain(&mut self, index: u8) -> anyhow::Result<(u64, u64)> {
-        let mut child = self.cells.running.remove(&index).context("the cell runs")?;
+        let mut child = self.cells.take(index)?;
         let done = CancellationToken::new();
         let drained = async {
             let _done = done.clone().drop_guard();
-            signal(child.id().context("the cell runs")?, rustix::process::Signal::TERM)?;
+            signal(child.id().context("the cell runs")?, Signal::TERM)?;
             let status = tokio::time::timeout(PATIENCE, child.wait())
                 .await
                 .context("the cell does not end")??;
@@ -292,24 +263,16 @@ impl Bench<'_> {
     /// Everything goes, also what was killed: its next life removes what it left.
     async fn end(mut self) -> anyhow::Result<()> {
         let mut result = self.hosts.plug_in(CUT_OFF).await;
-        if !self.cells.running.contains_key(&KILLED) && self.data(KILLED).exists() {
+        if !self.cells.runs(KILLED) && self.data(KILLED).exists() {
             // It says of the life that was killed that it is at work.
-            let _ = std::fs::remove_file(self.data(KILLED).join(AT_WORK));
+            let _ = std::fs::remove_file(self.data(KILLED).join(data_dir::CELL_AT_WORK));
             result = result.and(self.join(KILLED));
             let begun = Instant::now();
             while !ready(&self.data(KILLED)) && begun.elapsed() < PATIENCE {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        for child in self.cells.running.values() {
-            if let Some(pid) = child.id() {
-                result = result.and(signal(pid, rustix::process::Signal::INT));
-            }
-        }
-        for child in self.cells.running.values_mut() {
-            let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
-            result = result.and(ended.context("a cell does not end").map(drop));
-        }
+        let result = result.and(self.cells.end().await);
         drop(self.cells);
         result.and(self.platform.stop().await)
     }
@@ -329,11 +292,5 @@ fn runs_on(lrp: &ActualLrp) -> Option<&CellId> {
 }
 
 fn ready(data: &Path) -> bool {
-    data.join(AT_WORK).exists()
-}
-
-fn signal(pid: u32, signal: rustix::process::Signal) -> anyhow::Result<()> {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    rustix::process::kill_process(pid.context("not a process id")?, signal)?;
-    Ok(())
+    data.join(data_dir::CELL_AT_WORK).exists()
 }

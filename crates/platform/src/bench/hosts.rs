@@ -1,13 +1,15 @@
 //! Machines of their own for cells: network namespaces on one bridge, which can be unplugged one by one.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use super::platform::keepers;
+use super::platform::{PATIENCE, keepers};
 
 /// Removed as a whole when dropped; what runs in there must have ended before.
 pub struct Hosts {
@@ -112,14 +114,90 @@ impl Drop for Hosts {
     }
 }
 
+/// Programs on hosts, by host, each with a folder and a log of its own. Whatever is left of them when this is dropped goes
+/// by force.
+pub struct Programs {
+    running: BTreeMap<u8, Child>,
+    folder: PathBuf,
+    /// Before the host's number.
+    prefix: &'static str,
+}
+
+impl Programs {
+    pub fn new(folder: &Path, prefix: &'static str) -> Programs {
+        Programs { running: BTreeMap::new(), folder: folder.to_owned(), prefix }
+    }
+
+    pub fn data(&self, host: u8) -> PathBuf {
+        self.folder.join(format!("{}{host}", self.prefix))
+    }
+
+    pub fn log(&self, host: u8) -> PathBuf {
+        self.folder.join(format!("{}{host}.log", self.prefix))
+    }
+
+    pub fn start(&mut self, hosts: &Hosts, host: u8, args: &[&str]) -> anyhow::Result<()> {
+        let child = hosts.start(host, args, &self.log(host))?;
+        self.running.insert(host, child);
+        Ok(())
+    }
+
+    pub fn runs(&self, host: u8) -> bool {
+        self.running.contains_key(&host)
+    }
+
+    /// From now on the caller sees to its end.
+    pub fn take(&mut self, host: u8) -> anyhow::Result<Child> {
+        self.running.remove(&host).context("the program runs")
+    }
+
+    pub fn signal(&self, host: u8, sent: Signal) -> anyhow::Result<()> {
+        let child = self.running.get(&host).context("the program runs")?;
+        signal(child.id().context("the program runs")?, sent)
+    }
+
+    /// Ends all in order.
+    pub async fn end(&mut self) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        // Those that have ended need no signal.
+        for pid in self.running.values().filter_map(Child::id) {
+            // A frozen one hears the second after the first.
+            result = result.and(signal(pid, Signal::CONT)).and(signal(pid, Signal::INT));
+        }
+        for child in self.running.values_mut() {
+            let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+            result = result.and(ended.context("a program does not end").map(drop));
+        }
+        result
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        for child in self.running.values_mut() {
+            // One that has ended needs no killing.
+            let _ = child.start_kill();
+        }
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let is_ours = entry.file_name().to_string_lossy().starts_with(self.prefix);
+            if is_ours && entry.path().is_dir() {
+                sweep(&entry.path());
+            }
+        }
+    }
+}
+
+pub fn signal(pid: u32, sent: Signal) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(kill_process(pid.context("not a process id")?, sent)?)
+}
+
 /// Ends what a cell that was killed keeps running from its data directory, and takes away what is mounted there: a cell
 /// that ends in order leaves none of it.
-pub fn sweep(data: &Path) {
+fn sweep(data: &Path) {
     for pid in keepers(data) {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-            // It may have ended by itself.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
+        // It may have ended by itself.
+        let _ = signal(pid, Signal::KILL);
     }
     let run = |program: &str, args: &[&str]| {
         let status = std::process::Command::new(program).args(args).stderr(Stdio::null()).status();

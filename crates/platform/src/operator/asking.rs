@@ -59,7 +59,7 @@ pub async fn connect(data: &Path) -> Result<Asking, NotRunning> {
         return Err(NotRunning::NoDirectory(name));
     }
     let Some(mut running) = data_dir::running(data) else {
-        let hidden = std::fs::File::open(data.join("running.json"))
+        let hidden = std::fs::File::open(data.join(data_dir::RUNNING))
             .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
         return Err(match data_dir::holder(data) {
             _ if hidden => NotRunning::NotOurs(name),

@@ -7,6 +7,7 @@ use futures::FutureExt as _;
 use loggregator::Loggregator;
 
 use crate::cluster::{ENVELOPES, Forward, Relay, receiver};
+use crate::data_dir;
 use crate::ground::Ground;
 
 pub fn start(ground: &Ground<'_>) -> anyhow::Result<Loggregator> {
@@ -16,7 +17,7 @@ pub fn start(ground: &Ground<'_>) -> anyhow::Result<Loggregator> {
 
 /// Sends envelopes to the log store on another machine, until the end.
 pub fn send_to(url: String, ground: &Ground<'_>) -> anyhow::Result<Arc<dyn Sink>> {
-    let (spool, name) = (ground.data.folder("log-spool")?, &ground.members.own().name);
+    let (spool, name) = (ground.data.folder(data_dir::LOG_SPOOL)?, &ground.members.own().name);
     let forward = Forward::open(&spool, name, ground.clock.clone())?;
     let (sending, secret, until) = (forward.clone(), ground.secret.clone(), ground.stop.clone());
     ground.tasks.spawn(async move { sending.run(&url, &secret, until).await });

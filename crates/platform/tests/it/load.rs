@@ -66,3 +66,21 @@ fn requests(
         lost
     })
 }
+
+/// An app that tells which instance it is and when it was started. It takes a moment over every request, so that kills
+/// fall into some.
+pub const SERVER: &str = r#"
+import http.server, os, time
+BORN = f"{os.environ['CF_INSTANCE_INDEX']} {time.time_ns()}".encode()
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        time.sleep(0.01)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(BORN)))
+        self.end_headers()
+        self.wfile.write(BORN)
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::harness::{Backend, Cupola, Ran, program};
-use crate::load::Load;
+use crate::load::{Load, SERVER};
 
 const SITE: [(&str, &str); 2] = [("index.html", "hello\n"), ("Staticfile", "")];
 
@@ -326,19 +326,3 @@ fn what_would_be_half_a_platform_is_refused_with_the_reason() {
         assert!(!text.contains("unseen"), "{text}");
     }
 }
-
-/// Tells which instance it is and when it was started.
-const SERVER: &str = r#"
-import http.server, os, time
-BORN = f"{os.environ['CF_INSTANCE_INDEX']} {time.time_ns()}".encode()
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BORN)))
-        self.end_headers()
-        self.wfile.write(BORN)
-    def log_message(self, *args):
-        pass
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
-"#;

@@ -50,18 +50,22 @@ async fn rig() -> Rig {
     Rig { router, address, logs, stop }
 }
 
+fn endpoint(index: u32, address: SocketAddr) -> Endpoint {
+    Endpoint {
+        address,
+        key: LrpKey { process_guid: "process".into(), index, domain: "test".into() },
+        instance_guid: format!("instance-{index}").into(),
+        http2: false,
+        route_service_url: String::new(),
+        options: serde_json::Value::Null,
+        log_guid: "app".into(),
+        tags: Arc::new(BTreeMap::new()),
+    }
+}
+
 impl Rig {
     async fn map(&self, route: &str, index: u32, address: SocketAddr) {
-        let endpoint = Endpoint {
-            address,
-            key: LrpKey { process_guid: "process".into(), index, domain: "test".into() },
-            instance_guid: format!("instance-{index}").into(),
-            http2: false,
-            route_service_url: String::new(),
-            options: serde_json::Value::Null,
-            log_guid: "app".into(),
-            tags: Arc::new(BTreeMap::new()),
-        };
+        let endpoint = endpoint(index, address);
         self.router
             .apply(TableUpdate::Delta { add: vec![(route.to_owned(), endpoint)], remove: vec![] })
             .await;

@@ -1,6 +1,5 @@
 //! TCP routes between real clients and real backends.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,15 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base::{CancellationToken, Clock};
-use diego::LrpKey;
-use diego::routing::{Endpoint, Routers as _, TableUpdate, tcp_route};
+use diego::routing::{Routers as _, TableUpdate, tcp_route};
 use envelope::Collect;
 use router::{Config, Router, TcpConfig, TcpPort};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::dead;
+use super::{dead, endpoint};
 
 /// A router that serves TCP routes on loopback, stopped when dropped.
 struct Rig {
@@ -41,19 +39,6 @@ fn rig(change: impl FnOnce(&mut TcpConfig)) -> Rig {
     let (serving, until) = (router.clone(), stop.clone());
     let serving = tokio::spawn(async move { serving.serve_tcp(until).await });
     Rig { router, stop, serving: Some(serving) }
-}
-
-fn endpoint(index: u32, address: SocketAddr) -> Endpoint {
-    Endpoint {
-        address,
-        key: LrpKey { process_guid: "process".into(), index, domain: "test".into() },
-        instance_guid: format!("instance-{index}").into(),
-        http2: false,
-        route_service_url: String::new(),
-        options: serde_json::Value::Null,
-        log_guid: "app".into(),
-        tags: Arc::new(BTreeMap::new()),
-    }
 }
 
 impl Rig {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Backend, Cupola, pids};
-use crate::load::Load;
+use crate::load::{Load, SERVER};
 
 const CLIENTS: usize = 6;
 
@@ -79,20 +79,3 @@ fn process(marker: &str, index: &str) -> Pid {
     let pid = pids().into_iter().find(is_it).expect("the instance runs");
     Pid::from_raw(pid).unwrap()
 }
-
-/// Takes a moment over every request, so that kills fall into some.
-const SERVER: &str = r#"
-import http.server, os, time
-BORN = f"{os.environ['CF_INSTANCE_INDEX']} {time.time_ns()}".encode()
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        time.sleep(0.01)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BORN)))
-        self.end_headers()
-        self.wfile.write(BORN)
-    def log_message(self, *args):
-        pass
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
-"#;
