@@ -264,3 +264,83 @@ async fn the_run_is_granted_once() {
     let stranger = rig.bbs.reject_task(&"t".into(), &"stranger".into(), "late").await.unwrap_err();
     assert_eq!(stranger.kind, ErrorKind::RunningOnDifferentCell);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_no_cell_starts_gives_up_after_half_an_hour() {
+    let rig = Rig::new(sql::testing::sqlite().await, 1).await;
+    rig.cells[0].set_script(script(OnTask::Ignore));
+    rig.bbs.desire_task(&"t".into(), &"apps".into(), definition("")).await.unwrap();
+    eventually("work is given", || async { rig.cells[0].performed() }, |count| *count == 1).await;
+    rig.advance(Duration::from_secs(1795), &[]).await;
+    eventually("it is offered again", || async { rig.cells[0].performed() }, |count| *count > 1)
+        .await;
+    assert_eq!(show(&rig, "t").await, "PENDING");
+    rig.advance(Duration::from_secs(10), &[]).await;
+    shows(&rig, "t", "COMPLETED (not started within time limit)").await;
+}
+
+/// Closes the first connection after it has read from it, holds the second one open, and answers the third.
+async fn moody() -> (String, Arc<AtomicUsize>, tokio::task::JoinHandle<()>) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/done", listener.local_addr().unwrap());
+    let calls: Arc<AtomicUsize> = Arc::default();
+    let count = calls.clone();
+    let serving = tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            connection.read_u8().await.unwrap();
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 => drop(connection),
+                1 => held.push(connection),
+                _ => {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                    connection.write_all(answer).await.unwrap();
+                    held.push(connection);
+                }
+            }
+        }
+    });
+    (url, calls, serving)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callback_that_is_cut_off_or_left_waiting_is_made_again_at_once() {
+    let mut rig = Rig::new(sql::testing::sqlite().await, 1).await;
+    rig.config.timings.callback_timeout = Duration::from_millis(500);
+    let rig = rig.reopen().await;
+    let (url, calls, serving) = moody().await;
+    rig.bbs.desire_task(&"t".into(), &"apps".into(), definition(&url)).await.unwrap();
+    shows(&rig, "t", "the task t does not exist").await;
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_is_cancelled_before_it_runs_and_not_after_it_ended() {
+    for db in sql::testing::databases().await {
+        let rig = Rig::new(db, 1).await;
+        // It waits for a cell; whoever reserved it must let it go.
+        rig.cells[0].set_script(script(OnTask::Ignore));
+        rig.bbs.desire_task(&"waits".into(), &"apps".into(), definition("")).await.unwrap();
+        eventually("work is given", || async { rig.cells[0].performed() }, |count| *count == 1)
+            .await;
+        rig.bbs.cancel_task(&"waits".into()).await.unwrap();
+        shows(&rig, "waits", "COMPLETED (task was cancelled)").await;
+        let start = rig.bbs.start_task(&"waits".into(), &"cell-0".into()).await.unwrap_err();
+        assert_eq!(start.kind, ErrorKind::InvalidStateTransition);
+
+        // What is over stays as it ended, whoever deals with it.
+        rig.cells[0].set_script(script(OnTask::Succeed("done".to_owned())));
+        rig.bbs.desire_task(&"ended".into(), &"apps".into(), definition("")).await.unwrap();
+        shows(&rig, "ended", "COMPLETED (done)").await;
+        for state in ["COMPLETED (done)", "RESOLVING (done)"] {
+            let refused = rig.bbs.cancel_task(&"ended".into()).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::InvalidStateTransition);
+            assert_eq!(show(&rig, "ended").await, state);
+            // Refused where it is being resolved already.
+            let _ = rig.bbs.resolve_task(&"ended".into()).await;
+        }
+    }
+}
