@@ -27,6 +27,7 @@ pub struct RunAction {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub dir: String,
     pub env: Vec<EnvVar>,
+    #[serde(skip_serializing_if = "ResourceLimits::is_none")]
     pub resource_limits: ResourceLimits,
     pub user: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -51,6 +52,12 @@ impl EnvVar {
 pub struct ResourceLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nofile: Option<u64>,
+}
+
+impl ResourceLimits {
+    fn is_none(&self) -> bool {
+        self.nofile.is_none()
+    }
 }
 
 /// Fetches an archive (tgz, tar or zip) and unpacks it at `to`.

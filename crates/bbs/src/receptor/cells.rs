@@ -12,6 +12,7 @@ use diego::{Bbs as _, CellPresence, Domain};
 use serde_json::{Value, json};
 
 use super::error::{ReceptorError, Result};
+use super::shape;
 use crate::BbsServer;
 
 pub(super) async fn list(State(bbs): State<BbsServer>) -> Result {
@@ -22,12 +23,24 @@ pub(super) async fn list(State(bbs): State<BbsServer>) -> Result {
 fn present(cell: &CellPresence) -> Value {
     let stacks: Vec<_> =
         cell.stacks.iter().map(|stack| stack.strip_prefix("preloaded:").unwrap_or(stack)).collect();
-    json!({
+    let mut fields = shape::object(json!({
         "cell_id": cell.cell_id,
         "zone": cell.zone,
         "capacity": cell.capacity,
         "rootfs_providers": { "preloaded": stacks, "docker": [] },
-    })
+    }));
+    // The Receptor never knew these; its clients pass over them, and whoever asks why nothing is placed sees them.
+    let lists = [
+        ("placement_tags", &cell.placement_tags),
+        ("optional_placement_tags", &cell.optional_placement_tags),
+        ("volume_drivers", &cell.volume_drivers),
+    ];
+    let given = lists.into_iter().filter(|(_, list)| !list.is_empty());
+    fields.extend(given.map(|(name, list)| (name.to_owned(), json!(list))));
+    if cell.evacuating {
+        fields.insert("evacuating".to_owned(), json!(true));
+    }
+    Value::Object(fields)
 }
 
 pub(super) async fn domains(State(bbs): State<BbsServer>) -> Result {

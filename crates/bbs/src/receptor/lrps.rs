@@ -36,7 +36,8 @@ struct Create {
 }
 
 pub(super) async fn create(State(bbs): State<BbsServer>, body: Bytes) -> Result {
-    let Create { process_guid, domain, instances, routes, annotation, run } = shape::read(&body)?;
+    let Create { process_guid, domain, instances, routes, annotation, run } =
+        shape::read_desired(&body, "InvalidLRP")?;
     let lrp = DesiredLrp {
         process_guid: process_guid.into(),
         domain: domain.into(),

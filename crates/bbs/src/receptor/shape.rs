@@ -1,6 +1,7 @@
 //! Between the Receptor's JSON and ours. They differ in what is null, in how long a timeout is written, and in a few
 //! names.
 
+use axum::http::StatusCode;
 use base::Timestamp;
 use diego::desired_lrp::RunInfo;
 use diego::{Action, ActualLrp, DesiredLrp, Presence, Task};
@@ -12,10 +13,29 @@ use super::error::{ReceptorError, Result};
 const ACTIONS: [&str; 3] = ["action", "setup", "monitor"];
 const NANOS_PER_MILLI: u64 = 1_000_000;
 
+/// What is signed in the Receptor's own words: below zero it is a wrong value, not wrong JSON.
+const SIGNED: [&str; 3] = ["instances", "memory_mb", "disk_mb"];
+
+/// Reads what is desired; numbers below zero are refused under the error's name, each with its field.
+pub(super) fn read_desired<T: DeserializeOwned>(body: &[u8], error: &'static str) -> Result<T> {
+    let value: Value =
+        serde_json::from_slice(body).map_err(|error| ReceptorError::invalid_json(&error))?;
+    let below = |field: &&str| value[*field].as_i64().is_some_and(|number| number < 0);
+    let negative: Vec<_> = SIGNED.into_iter().filter(below).collect();
+    if negative.is_empty() {
+        return convert(value);
+    }
+    let message = diego::Invalid(negative).to_string();
+    Err(ReceptorError::new(StatusCode::BAD_REQUEST, error, message))
+}
+
 /// Reads a request: nulls stand for absent fields (but not within routes), timeouts of actions are nanoseconds.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    let mut value: Value =
-        serde_json::from_slice(body).map_err(|error| ReceptorError::invalid_json(&error))?;
+    let value = serde_json::from_slice(body).map_err(|error| ReceptorError::invalid_json(&error));
+    convert(value?)
+}
+
+fn convert<T: DeserializeOwned>(mut value: Value) -> Result<T> {
     if let Value::Object(fields) = &mut value {
         let routes = fields.remove("routes").filter(|routes| !routes.is_null());
         fields.values_mut().for_each(drop_nulls);
@@ -25,8 +45,9 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
                 timeouts(action, &mut to_millis);
             }
         }
-        if let Some(seconds) = fields.remove("start_timeout").and_then(|value| value.as_u64()) {
-            fields.insert("start_timeout_ms".to_owned(), json!(seconds.saturating_mul(1000)));
+        if let Some(given) = fields.remove("start_timeout") {
+            let millis = given.as_u64().map(|seconds| json!(seconds.saturating_mul(1000)));
+            fields.insert("start_timeout_ms".to_owned(), millis.unwrap_or(given));
         }
         fields.extend(routes.map(|routes| ("routes".to_owned(), routes)));
     }
@@ -63,8 +84,9 @@ fn timeouts(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>))
 
 /// Part of a millisecond counts as a whole one, lest a short timeout becomes none.
 fn to_millis(body: &mut Map<String, Value>) {
-    if let Some(nanos) = body.remove("timeout").and_then(|value| value.as_u64()) {
-        body.insert("timeout_ms".to_owned(), json!(nanos.div_ceil(NANOS_PER_MILLI)));
+    if let Some(given) = body.remove("timeout") {
+        let millis = given.as_u64().map(|nanos| json!(nanos.div_ceil(NANOS_PER_MILLI)));
+        body.insert("timeout_ms".to_owned(), millis.unwrap_or(given));
     }
 }
 
@@ -120,6 +142,11 @@ pub(super) fn task(task: &Task) -> Value {
     })));
     if !task.definition.annotation.is_empty() {
         fields.insert("annotation".to_owned(), json!(task.definition.annotation));
+    }
+    // The Receptor never told these; without them nobody learns why a task waits.
+    if task.rejection_count > 0 {
+        fields.insert("rejection_count".to_owned(), json!(task.rejection_count));
+        fields.insert("rejection_reason".to_owned(), json!(task.rejection_reason));
     }
     Value::Object(fields)
 }
@@ -178,7 +205,7 @@ pub(super) fn actual(lrp: &ActualLrp) -> Value {
     Value::Object(fields)
 }
 
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(fields) => fields,
         _ => Map::new(),
@@ -215,6 +242,24 @@ mod tests {
         assert_eq!((&shown["start_timeout"], &shown["setup"]), (&json!(60), &Value::Null));
         assert_eq!(shown["routes"], json!({"mine": {"kept": null}}));
         assert!(shown.get("env").is_none());
+        let run = &shown["action"]["timeout"]["action"]["serial"]["actions"][0]["run"];
+        assert!(run.get("resource_limits").is_none(), "{run}");
         assert!(read::<DesiredLrp>(b"{").is_err());
+    }
+
+    #[test]
+    fn what_is_no_number_of_seconds_is_not_passed_over() {
+        let with = |start_timeout: Value, timeout: Value| {
+            let run = json!({"run": {"path": "/x", "user": "root"}});
+            let body = json!({
+                "process_guid": "p", "domain": "d", "instances": 1, "start_timeout": start_timeout,
+                "action": {"timeout": {"timeout": timeout, "action": run}}
+            });
+            read::<DesiredLrp>(body.to_string().as_bytes()).is_ok()
+        };
+        assert!(with(json!(1), json!(1)));
+        assert!(!with(json!(-1), json!(1)));
+        assert!(!with(json!("soon"), json!(1)));
+        assert!(!with(json!(1), json!(-1)));
     }
 }

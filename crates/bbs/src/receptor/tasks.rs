@@ -39,7 +39,7 @@ struct Create {
 }
 
 pub(super) async fn create(State(bbs): State<BbsServer>, body: Bytes) -> Result {
-    let Create { task_guid, domain, definition } = shape::read(&body)?;
+    let Create { task_guid, domain, definition } = shape::read_desired(&body, "InvalidTask")?;
     let desired = bbs.desire_task(&task_guid.into(), &domain.into(), definition).await;
     desired.map(|()| StatusCode::CREATED.into_response()).map_err(|error| match error.kind {
         ErrorKind::InvalidRequest => {

@@ -91,6 +91,10 @@ async fn long_running_processes() {
         .check(Method::POST, "/v1/desired_lrps", json!({"domain": "x"}), (400, "InvalidLRP"))
         .await;
     receptor.check(Method::POST, "/v1/desired_lrps", json!("x"), (400, "InvalidJSON")).await;
+    let negative = json!({"domain": "x", "instances": -1, "memory_mb": 5, "disk_mb": -9});
+    let (status, refused) = receptor.ask(Method::POST, "/v1/desired_lrps", negative).await;
+    assert_eq!((status.as_u16(), &refused["name"]), (400, &json!("InvalidLRP")));
+    assert_eq!(refused["message"], "Invalid field: instances, Invalid field: disk_mb");
     rig.running("web", 2).await;
 
     let found = receptor.get("/v1/desired_lrps/web").await;
@@ -154,6 +158,15 @@ async fn tasks() {
     receptor
         .check(Method::POST, "/v1/tasks", json!({"task_guid": "u"}), (400, "InvalidTask"))
         .await;
+    receptor.check(Method::POST, "/v1/tasks", json!({"memory_mb": -1}), (400, "InvalidTask")).await;
+    let mut big = task("big");
+    big["memory_mb"] = json!(1_000_000);
+    receptor.check(Method::POST, "/v1/tasks", big, (201, "")).await;
+    let waits =
+        |task: &Value| task["rejection_reason"].as_str().is_some_and(|why| why.contains("memory"));
+    eventually("why it waits", || receptor.get("/v1/tasks/big"), waits).await;
+    receptor.check(Method::POST, "/v1/tasks/big/cancel", Value::Null, (200, "")).await;
+    receptor.check(Method::DELETE, "/v1/tasks/big", Value::Null, (200, "")).await;
     eventually(
         "running",
         || receptor.get("/v1/tasks/t"),
