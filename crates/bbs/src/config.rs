@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base::http::Secret;
+use diego::crash;
 use serde::{Deserialize, Serialize};
 
 /// Everything the brain is told at start.
@@ -121,11 +122,37 @@ pub struct Timings {
     /// How long a lost cell's retired instances are remembered, lest it brings them back.
     #[serde(with = "base::millis")]
     pub retirement_kept: Duration,
+    /// So many crashes in a row restart at once.
+    pub crash_at_once: u32,
+    /// After so many crashes in a row nothing restarts.
+    pub crash_give_up: u32,
+    /// The first crash that does not restart at once waits so long, each further one twice as long.
+    #[serde(with = "base::millis")]
+    pub crash_first_wait: Duration,
+    /// No crashed instance waits longer.
+    #[serde(with = "base::millis")]
+    pub crash_last_wait: Duration,
+    /// Whoever ran longer than this counts its crashes from one again.
+    #[serde(with = "base::millis")]
+    pub crash_stable: Duration,
+}
+
+impl Timings {
+    pub fn crash_rule(&self) -> crash::Rule {
+        crash::Rule {
+            at_once: self.crash_at_once,
+            give_up: self.crash_give_up,
+            first_wait: self.crash_first_wait,
+            last_wait: self.crash_last_wait,
+            stable: self.crash_stable,
+        }
+    }
 }
 
 impl Default for Timings {
     fn default() -> Timings {
         let seconds = Duration::from_secs;
+        let crash = crash::Rule::default();
         Timings {
             converge_every: seconds(30),
             stale_unclaimed: seconds(30),
@@ -145,6 +172,11 @@ impl Default for Timings {
             cell_grace: seconds(5),
             stop_again: seconds(30),
             retirement_kept: seconds(24 * 3600),
+            crash_at_once: crash.at_once,
+            crash_give_up: crash.give_up,
+            crash_first_wait: crash.first_wait,
+            crash_last_wait: crash.last_wait,
+            crash_stable: crash.stable,
         }
     }
 }

@@ -123,11 +123,13 @@ pub(crate) fn decide(
         Command::Start { key, by, net, routable } => {
             lrps::start(state, key, by, net, routable, now)
         }
-        Command::Crash { key, by, reason } => lrps::crash(state, &key, by, &reason, now),
+        Command::Crash { key, by, reason } => {
+            lrps::crash(state, &key, by, &reason, timings.crash_rule(), now)
+        }
         Command::Remove(key, by) => lrps::remove(state, &key, &by, now),
         Command::FailLrp(key, why) => lrps::fail(state, &key, why, now),
         Command::Evacuate(key, by, evacuation) => {
-            evacuation::evacuate(state, key, by, evacuation, now)
+            evacuation::evacuate(state, key, by, evacuation, timings.crash_rule(), now)
         }
 
         Command::DesireTask { guid, domain, definition } => {

@@ -2,15 +2,32 @@
 
 use std::time::Duration;
 
-/// Crashes below this count restart at once.
-pub const IMMEDIATE: u32 = 3;
-/// From this count on nothing restarts.
-pub const GIVE_UP: u32 = 200;
-/// Whoever ran longer than this counts its crashes from one again.
-pub const STABLE: Duration = Duration::from_secs(5 * 60);
+/// When a crashed instance starts again. The default is Diego's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// So many crashes in a row restart at once.
+    pub at_once: u32,
+    /// From this count on nothing restarts.
+    pub give_up: u32,
+    /// After the first crash that does not restart at once; each further one waits twice as long.
+    pub first_wait: Duration,
+    /// No wait grows beyond this.
+    pub last_wait: Duration,
+    /// Whoever ran longer than this counts its crashes from one again.
+    pub stable: Duration,
+}
 
-const FIRST_WAIT: Duration = Duration::from_secs(30);
-const MOST_DOUBLINGS: u32 = 5;
+impl Default for Rule {
+    fn default() -> Rule {
+        Rule {
+            at_once: 2,
+            give_up: 200,
+            first_wait: Duration::from_secs(30),
+            last_wait: Duration::from_secs(16 * 60),
+            stable: Duration::from_secs(5 * 60),
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
@@ -20,20 +37,28 @@ pub enum Restart {
     Never,
 }
 
-/// The crash count after one more crash. `ran` says how long the instance had been running, `None` when it never was.
-pub fn count(before: u32, ran: Option<Duration>) -> u32 {
-    if ran.is_some_and(|ran| ran > STABLE) { 1 } else { before.saturating_add(1) }
+impl Rule {
+    /// The crash count after one more crash. `ran` says how long the instance had been running, `None` when it never was.
+    pub fn count(&self, before: u32, ran: Option<Duration>) -> u32 {
+        if ran.is_some_and(|ran| ran > self.stable) { 1 } else { before.saturating_add(1) }
+    }
+
+    /// What becomes of an instance with so many crashes.
+    pub fn restart(&self, count: u32) -> Restart {
+        if count >= self.give_up {
+            return Restart::Never;
+        }
+        let Some(doublings) = count.checked_sub(self.at_once.saturating_add(1)) else {
+            return Restart::AtOnce;
+        };
+        let times = 2_u32.saturating_pow(doublings);
+        Restart::After(self.first_wait.saturating_mul(times).min(self.last_wait))
+    }
 }
 
-/// What becomes of an instance with so many crashes.
+/// What becomes of an instance with so many crashes by Diego's rule.
 pub fn restart(count: u32) -> Restart {
-    match count {
-        0..IMMEDIATE => Restart::AtOnce,
-        IMMEDIATE..GIVE_UP => {
-            Restart::After(FIRST_WAIT * 2_u32.pow((count - IMMEDIATE).min(MOST_DOUBLINGS)))
-        }
-        GIVE_UP.. => Restart::Never,
-    }
+    Rule::default().restart(count)
 }
 
 #[cfg(test)]
@@ -64,6 +89,24 @@ mod tests {
         assert_eq!((restart(199), restart(200)), (after(960), Restart::Never));
     }
 
+    #[test]
+    fn every_number_of_it_can_be_another() {
+        let millis = Duration::from_millis;
+        let rule = Rule {
+            at_once: 0,
+            give_up: 4,
+            first_wait: millis(7),
+            last_wait: millis(20),
+            stable: millis(50),
+        };
+        let waits: Vec<_> = (1..=4).map(|count| rule.restart(count)).collect();
+        let after = |wait| Restart::After(millis(wait));
+        assert_eq!(waits, [after(7), after(14), after(20), Restart::Never]);
+        assert_eq!((rule.count(3, Some(millis(51))), rule.count(3, Some(millis(50)))), (1, 4));
+        let patient = Rule { give_up: u32::MAX, ..rule };
+        assert_eq!(patient.restart(u32::MAX - 1), after(20));
+    }
+
     proptest! {
         #[test]
         fn more_crashes_never_restart_sooner(low in 0_u32..300, more in 0_u32..300) {
@@ -77,7 +120,7 @@ mod tests {
 
         #[test]
         fn only_a_stable_run_forgives(before in 0_u32..300, ran in proptest::option::of(0_u64..1000)) {
-            let after = count(before, ran.map(Duration::from_secs));
+            let after = Rule::default().count(before, ran.map(Duration::from_secs));
             prop_assert_eq!(after, if ran.is_some_and(|ran| ran > 300) { 1 } else { before + 1 });
         }
     }

@@ -2,7 +2,7 @@
 
 use base::Timestamp;
 use diego::actual_lrp::State as LrpState;
-use diego::crash::{self, Restart};
+use diego::crash::Restart;
 use diego::{ActualLrp, CellId};
 
 use super::{Remedy, Round};
@@ -98,7 +98,7 @@ fn ordinary(
             }
         }
         LrpState::Crashed => {
-            if let Restart::After(wait) = crash::restart(lrp.crash_count)
+            if let Restart::After(wait) = timings.crash_rule().restart(lrp.crash_count)
                 && round.has_passed(wait, lrp.since, now)
             {
                 round.act(Remedy::Restart(slot.clone()));

@@ -3,7 +3,7 @@
 use base::Timestamp;
 use diego::actual_lrp::{self, State as LrpState};
 use diego::bbs::{Evacuation, Keep, Result};
-use diego::{ActualLrp, InstanceKey, LrpKey, ModificationTag, NetInfo, Presence};
+use diego::{ActualLrp, InstanceKey, LrpKey, ModificationTag, NetInfo, Presence, crash};
 
 use super::{Answer, Decision, lrps};
 use crate::state::{Group, State, Write};
@@ -13,6 +13,7 @@ pub(super) fn evacuate(
     key: LrpKey,
     by: InstanceKey,
     evacuation: Evacuation,
+    rule: crash::Rule,
     now: Timestamp,
 ) -> Result<Decision> {
     let none = Group::default();
@@ -20,7 +21,7 @@ pub(super) fn evacuate(
     match evacuation {
         Evacuation::Claimed => claimed(group, &by, now),
         Evacuation::Running { net, routable } => running(state, group, key, by, net, routable, now),
-        Evacuation::Crashed { reason } => crashed(group, by, &reason, now),
+        Evacuation::Crashed { reason } => crashed(group, by, &reason, rule, now),
         Evacuation::Stopped => Ok(stopped(state, group, &key, &by, now)),
     }
 }
@@ -112,9 +113,15 @@ fn evacuating(
     }
 }
 
-fn crashed(group: &Group, by: InstanceKey, reason: &str, now: Timestamp) -> Result<Decision> {
+fn crashed(
+    group: &Group,
+    by: InstanceKey,
+    reason: &str,
+    rule: crash::Rule,
+    now: Timestamp,
+) -> Result<Decision> {
     let mut decision = match group.ordinary.as_ref().filter(|lrp| lrp.instance() == Some(&by)) {
-        Some(lrp) => lrps::crash_ordinary(lrp, by.clone(), reason, now)?,
+        Some(lrp) => lrps::crash_ordinary(lrp, by.clone(), reason, rule, now)?,
         None => Decision::default(),
     };
     let twins = [&group.evacuating, &group.suspect].into_iter().flatten();

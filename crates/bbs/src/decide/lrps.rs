@@ -10,7 +10,7 @@ use diego::cell::Resources;
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::{
     ActualLrp, BbsError, DesiredLrp, Event, InstanceKey, LrpKey, ModificationTag, NetInfo,
-    Presence, ProcessGuid,
+    Presence, ProcessGuid, crash,
 };
 
 use super::{Decision, missing};
@@ -179,6 +179,7 @@ pub(super) fn crash(
     key: &LrpKey,
     by: InstanceKey,
     reason: &str,
+    rule: crash::Rule,
     now: Timestamp,
 ) -> Result<Decision> {
     let group = group(state, key)?;
@@ -189,7 +190,7 @@ pub(super) fn crash(
     if state.is_retiring(lrp) && lrp.may_remove(&by).is_ok() {
         return remove(state, key, &by, now);
     }
-    crash_ordinary(lrp, by, reason, now)
+    crash_ordinary(lrp, by, reason, rule, now)
 }
 
 /// The crash rule: restarted at once, later or never.
@@ -197,9 +198,10 @@ pub(super) fn crash_ordinary(
     lrp: &ActualLrp,
     by: InstanceKey,
     reason: &str,
+    rule: crash::Rule,
     now: Timestamp,
 ) -> Result<Decision> {
-    let event = actual_lrp::Event::Crash { by: by.clone(), reason: reason.to_owned() };
+    let event = actual_lrp::Event::Crash { by: by.clone(), reason: reason.to_owned(), rule };
     let after = lrp.clone().apply(event, now)?;
     let mut decision = Decision {
         crashed: Some(Event::ActualLrpCrashed {

@@ -119,6 +119,28 @@ async fn crashes_restart_at_once_then_wait_then_rest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_long_a_crashed_instance_waits_is_a_setting() {
+    let mut rig = Rig::new(sql::testing::sqlite().await, 1).await;
+    rig.config.timings.crash_at_once = 0;
+    rig.config.timings.crash_first_wait = Duration::from_secs(600);
+    rig.config.timings.crash_give_up = 2;
+    let rig = rig.reopen().await;
+    let why = "APP/PROC/WEB: Exited with status 1".to_owned();
+    rig.cells[0].set_script(Script { lrps: OnLrp::Crash(why), ..Script::default() });
+    rig.bbs.desire_lrp(lrp("web", 1)).await.unwrap();
+    rig.shows("web", "0 CRASHED").await;
+    assert_eq!(rig.records("web").await[0].crash_count, 1);
+    rig.advance(Duration::from_secs(590), &[]).await;
+    rig.shows("web", "0 CRASHED").await;
+    assert_eq!(rig.records("web").await[0].crash_count, 1);
+    rig.advance(Duration::from_secs(11), &[]).await;
+    eventually("the second and last", || rig.records("web"), |now| now[0].crash_count == 2).await;
+    rig.advance(Duration::from_secs(3600), &[]).await;
+    rig.shows("web", "0 CRASHED").await;
+    assert_eq!(rig.records("web").await[0].crash_count, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_one_index_starts_another_in_its_place() {
     for db in sql::testing::databases().await {
         let rig = Rig::new(db, 1).await;

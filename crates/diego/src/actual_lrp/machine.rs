@@ -3,7 +3,7 @@
 use base::Timestamp;
 
 use super::{ActualLrp, InstanceKey, NetInfo, Presence, State};
-use crate::crash::{self, Restart};
+use crate::crash::{Restart, Rule};
 use crate::{BbsError, bbs::ErrorKind, text};
 
 /// What may befall an instance. That it ends altogether is [`ActualLrp::may_remove`]'s to say.
@@ -20,6 +20,7 @@ pub enum Event {
     Crash {
         by: InstanceKey,
         reason: String,
+        rule: Rule,
     },
     /// An auction found no place.
     Fail {
@@ -93,11 +94,10 @@ impl ActualLrp {
                 Ok(self.amend(S::Running { by, net, routable }))
             }
 
-            (S::Claimed { by: held } | S::Running { by: held, .. }, E::Crash { by, reason })
-                if *held == by =>
-            {
-                Ok(self.crash(&reason, now))
-            }
+            (
+                S::Claimed { by: held } | S::Running { by: held, .. },
+                E::Crash { by, reason, rule },
+            ) if *held == by => Ok(self.crash(&reason, &rule, now)),
             (S::Unclaimed { .. }, E::Fail { placement_error }) => {
                 let placement_error = text::reason(&placement_error).into_owned();
                 Ok(self.enter(S::Unclaimed { placement_error }, now))
@@ -146,10 +146,10 @@ impl ActualLrp {
         ActualLrp { presence, modification_tag: self.modification_tag.next(), ..self }
     }
 
-    fn crash(self, reason: &str, now: Timestamp) -> ActualLrp {
+    fn crash(self, reason: &str, rule: &Rule, now: Timestamp) -> ActualLrp {
         let ran = matches!(self.state, State::Running { .. }).then(|| now.since(self.since));
-        let crash_count = crash::count(self.crash_count, ran);
-        let state = match crash::restart(crash_count) {
+        let crash_count = rule.count(self.crash_count, ran);
+        let state = match rule.restart(crash_count) {
             Restart::AtOnce => State::Unclaimed { placement_error: String::new() },
             Restart::After(_) | Restart::Never => State::Crashed,
         };
@@ -191,7 +191,8 @@ mod tests {
     }
 
     fn crash(name: &str) -> Event {
-        Event::Crash { by: key(name), reason: "Exited with status 1".to_owned() }
+        let reason = "Exited with status 1".to_owned();
+        Event::Crash { by: key(name), reason, rule: Rule::default() }
     }
 
     fn lrp() -> ActualLrp {

@@ -1,10 +1,9 @@
 //! Writes `docs/state-machines.md` from the functions themselves: `UPDATE_EXPECT=1` rewrites it, a difference fails.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use base::Timestamp;
-use diego::crash::{self, Restart};
+use diego::crash::{Restart, Rule};
 use diego::task::{Outcome, Task, TaskDefinition};
 use diego::{ActualLrp, InstanceKey, LrpKey, NetInfo, Presence, actual_lrp, task};
 use expect_test::expect_file;
@@ -63,7 +62,8 @@ fn lrps() -> String {
     );
     let go = |lrp: &ActualLrp, event| lrp.clone().apply(event, NOW).unwrap();
     let start = |name| Event::Start { by: key(name), net: net(), routable: true };
-    let crash = |name| Event::Crash { by: key(name), reason: "why".to_owned() };
+    let rule = Rule::default();
+    let crash = |name| Event::Crash { by: key(name), reason: "why".to_owned(), rule };
     let crashed =
         go(&go(&ActualLrp { crash_count: 2, ..unclaimed.clone() }, start("A")), crash("A"));
     let claimed = go(&unclaimed, Event::Claim(key("A")));
@@ -143,10 +143,11 @@ fn tasks() -> String {
 
 fn crashes() -> String {
     let mut text = String::from("\n| crash count | restart |\n|---|---|\n");
-    let (mut first, mut shown) = (1, crash::restart(1));
-    for count in 2..=crash::GIVE_UP + 1 {
-        let next = crash::restart(count);
-        if next == shown && count <= crash::GIVE_UP {
+    let rule = Rule::default();
+    let (mut first, mut shown) = (1, rule.restart(1));
+    for count in 2..=rule.give_up + 1 {
+        let next = rule.restart(count);
+        if next == shown && count <= rule.give_up {
             continue;
         }
         let what = match shown {
@@ -167,7 +168,7 @@ fn crashes() -> String {
 
 #[test]
 fn the_page_shows_what_the_code_does() {
-    let stable = Duration::as_secs(&crash::STABLE) / 60;
+    let stable = Rule::default().stable.as_secs() / 60;
     let page = format!(
         "{HEAD}\n## An instance of a long running process\n{}\nWhoever ran longer than {stable} minutes before a crash \
          counts from one again:\n{}\n## A task\n{}\nOnly a RESOLVING task may be deleted.\n",
