@@ -9,6 +9,7 @@ use base::http::Secret;
 use bytes::{Buf as _, BytesMut};
 use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilter};
 use diego::desired_lrp::DesiredLrpUpdate;
+use diego::task::Attempt;
 use diego::{
     ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey,
     NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
@@ -433,22 +434,22 @@ impl Bbs for Client {
         self.ask(TASKS, filter).await
     }
 
-    async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool> {
-        self.call(START_TASK, OnCell { guid, cell_id: cell }).await
+    async fn start_task(&self, guid: &TaskGuid, by: &Attempt) -> Result<bool> {
+        self.call(START_TASK, StartTask { guid, by }).await
     }
 
     async fn complete_task(
         &self,
         guid: &TaskGuid,
-        cell: &CellId,
+        by: &Attempt,
         failure: Option<&str>,
         result: &str,
     ) -> Result<()> {
-        self.call(COMPLETE_TASK, CompleteTask { guid, cell_id: cell, failure, result }).await
+        self.call(COMPLETE_TASK, CompleteTask { guid, by, failure, result }).await
     }
 
-    async fn reject_task(&self, guid: &TaskGuid, cell: &CellId, reason: &str) -> Result<()> {
-        self.call(REJECT_TASK, RejectTask { guid, cell_id: cell, reason }).await
+    async fn reject_task(&self, guid: &TaskGuid, by: &Attempt, reason: &str) -> Result<()> {
+        self.call(REJECT_TASK, RejectTask { guid, by, reason }).await
     }
 
     async fn cancel_task(&self, guid: &TaskGuid) -> Result<()> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use base::Timestamp;
 use diego::bbs::{ErrorKind, Evacuation, Keep, Result};
 use diego::desired_lrp::DesiredLrpUpdate;
+use diego::task::Attempt;
 use diego::{
     BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo,
     ProcessGuid, Task, TaskDefinition, TaskGuid,
@@ -53,17 +54,17 @@ pub enum Command {
         domain: Domain,
         definition: Box<TaskDefinition>,
     },
-    StartTask(TaskGuid, CellId),
+    StartTask(TaskGuid, Attempt),
     CompleteTask {
         guid: TaskGuid,
-        by: CellId,
+        by: Attempt,
         failure: Option<String>,
         result: String,
     },
     /// `by` is nobody when an auction found no place.
     RejectTask {
         guid: TaskGuid,
-        by: Option<CellId>,
+        by: Option<Attempt>,
         reason: String,
     },
     CancelTask(TaskGuid),
@@ -135,7 +136,7 @@ pub(crate) fn decide(
         Command::DesireTask { guid, domain, definition } => {
             tasks::desire(state, guid, domain, *definition, now)
         }
-        Command::StartTask(guid, cell) => tasks::start(state, &guid, cell, now),
+        Command::StartTask(guid, by) => tasks::start(state, &guid, by, now),
         Command::CompleteTask { guid, by, failure, result } => {
             tasks::complete(state, &guid, by, failure, result, now)
         }

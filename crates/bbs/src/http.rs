@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Result, TaskFilter};
 use diego::desired_lrp::DesiredLrpUpdate;
+use diego::task::Attempt;
 use diego::{
     Bbs as _, BbsError, CellId, CellPresence, DesiredLrp, Domain, InstanceKey, LrpKey, NetInfo,
     ProcessGuid, TaskDefinition, TaskGuid,
@@ -179,24 +180,22 @@ async fn tasks(State(bbs): Brain, Json(filter): Json<TaskFilter>) -> Response {
     answer(bbs.tasks(&filter).await)
 }
 
-async fn start_task(State(bbs): Brain, Json(body): Json<OnCell<TaskGuid, CellId>>) -> Response {
-    answer(bbs.start_task(&body.guid, &body.cell_id).await)
+async fn start_task(State(bbs): Brain, Json(body): Json<StartTask<TaskGuid, Attempt>>) -> Response {
+    answer(bbs.start_task(&body.guid, &body.by).await)
 }
 
 async fn complete_task(
     State(bbs): Brain,
-    Json(body): Json<CompleteTask<TaskGuid, CellId, String>>,
+    Json(body): Json<CompleteTask<TaskGuid, Attempt, String>>,
 ) -> Response {
-    answer(
-        bbs.complete_task(&body.guid, &body.cell_id, body.failure.as_deref(), &body.result).await,
-    )
+    answer(bbs.complete_task(&body.guid, &body.by, body.failure.as_deref(), &body.result).await)
 }
 
 async fn reject_task(
     State(bbs): Brain,
-    Json(body): Json<RejectTask<TaskGuid, CellId, String>>,
+    Json(body): Json<RejectTask<TaskGuid, Attempt, String>>,
 ) -> Response {
-    answer(bbs.reject_task(&body.guid, &body.cell_id, &body.reason).await)
+    answer(bbs.reject_task(&body.guid, &body.by, &body.reason).await)
 }
 
 async fn cancel_task(State(bbs): Brain, Json(body): Json<Guid<TaskGuid>>) -> Response {

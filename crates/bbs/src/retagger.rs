@@ -115,7 +115,9 @@ impl Retagger {
 
 pub(crate) fn plan(state: &State, process: &ProcessGuid) -> Option<Plan> {
     let (retag, desired) = (state.retag(process)?, state.desired(process)?);
-    let update = LrpUpdate { metric_tags: desired.metric_tags.clone() };
+    let (modification_tag, metric_tags) =
+        (desired.modification_tag.clone(), desired.metric_tags.clone());
+    let update = LrpUpdate { modification_tag, metric_tags };
     let (mut tell, mut done) = (Vec::new(), BTreeSet::new());
     for &index in &retag.slots {
         match wanted(state.group(process, index)) {

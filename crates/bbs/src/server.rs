@@ -11,7 +11,7 @@ use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilte
 use diego::cell::Dial;
 use diego::desired_lrp::DesiredLrpUpdate;
 use diego::routing::{Endpoint, Routers};
-use diego::task::State as TaskState;
+use diego::task::{Attempt, State as TaskState};
 use diego::{
     ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey,
     NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
@@ -465,26 +465,26 @@ impl Bbs for BbsServer {
         self.read(|state| state.tasks(filter)).await
     }
 
-    async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool> {
-        Ok(self.ask(Command::StartTask(guid.clone(), cell.clone())).await? == Answer::Granted(true))
+    async fn start_task(&self, guid: &TaskGuid, by: &Attempt) -> Result<bool> {
+        Ok(self.ask(Command::StartTask(guid.clone(), by.clone())).await? == Answer::Granted(true))
     }
 
     async fn complete_task(
         &self,
         guid: &TaskGuid,
-        cell: &CellId,
+        by: &Attempt,
         failure: Option<&str>,
         result: &str,
     ) -> Result<()> {
-        let (guid, by) = (guid.clone(), cell.clone());
+        let (guid, by) = (guid.clone(), by.clone());
         let (failure, result) = (failure.map(str::to_owned), result.to_owned());
         self.run(Command::CompleteTask { guid, by, failure, result }).await
     }
 
-    async fn reject_task(&self, guid: &TaskGuid, cell: &CellId, reason: &str) -> Result<()> {
+    async fn reject_task(&self, guid: &TaskGuid, by: &Attempt, reason: &str) -> Result<()> {
         self.run(Command::RejectTask {
             guid: guid.clone(),
-            by: Some(cell.clone()),
+            by: Some(by.clone()),
             reason: reason.to_owned(),
         })
         .await

@@ -121,23 +121,23 @@ pub(crate) struct DesireTask<G, D, T> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct OnCell<G, C> {
+pub(crate) struct StartTask<G, A> {
     pub guid: G,
-    pub cell_id: C,
+    pub by: A,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct CompleteTask<G, C, T> {
+pub(crate) struct CompleteTask<G, A, T> {
     pub guid: G,
-    pub cell_id: C,
+    pub by: A,
     pub failure: Option<T>,
     pub result: T,
 }
 
 #[derive(Serialize, Deserialize)]
-pub(crate) struct RejectTask<G, C, T> {
+pub(crate) struct RejectTask<G, A, T> {
     pub guid: G,
-    pub cell_id: C,
+    pub by: A,
     pub reason: T,
 }
 

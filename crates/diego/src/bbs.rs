@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::desired_lrp::DesiredLrpUpdate;
+use crate::task::Attempt;
 use crate::{
     ActualLrp, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey, NetInfo,
     ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
@@ -109,17 +110,17 @@ pub trait Bbs: Send + Sync {
     ) -> Result<()>;
     async fn task(&self, guid: &TaskGuid) -> Result<Task>;
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>>;
-    /// Grants the run to one cell once; `false` when that cell has it already.
-    async fn start_task(&self, guid: &TaskGuid, cell: &CellId) -> Result<bool>;
+    /// Grants the run to one attempt once; `false` when that one has it already.
+    async fn start_task(&self, guid: &TaskGuid, by: &Attempt) -> Result<bool>;
     async fn complete_task(
         &self,
         guid: &TaskGuid,
-        cell: &CellId,
+        by: &Attempt,
         failure: Option<&str>,
         result: &str,
     ) -> Result<()>;
     /// The container could not be made; another cell may try.
-    async fn reject_task(&self, guid: &TaskGuid, cell: &CellId, reason: &str) -> Result<()>;
+    async fn reject_task(&self, guid: &TaskGuid, by: &Attempt, reason: &str) -> Result<()>;
     async fn cancel_task(&self, guid: &TaskGuid) -> Result<()>;
     /// Exactly one caller wins; it deletes the task when it has dealt with the outcome.
     async fn resolve_task(&self, guid: &TaskGuid) -> Result<()>;

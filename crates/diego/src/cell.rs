@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::desired_lrp::RunInfo;
-use crate::{BbsError, CellId, DesiredLrp, InstanceGuid, LrpKey, ProcessGuid, Task, TaskGuid};
+use crate::{
+    BbsError, CellId, DesiredLrp, InstanceGuid, LrpKey, ModificationTag, ProcessGuid, Task,
+    TaskGuid,
+};
 
 /// What a cell announces every few seconds; it counts as lost when it stops.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +111,9 @@ pub struct Refused {
 /// What of a running instance changes without a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LrpUpdate {
+    /// Of the desired LRP: a cell that knows a later one lets the tags be.
+    #[serde(default)]
+    pub modification_tag: ModificationTag,
     /// The desired LRP's, whole: whatever the cell adds of its own stays.
     #[serde(default)]
     pub metric_tags: BTreeMap<String, String>,

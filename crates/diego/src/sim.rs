@@ -10,6 +10,7 @@ use base::TaskTracker;
 
 use crate::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep};
 use crate::cell::{Dial, LrpHeld, LrpStart, LrpUpdate, Refused, Resources, TaskHeld};
+use crate::task::Attempt;
 use crate::{
     Bbs, BbsError, Cell, CellId, CellPresence, CellState, DesiredLrp, InstanceGuid, InstanceKey,
     LrpKey, NetInfo, PortMapping, ProcessGuid, Task, TaskGuid, Work,
@@ -305,24 +306,23 @@ impl SimCell {
         }
     }
 
-    async fn run_task(self: Arc<SimCell>, guid: TaskGuid, on_task: OnTask) {
+    async fn run_task(self: Arc<SimCell>, task: Arc<Task>, on_task: OnTask) {
         let Ok(bbs) = self.brain() else { return };
-        let cell = self.lock().presence.cell_id.clone();
         if on_task == OnTask::Ignore {
             return;
         }
-        let granted = bbs.start_task(&guid, &cell).await.unwrap_or(false);
+        let (guid, cell_id) = (&task.task_guid, self.lock().presence.cell_id.clone());
+        let by = &Attempt { cell_id, rejections: task.rejection_count };
+        let granted = bbs.start_task(guid, by).await.unwrap_or(false);
         if granted && on_task == OnTask::Run {
             return;
         }
-        self.lock().tasks.remove(&guid);
+        self.lock().tasks.remove(guid);
         // Refused when it was cancelled in the meantime: then nobody wants to know.
         let _ = match (granted, on_task) {
-            (true, OnTask::Succeed(result)) => bbs.complete_task(&guid, &cell, None, &result).await,
-            (true, OnTask::Fail(reason)) => {
-                bbs.complete_task(&guid, &cell, Some(&reason), "").await
-            }
-            (true, OnTask::Reject(reason)) => bbs.reject_task(&guid, &cell, &reason).await,
+            (true, OnTask::Succeed(result)) => bbs.complete_task(guid, by, None, &result).await,
+            (true, OnTask::Fail(reason)) => bbs.complete_task(guid, by, Some(&reason), "").await,
+            (true, OnTask::Reject(reason)) => bbs.reject_task(guid, by, &reason).await,
             _ => Ok(()),
         };
     }
@@ -365,13 +365,13 @@ impl Inner {
         Ok((guid, key))
     }
 
-    fn reserve_task(&mut self, task: &Task) -> Result<TaskGuid, TaskGuid> {
+    fn reserve_task(&mut self, task: &Task) -> bool {
         let resources = Resources::of(&task.definition.run);
         if !self.tasks.contains_key(&task.task_guid) && !self.fits(&resources) {
-            return Err(task.task_guid.clone());
+            return false;
         }
         self.tasks.insert(task.task_guid.clone(), resources);
-        Ok(task.task_guid.clone())
+        true
     }
 }
 
@@ -425,12 +425,11 @@ impl Cell for SimCell {
             }
         }
         for task in &work.tasks {
-            match inner.reserve_task(task) {
-                Ok(guid) => {
-                    let on_task = script.tasks.clone();
-                    self.report(|me| me.run_task(guid, on_task));
-                }
-                Err(guid) => refused.tasks.push(guid),
+            if inner.reserve_task(task) {
+                let (task, on_task) = (task.clone(), script.tasks.clone());
+                self.report(|me| me.run_task(task, on_task));
+            } else {
+                refused.tasks.push(task.task_guid.clone());
             }
         }
         Ok(refused)

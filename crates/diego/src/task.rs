@@ -43,6 +43,14 @@ pub struct Task {
     pub state: State,
 }
 
+/// A cell's try at a task. What is said of one that is over, however late it comes, changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    pub cell_id: CellId,
+    /// How often the task was rejected before.
+    pub rejections: u32,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum State {

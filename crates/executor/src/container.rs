@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use base::Timestamp;
-use diego::NetInfo;
 use diego::action::{Action, EnvVar};
 use diego::cell::Resources;
 use diego::desired_lrp::{
     CachedDependency, CheckDefinition, ImageLayer, Sidecar, VolumeMount, VolumeMountedFile,
 };
+use diego::{ModificationTag, NetInfo};
 use garden::{EgressRule, Handle};
 use serde::{Deserialize, Serialize};
 
@@ -60,9 +60,19 @@ pub struct LogConfig {
     pub index: u32,
     /// The source type of lines whose action names none.
     pub source: String,
-    pub tags: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub tags: LogTags,
     /// Bytes per second; -1 = no limit, 0 = nothing.
     pub bytes_per_second: i64,
+}
+
+/// What log lines and metrics carry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogTags {
+    pub tags: BTreeMap<String, String>,
+    /// Earlier versions do not replace later ones, whenever they come.
+    #[serde(default)]
+    pub version: ModificationTag,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

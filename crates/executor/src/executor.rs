@@ -1,6 +1,6 @@
 //! The containers of a cell: what may be asked of them from the outside.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::container::{Container, ContainerRequest, Event, Outcome, OwnerTags, State};
+use crate::container::{Container, ContainerRequest, Event, LogTags, Outcome, OwnerTags, State};
 use crate::crashed::Crashed;
 use crate::fetch::Fetcher;
 use crate::gate::Gate;
@@ -302,11 +302,12 @@ impl Executor {
         Ok(small_file(tar, most).await?)
     }
 
-    /// From now on log lines and metrics carry these tags.
-    pub fn retag(&self, guid: &Handle, tags: &BTreeMap<String, String>) {
-        if let Some(traces) = self.member(guid).and_then(|member| member.traces()) {
-            traces.journal.note(Entry::Retagged { tags: tags.clone() });
-            traces.log.retag(tags);
+    /// From now on log lines and metrics carry these tags, unless later ones came before.
+    pub fn retag(&self, guid: &Handle, tags: &LogTags) {
+        if let Some(traces) = self.member(guid).and_then(|member| member.traces())
+            && traces.log.retag(tags)
+        {
+            traces.journal.note(Entry::Retagged(tags.clone()));
         }
     }
 

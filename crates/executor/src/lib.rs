@@ -37,7 +37,9 @@ mod transfer;
 mod volumes;
 
 pub use config::{Config, KeepCrashed, Timings};
-pub use container::{Container, ContainerRequest, LogConfig, Outcome, OwnerTags, State, Usage};
+pub use container::{
+    Container, ContainerRequest, LogConfig, LogTags, Outcome, OwnerTags, State, Usage,
+};
 pub use crashed::Crashed;
 pub use executor::{Executor, ExecutorError, Result};
 pub use gate::Gate;

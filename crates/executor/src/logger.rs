@@ -1,6 +1,6 @@
 //! Writes into the log of one container.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use garden::Stream;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use crate::container::LogConfig;
+use crate::container::{LogConfig, LogTags};
 use crate::rate::{Excess, Rate, Verdict};
 
 /// The source type of lines for which nobody chose one.
@@ -42,7 +42,7 @@ struct Shared {
 
 /// Tag sets repeat from line to line, so there is one per source type.
 struct TagSets {
-    base: Tags,
+    base: LogTags,
     by_source: HashMap<Arc<str>, Arc<Tags>>,
 }
 
@@ -187,19 +187,24 @@ impl Logger {
         if let Some(tags) = by_source.get(&self.source_type) {
             return tags.clone();
         }
-        let mut tags = base.clone();
+        let mut tags = base.tags.clone();
         tags.insert("source_type".to_owned(), self.source_type.to_string());
         by_source.entry(self.source_type.clone()).or_insert(Arc::new(tags)).clone()
     }
 
-    /// From now on lines carry these tags.
-    pub fn retag(&self, tags: &BTreeMap<String, String>) {
-        *self.shared.tags.lock() = TagSets { base: tags.clone(), by_source: HashMap::new() };
+    /// Whether lines carry these tags from now on: not when they are older than what there is.
+    pub fn retag(&self, tags: &LogTags) -> bool {
+        let mut held = self.shared.tags.lock();
+        let newer = tags.version.succeeds(&held.base.version);
+        if newer {
+            *held = TagSets { base: tags.clone(), by_source: HashMap::new() };
+        }
+        newer
     }
 
     /// Whom metrics of the container are about, when `guid` is their source.
     pub fn source(&self, guid: &str) -> Source {
-        let tags = Arc::new(self.shared.tags.lock().base.clone());
+        let tags = Arc::new(self.shared.tags.lock().base.tags.clone());
         Source { id: guid.into(), instance: self.shared.instance.clone(), tags }
     }
 

@@ -1,12 +1,12 @@
 //! How far a recipe got, as a fold over what was written down: with it a container is taken up again after a restart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::container::Outcome;
+use crate::container::{LogTags, Outcome};
 use crate::failure::Failure;
 
 /// One line of a journal.
@@ -37,9 +37,7 @@ pub(crate) enum Entry {
     Healthy,
     Routable(bool),
     StopAsked,
-    Retagged {
-        tags: BTreeMap<String, String>,
-    },
+    Retagged(LogTags),
     Completed {
         outcome: Outcome,
     },
@@ -56,7 +54,7 @@ pub(crate) struct Progress {
     pub healthy: bool,
     pub routable: bool,
     pub stop_asked: bool,
-    pub tags: Option<BTreeMap<String, String>>,
+    pub tags: Option<LogTags>,
     pub outcome: Option<Outcome>,
 }
 
@@ -75,7 +73,12 @@ impl Progress {
             Entry::Healthy => self.healthy = true,
             Entry::Routable(routable) => self.routable = routable,
             Entry::StopAsked => self.stop_asked = true,
-            Entry::Retagged { tags } => self.tags = Some(tags),
+            Entry::Retagged(tags) => {
+                let newer = |held: &LogTags| tags.version.succeeds(&held.version);
+                if self.tags.as_ref().is_none_or(newer) {
+                    self.tags = Some(tags);
+                }
+            }
             Entry::Completed { outcome } => {
                 self.outcome.get_or_insert(outcome);
             }

@@ -7,7 +7,7 @@ use diego::action::EnvVar;
 use diego::cell::Resources;
 use diego::desired_lrp::RunInfo;
 use diego::{DesiredLrp, Task};
-use executor::{ContainerRequest, LogConfig};
+use executor::{ContainerRequest, LogConfig, LogTags};
 use garden::EgressRule;
 use serde_json::{Map, Value};
 
@@ -34,7 +34,11 @@ pub(crate) fn lrp_owner(
 }
 
 pub(crate) fn task_owner(task: &Task) -> Owner {
-    Owner::Task { guid: task.task_guid.clone(), result_file: task.definition.result_file.clone() }
+    Owner::Task {
+        guid: task.task_guid.clone(),
+        result_file: task.definition.result_file.clone(),
+        rejections: task.rejection_count,
+    }
 }
 
 /// Whose lines the action writes; what a crash reason names.
@@ -59,6 +63,7 @@ pub(crate) fn lrp_request(desired: &DesiredLrp, owner: &Owner) -> anyhow::Result
         EnvVar::new("CF_INSTANCE_INDEX", index.as_str()),
     ];
     let tags = instance_tags(desired.metric_tags.clone(), owner);
+    let tags = LogTags { tags, version: desired.modification_tag.clone() };
     let log = LogConfig { index: key.index, tags, ..log(&desired.run) };
     let request = request(&desired.run, owner, guid)?;
     Ok(ContainerRequest { env: own.into_iter().chain(request.env).collect(), log, ..request })
@@ -79,7 +84,8 @@ pub(crate) fn instance_tags(
 
 pub(crate) fn task_request(task: &Task, owner: &Owner) -> anyhow::Result<ContainerRequest> {
     let request = request(&task.definition.run, owner, task.task_guid.as_str())?;
-    let log = LogConfig { tags: task.definition.metric_tags.clone(), ..request.log };
+    let tags = LogTags { tags: task.definition.metric_tags.clone(), ..LogTags::default() };
+    let log = LogConfig { tags, ..request.log };
     Ok(ContainerRequest { log, ..request })
 }
 
@@ -198,7 +204,7 @@ mod tests {
         assert_eq!(env[..4], want);
         assert_eq!(env[4], "A=1");
         assert_eq!((request.log.index, &*request.log.source, request.cpu_weight), (2, "CELL", 1));
-        assert_eq!(request.log.tags["process_instance_id"], guid.as_str());
+        assert_eq!(request.log.tags.tags["process_instance_id"], guid.as_str());
         let Some(Owner::Lrp { log_source, .. }) = Owner::of(&request.owner) else {
             panic!("no owner")
         };

@@ -17,6 +17,8 @@ pub(crate) enum Owner {
     Task {
         guid: TaskGuid,
         result_file: String,
+        /// How often it was rejected before: see `diego::task::Attempt`.
+        rejections: u32,
     },
 }
 
@@ -31,10 +33,11 @@ impl Owner {
                 ("instance-guid", instance_guid.to_string()),
                 ("log-source", log_source.clone()),
             ],
-            Owner::Task { guid, result_file } => vec![
+            Owner::Task { guid, result_file, rejections } => vec![
                 ("lifecycle", "task".to_owned()),
                 ("task-guid", guid.to_string()),
                 ("result-file", result_file.clone()),
+                ("rejections", rejections.to_string()),
             ],
         };
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -56,6 +59,8 @@ impl Owner {
             "task" => Some(Owner::Task {
                 guid: text("task-guid")?.into(),
                 result_file: text("result-file")?,
+                // Containers of an older program do not say.
+                rejections: text("rejections").map_or(Ok(0), |count| count.parse()).ok()?,
             }),
             _ => None,
         }
@@ -75,7 +80,7 @@ mod tests {
     fn tags_are_read_back() {
         let key = LrpKey { process_guid: "p".into(), index: 3, domain: "d".into() };
         let lrp = Owner::Lrp { key, instance_guid: "i".into(), log_source: "APP".into() };
-        let task = Owner::Task { guid: "t".into(), result_file: "/r".into() };
+        let task = Owner::Task { guid: "t".into(), result_file: "/r".into(), rejections: 2 };
         for owner in [lrp, task] {
             assert_eq!(Owner::of(&owner.tags()), Some(owner));
         }

@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use diego::bbs::ErrorKind;
+use diego::cell::LrpUpdate;
 use diego::{BbsError, Work};
-use executor::Usage;
-use serde::{Deserialize, Serialize};
+use executor::{LogTags, Usage};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::cell::Rep;
@@ -31,11 +32,6 @@ struct Measured {
     whose: BTreeMap<&'static str, String>,
     #[serde(flatten)]
     usage: Usage,
-}
-
-#[derive(Debug, Deserialize)]
-struct Update {
-    metric_tags: BTreeMap<String, String>,
 }
 
 impl Rep {
@@ -96,11 +92,12 @@ async fn work(State(rep): Cell, Json(work): Json<Work>) -> Response {
 async fn update(
     State(rep): Cell,
     Path((_, instance)): Path<(String, String)>,
-    Json(update): Json<Update>,
+    Json(update): Json<LrpUpdate>,
 ) -> StatusCode {
     let guid = handle(instance);
     if let Some(owner) = rep.executor.get(&guid).and_then(|container| Owner::of(&container.owner)) {
-        rep.executor.retag(&guid, &instance_tags(update.metric_tags, &owner));
+        let tags = instance_tags(update.metric_tags, &owner);
+        rep.executor.retag(&guid, &LogTags { tags, version: update.modification_tag });
     }
     StatusCode::NO_CONTENT
 }

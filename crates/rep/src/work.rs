@@ -6,6 +6,7 @@ use base::Backoff;
 use diego::bbs::{Evacuation, Keep};
 use diego::cell::{LrpStart, Refused, Resources};
 use diego::desired_lrp::RunInfo;
+use diego::task::Attempt;
 use diego::{BbsError, Task, Work};
 use executor::{Container, Outcome, State};
 use garden::Handle;
@@ -161,9 +162,7 @@ impl Rep {
                 self.evacuate_one(&container, &owner).await
             }
             Some(owner @ Owner::Lrp { .. }) => self.step_lrp(&container, &owner).await,
-            Some(Owner::Task { guid, result_file }) => {
-                self.step_task(&container, &guid, &result_file).await
-            }
+            Some(owner @ Owner::Task { .. }) => self.step_task(&container, &owner).await,
             None => self.delete(guid).await,
         }
     }
@@ -231,18 +230,13 @@ impl Rep {
         Ok(())
     }
 
-    async fn step_task(
-        self: &Arc<Self>,
-        container: &Container,
-        task: &diego::TaskGuid,
-        result_file: &str,
-    ) -> Step {
+    async fn step_task(self: &Arc<Self>, container: &Container, owner: &Owner) -> Step {
         let view = match self.book.take(&container.guid) {
             Some(Seen::Task(view)) => view,
             _ => task::View::Unknown,
         };
         for call in task::task_step(&container.state, view) {
-            match self.call_task(container, task, result_file, &call).await {
+            match self.call_task(container, owner, &call).await {
                 Err(Hitch::Brain(error)) if !lrp::is_passing(error.kind) => {
                     info!(container.guid = %container.guid, ?call, %error, "the brain decided otherwise");
                     if task::refused(&call).is_some() {
@@ -258,16 +252,17 @@ impl Rep {
     async fn call_task(
         self: &Arc<Self>,
         container: &Container,
-        task: &diego::TaskGuid,
-        result_file: &str,
+        owner: &Owner,
         call: &task::Call,
     ) -> Step {
-        let (guid, cell) = (&container.guid, &self.config.cell_id);
+        let Owner::Task { guid: task, result_file, rejections } = owner else { return Ok(()) };
+        let guid = &container.guid;
+        let by = Attempt { cell_id: self.config.cell_id.clone(), rejections: *rejections };
         match call {
             task::Call::Start => {
                 let term = self.lease.term();
                 let asked = !self.asked.lock().insert(guid.clone());
-                let granted = self.bbs.start_task(task, cell).await.map_err(Hitch::Brain)?;
+                let granted = self.bbs.start_task(task, &by).await.map_err(Hitch::Brain)?;
                 if !granted && task::granted_before(asked).is_some() {
                     info!(container.guid = %guid, "another container had this run");
                     return self.delete(guid).await;
@@ -280,7 +275,7 @@ impl Rep {
             task::Call::Run => self.begin(guid).await,
             task::Call::Reject(why) => self
                 .bbs
-                .reject_task(task, cell, &diego::text::reason(why))
+                .reject_task(task, &by, &diego::text::reason(why))
                 .await
                 .map_err(Hitch::Brain),
             task::Call::Complete => {
@@ -288,7 +283,7 @@ impl Rep {
                 let (failure, result) = self.outcome(guid, outcome, result_file).await;
                 let failure = failure.as_deref().map(diego::text::reason);
                 self.bbs
-                    .complete_task(task, cell, failure.as_deref(), &result)
+                    .complete_task(task, &by, failure.as_deref(), &result)
                     .await
                     .map_err(Hitch::Brain)
             }

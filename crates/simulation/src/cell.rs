@@ -8,11 +8,12 @@ use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, TaskFilter};
 use diego::cell::{LrpHeld, Refused, Resources, TaskHeld};
 use diego::desired_lrp::RunInfo;
 use diego::sim::SimCell;
+use diego::task::Attempt;
 use diego::{
     ActualLrp, BbsError, CellPresence, CellState, InstanceGuid, InstanceKey, LrpKey, NetInfo,
     Presence, ProcessGuid, TaskGuid, Work,
 };
-use executor::{Outcome, State};
+use executor::{LogTags, Outcome, State};
 use rep::simulation::{judged, lrp, lrp_view, task, task_view};
 
 use bbs::simulation::Command;
@@ -35,7 +36,8 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) enum Owner {
     Lrp(LrpKey, InstanceGuid),
-    Task(TaskGuid),
+    /// With how often it was rejected before.
+    Task(TaskGuid, u32),
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +52,7 @@ pub(crate) struct Container {
     /// How often the run of its task was asked for in this life of the cell.
     pub asks: u32,
     /// What its log lines carry.
-    pub tags: BTreeMap<String, String>,
+    pub tags: LogTags,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +127,7 @@ impl CellSim {
                 Owner::Lrp(key, guid) => {
                     lrps.push(LrpHeld { key: key.clone(), instance_guid: guid.clone(), resources })
                 }
-                Owner::Task(guid) => tasks.push(TaskHeld { task_guid: guid.clone(), resources }),
+                Owner::Task(guid, _) => tasks.push(TaskHeld { task_guid: guid.clone(), resources }),
             }
         }
         let (presence, available) = (self.presence.clone(), self.available());
@@ -154,7 +156,7 @@ impl World {
                 let stage = match (&container.state, &container.owner) {
                     (State::Initializing, _) => Stage::Create,
                     (State::Created, _) => Stage::Run,
-                    (State::Running { .. }, Owner::Task(_)) => Stage::End,
+                    (State::Running { .. }, Owner::Task(..)) => Stage::End,
                     _ => return None,
                 };
                 Some((handle.clone(), stage))
@@ -218,7 +220,10 @@ impl World {
             }
             CellAsk::Update(guid, update) => {
                 if let Some(held) = self.cells[cell].containers.get_mut(guid.as_str()) {
-                    held.tags = update.metric_tags;
+                    let (tags, version) = (update.metric_tags, update.modification_tag);
+                    if version.succeeds(&held.tags.version) {
+                        held.tags = LogTags { tags, version };
+                    }
                 }
                 Said::Done
             }
@@ -237,16 +242,19 @@ impl World {
             it.instances += 1;
             let handle = format!("i{}-{}-{}", cell, it.instances, start.key());
             let owner = Owner::Lrp(start.key(), handle.as_str().into());
-            let tags = start.desired.metric_tags.clone();
+            let tags = LogTags {
+                tags: start.desired.metric_tags.clone(),
+                version: start.desired.modification_tag.clone(),
+            };
             if !self.reserve(cell, handle, owner, &start.desired.run, tags) {
                 refused.lrps.push(start.key());
             }
         }
         for task in &work.tasks {
             let handle = task.task_guid.to_string();
-            let owner = Owner::Task(task.task_guid.clone());
+            let owner = Owner::Task(task.task_guid.clone(), task.rejection_count);
             let known = self.cells[cell].containers.contains_key(&handle);
-            let (run, tags) = (&task.definition.run, BTreeMap::new());
+            let (run, tags) = (&task.definition.run, LogTags::default());
             if !known && !self.reserve(cell, handle, owner, run, tags) {
                 refused.tasks.push(task.task_guid.clone());
             }
@@ -260,7 +268,7 @@ impl World {
         handle: String,
         owner: Owner,
         run: &RunInfo,
-        tags: BTreeMap<String, String>,
+        tags: LogTags,
     ) -> bool {
         let it = &mut self.cells[cell];
         let (wanted, free) = (Resources::of(run), it.available());
@@ -348,7 +356,7 @@ impl World {
         self.note(|| format!("cell-{cell} {handle} is {}", next.name()));
         let (again, most) = match (&next, &owner) {
             (State::Created, _) => (Some(Stage::Run), 300 * MS),
-            (State::Running { .. }, Owner::Task(guid)) => {
+            (State::Running { .. }, Owner::Task(guid, _)) => {
                 self.starts += 1;
                 let runs = self.runs.entry(guid.clone()).or_default();
                 *runs += 1;
@@ -453,7 +461,7 @@ impl World {
                     let idle = lrp::lrp_step(&container.state, "", &view).is_empty();
                     (!idle).then(|| (handle.clone(), view))
                 }
-                Owner::Task(_) => None,
+                Owner::Task(..) => None,
             })
             .collect();
         for (handle, view) in found {
@@ -476,7 +484,7 @@ impl World {
             } else if task::is_missing(view) {
                 let command = Command::CompleteTask {
                     guid: record.task_guid.clone(),
-                    by: cell_id.clone(),
+                    by: Attempt { cell_id: cell_id.clone(), rejections: record.rejection_count },
                     failure: Some("task container does not exist".to_owned()),
                     result: String::new(),
                 };
@@ -487,7 +495,7 @@ impl World {
             .containers
             .iter()
             .filter_map(|(handle, container)| match &container.owner {
-                Owner::Task(guid) if !here.contains(handle) => Some(guid.clone()),
+                Owner::Task(guid, _) if !here.contains(handle) => Some(guid.clone()),
                 _ => None,
             })
             .collect();

@@ -111,7 +111,7 @@ impl World {
                     cell.and_then(|cell| cell.containers.get(by.instance_guid.as_str()));
                 container.is_some_and(|held| {
                     matches!(held.state, State::Running { .. })
-                        && (wanted.reused || held.tags == tags(wanted.tag))
+                        && (wanted.reused || held.tags.tags == tags(wanted.tag))
                 })
             });
             let runs = matches!(lrp.state, LrpState::Running { .. });

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bbs::simulation::{Answer, Command};
 use diego::BbsError;
 use diego::bbs::{Evacuation, Keep};
+use diego::task::Attempt;
 use executor::State;
 use rep::simulation::{lrp, task};
 
@@ -88,7 +89,7 @@ impl World {
                 let calls = lrp::lrp_step(&container.state, "", &view);
                 calls.into_iter().map(LaneCall::Lrp).collect()
             }
-            Owner::Task(_) => {
+            Owner::Task(..) => {
                 let view = match it.seen.remove(handle) {
                     Some(Seen::Task(view)) => view,
                     _ => task::View::Unknown,
@@ -162,24 +163,21 @@ impl World {
             (Owner::Lrp(key, guid), LaneCall::Evacuate(evacuation)) => {
                 Some(Command::Evacuate(key.clone(), it.instance(guid), evacuation.clone()))
             }
-            (Owner::Task(guid), LaneCall::Task(call)) => Some(match call {
-                task::Call::Start => Command::StartTask(guid.clone(), cell_id),
-                task::Call::Reject(reason) => Command::RejectTask {
-                    guid: guid.clone(),
-                    by: Some(cell_id),
-                    reason: reason.clone(),
-                },
-                task::Call::Complete => {
-                    let State::Completed(outcome) = &container.state else { return None };
-                    Command::CompleteTask {
-                        guid: guid.clone(),
-                        by: cell_id,
-                        failure: outcome.failed.then(|| outcome.reason.clone()),
-                        result: String::new(),
+            (Owner::Task(guid, rejections), LaneCall::Task(call)) => {
+                let (guid, by) = (guid.clone(), Attempt { cell_id, rejections: *rejections });
+                Some(match call {
+                    task::Call::Start => Command::StartTask(guid, by),
+                    task::Call::Reject(reason) => {
+                        Command::RejectTask { guid, by: Some(by), reason: reason.clone() }
                     }
-                }
-                task::Call::Run | task::Call::Delete => return None,
-            }),
+                    task::Call::Complete => {
+                        let State::Completed(outcome) = &container.state else { return None };
+                        let failure = outcome.failed.then(|| outcome.reason.clone());
+                        Command::CompleteTask { guid, by, failure, result: String::new() }
+                    }
+                    task::Call::Run | task::Call::Delete => return None,
+                })
+            }
             _ => None,
         }
     }

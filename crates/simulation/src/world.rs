@@ -354,11 +354,8 @@ impl World {
     }
 
     fn send_to_brain(&mut self, call: u64, brain: usize, cell: Option<usize>, ask: &BrainAsk) {
-        // A rejection does not say of which try it is: it must not come twice, nor when its sender has given up.
-        let in_order = matches!(ask, BrainAsk::Do(Command::RejectTask { .. }));
-        let copies = if in_order { 1 } else { self.copies(cell) };
-        for _ in 0..copies {
-            if let Some(delay) = self.delay(cell).filter(|delay| !in_order || *delay <= SECOND) {
+        for _ in 0..self.copies(cell) {
+            if let Some(delay) = self.delay(cell) {
                 self.at(delay, Event::ToBrain { call, brain, cell, ask: ask.clone() });
             }
         }
@@ -366,13 +363,8 @@ impl World {
 
     pub fn ask_cell(&mut self, cell: usize, ask: CellAsk, then: Then) {
         let call = self.expect(Call { then, brain: 0, ask: None, again: false });
-        // Tags have no version: whichever comes last counts, and a connection keeps what it carries in order.
-        let in_order = matches!(ask, CellAsk::Update(..));
-        let copies = if in_order { 1 } else { self.copies(Some(cell)) };
-        for _ in 0..copies {
-            if let Some(delay) =
-                self.delay(Some(cell)).filter(|delay| !in_order || *delay <= SECOND)
-            {
+        for _ in 0..self.copies(Some(cell)) {
+            if let Some(delay) = self.delay(Some(cell)) {
                 self.at(delay, Event::ToCell { call, cell, ask: ask.clone() });
             }
         }

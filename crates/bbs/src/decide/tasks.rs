@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use base::Timestamp;
 use diego::bbs::{ErrorKind, Result};
-use diego::task::Event;
-use diego::{BbsError, CellId, Domain, Task, TaskDefinition, TaskGuid};
+use diego::task::{Attempt, Event};
+use diego::{BbsError, Domain, Task, TaskDefinition, TaskGuid};
 
 use super::{Answer, Decision, missing};
 use crate::state::{State, Write};
@@ -31,10 +31,10 @@ pub(super) fn desire(
 pub(super) fn start(
     state: &State,
     guid: &TaskGuid,
-    cell: CellId,
+    by: Attempt,
     now: Timestamp,
 ) -> Result<Decision> {
-    let decision = apply(state, guid, Event::Start(cell), now)?;
+    let decision = apply(state, guid, Event::Start(by), now)?;
     let granted = !decision.writes.is_empty();
     Ok(Decision { answer: Answer::Granted(granted), ..decision })
 }
@@ -42,7 +42,7 @@ pub(super) fn start(
 pub(super) fn complete(
     state: &State,
     guid: &TaskGuid,
-    by: CellId,
+    by: Attempt,
     failure: Option<String>,
     result: String,
     now: Timestamp,
@@ -53,7 +53,7 @@ pub(super) fn complete(
 pub(super) fn reject(
     state: &State,
     guid: &TaskGuid,
-    by: Option<CellId>,
+    by: Option<Attempt>,
     reason: String,
     now: Timestamp,
 ) -> Result<Decision> {

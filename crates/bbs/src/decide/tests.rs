@@ -8,6 +8,7 @@ use diego::actual_lrp::State as LrpState;
 use diego::cell::Resources;
 use diego::desired_lrp::RunInfo;
 use diego::sim::SimCell;
+use diego::task::Attempt;
 use diego::{Action, ActualLrp, ModificationTag};
 use proptest::prelude::*;
 
@@ -121,24 +122,19 @@ fn some_command() -> impl Strategy<Value = Command> {
         },
         _ => Command::Announce(presence(cell), Duration::from_secs(15)),
     });
-    let on_task = (task, cell(), 0..10_u8).prop_map(|(guid, cell, kind)| match kind {
+    let attempt = (cell(), 0..3_u32)
+        .prop_map(|(cell, rejections)| Attempt { cell_id: cell.into(), rejections });
+    let on_task = (task, attempt, 0..10_u8).prop_map(|(guid, by, kind)| match kind {
         0 | 1 => Command::DesireTask {
             guid: guid.into(),
             domain: "d".into(),
             definition: Box::new(TaskDefinition { run: run(), ..Default::default() }),
         },
-        2 | 3 => Command::StartTask(guid.into(), cell.into()),
-        4 => Command::CompleteTask {
-            guid: guid.into(),
-            by: cell.into(),
-            failure: None,
-            result: "42".to_owned(),
-        },
-        5 => Command::RejectTask {
-            guid: guid.into(),
-            by: Some(cell.into()),
-            reason: "why".to_owned(),
-        },
+        2 | 3 => Command::StartTask(guid.into(), by),
+        4 => {
+            Command::CompleteTask { guid: guid.into(), by, failure: None, result: "42".to_owned() }
+        }
+        5 => Command::RejectTask { guid: guid.into(), by: Some(by), reason: "why".to_owned() },
         6 => Command::RejectTask { guid: guid.into(), by: None, reason: "why".to_owned() },
         7 => Command::CancelTask(guid.into()),
         8 => Command::ResolveTask(guid.into()),
@@ -156,8 +152,8 @@ fn some_step() -> impl Strategy<Value = Step> {
 struct World {
     state: State,
     now: Timestamp,
-    /// The cell that may have a task's action under way.
-    granted: HashMap<TaskGuid, CellId>,
+    /// Who may have a task's action under way.
+    granted: HashMap<TaskGuid, Attempt>,
     /// What a slow convergence has still to do.
     late: Vec<Remedy>,
 }
@@ -198,15 +194,15 @@ impl World {
         Ok(())
     }
 
-    /// From the grant on, only the cell that has it may free the task.
+    /// From the grant on, only the attempt that has it may free the task.
     fn at_most_once(&mut self, command: &Command, answer: Answer) -> Check {
         match (command, answer) {
-            (Command::StartTask(guid, cell), Answer::Granted(true)) => {
-                let before = self.granted.insert(guid.clone(), cell.clone());
+            (Command::StartTask(guid, by), Answer::Granted(true)) => {
+                let before = self.granted.insert(guid.clone(), by.clone());
                 prop_assert_eq!(before, None, "{} was granted twice", guid);
             }
-            (Command::RejectTask { guid, by: Some(cell), .. }, _)
-                if self.granted.get(guid) == Some(cell) =>
+            (Command::RejectTask { guid, by: Some(by), .. }, _)
+                if self.granted.get(guid) == Some(by) =>
             {
                 self.granted.remove(guid);
             }

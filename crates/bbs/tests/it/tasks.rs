@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use base::CancellationToken;
 use diego::bbs::{ErrorKind, TaskFilter};
 use diego::sim::{OnTask, Script};
-use diego::task::TaskCallback;
+use diego::task::{Attempt, TaskCallback};
 use diego::{Bbs as _, TaskDefinition};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -25,6 +25,10 @@ fn definition(callback: &str) -> TaskDefinition {
         annotation: "note".to_owned(),
         ..TaskDefinition::default()
     }
+}
+
+fn first(cell: &str) -> Attempt {
+    Attempt { cell_id: cell.into(), rejections: 0 }
 }
 
 fn script(tasks: OnTask) -> Script {
@@ -242,7 +246,7 @@ async fn a_task_on_a_lost_cell_fails_and_does_not_move() {
         shows(&rig, "t", "RUNNING").await;
         rig.advance(Duration::from_secs(15), &[holder]).await;
         shows(&rig, "t", "COMPLETED (cell disappeared before completion)").await;
-        let other = rig.bbs.start_task(&"t".into(), &"cell-9".into()).await.unwrap_err();
+        let other = rig.bbs.start_task(&"t".into(), &first("cell-9")).await.unwrap_err();
         assert_eq!(other.kind, ErrorKind::InvalidStateTransition);
     }
 }
@@ -251,9 +255,19 @@ async fn a_task_on_a_lost_cell_fails_and_does_not_move() {
 async fn the_run_is_granted_once() {
     let rig = Rig::new(sql::testing::sqlite().await, 0).await;
     rig.bbs.desire_task(&"t".into(), &"apps".into(), definition("")).await.unwrap();
+    // No cell is known, which counts as a rejection.
+    eventually(
+        "its rejection",
+        || async { rig.bbs.task(&"t".into()).await },
+        |task| task.as_ref().unwrap().rejection_count == 1,
+    )
+    .await;
+    let second = |cell: &str| Attempt { cell_id: cell.into(), rejections: 1 };
+    let late = rig.bbs.start_task(&"t".into(), &first("cell-1")).await.unwrap_err();
+    assert_eq!(late.kind, ErrorKind::InvalidStateTransition);
     let starts = (0..20).map(|cell| {
-        let bbs = rig.bbs.clone();
-        async move { bbs.start_task(&"t".into(), &format!("cell-{cell}").as_str().into()).await }
+        let (bbs, by) = (rig.bbs.clone(), second(&format!("cell-{cell}")));
+        async move { bbs.start_task(&"t".into(), &by).await }
     });
     let granted = futures::future::join_all(starts)
         .await
@@ -261,7 +275,7 @@ async fn the_run_is_granted_once() {
         .filter(|start| matches!(start, Ok(true)))
         .count();
     assert_eq!(granted, 1);
-    let stranger = rig.bbs.reject_task(&"t".into(), &"stranger".into(), "late").await.unwrap_err();
+    let stranger = rig.bbs.reject_task(&"t".into(), &second("stranger"), "late").await.unwrap_err();
     assert_eq!(stranger.kind, ErrorKind::RunningOnDifferentCell);
 }
 

@@ -2,7 +2,7 @@
 
 use base::Timestamp;
 
-use super::{Outcome, State, Task, TaskDefinition};
+use super::{Attempt, Outcome, State, Task, TaskDefinition};
 use crate::bbs::ErrorKind;
 use crate::{BbsError, CellId, Domain, TaskGuid, text};
 
@@ -13,9 +13,9 @@ pub const MAX_REJECTIONS: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A cell asks for the run.
-    Start(CellId),
+    Start(Attempt),
     Complete {
-        by: CellId,
+        by: Attempt,
         failure: Option<String>,
         result: String,
     },
@@ -25,7 +25,7 @@ pub enum Event {
     },
     /// The container was not made. `by` is the cell that tried, or nobody when no cell had room.
     Reject {
-        by: Option<CellId>,
+        by: Option<Attempt>,
         reason: String,
     },
     /// Somebody takes it on to deal with the outcome.
@@ -44,6 +44,15 @@ impl Event {
             Event::Reject { .. } => "reject",
             Event::Resolve => "resolve",
             Event::Unresolve => "unresolve",
+        }
+    }
+
+    /// The cell's try that it is about.
+    fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Event::Start(by) | Event::Complete { by, .. } => Some(by),
+            Event::Reject { by, .. } => by.as_ref(),
+            Event::Cancel | Event::Fail { .. } | Event::Resolve | Event::Unresolve => None,
         }
     }
 
@@ -67,12 +76,14 @@ pub enum Refused {
     Transition { from: &'static str, to: &'static str },
     #[error("Running on cell {running_on} not {asked_by}")]
     WrongCell { running_on: CellId, asked_by: CellId },
+    #[error("the attempt after {asked} rejections is over: there were {rejections} by now")]
+    Over { asked: u32, rejections: u32 },
 }
 
 impl From<Refused> for BbsError {
     fn from(refused: Refused) -> BbsError {
         let kind = match refused {
-            Refused::Transition { .. } => ErrorKind::InvalidStateTransition,
+            Refused::Transition { .. } | Refused::Over { .. } => ErrorKind::InvalidStateTransition,
             Refused::WrongCell { .. } => ErrorKind::RunningOnDifferentCell,
         };
         BbsError::new(kind, refused.to_string())
@@ -114,14 +125,21 @@ impl Task {
         use {Event as E, State as S};
         let refused = Refused::Transition { from: self.state.name(), to: event.aim() };
         match (&self.state, event) {
-            (S::Pending, E::Start(cell_id)) => Ok(self.enter(S::Running { cell_id }, now)),
-            (S::Running { cell_id }, E::Start(by)) if *cell_id == by => Ok(self),
-
             (S::Running { cell_id }, E::Complete { by, .. } | E::Reject { by: Some(by), .. })
-                if *cell_id != by =>
+                if *cell_id != by.cell_id =>
             {
-                Err(Refused::WrongCell { running_on: cell_id.clone(), asked_by: by })
+                Err(Refused::WrongCell { running_on: cell_id.clone(), asked_by: by.cell_id })
             }
+            (S::Pending | S::Running { .. }, event)
+                if event.attempt().is_some_and(|by| by.rejections != self.rejection_count) =>
+            {
+                let asked = event.attempt().map_or(0, |by| by.rejections);
+                Err(Refused::Over { asked, rejections: self.rejection_count })
+            }
+
+            (S::Pending, E::Start(by)) => Ok(self.enter(S::Running { cell_id: by.cell_id }, now)),
+            (S::Running { cell_id }, E::Start(by)) if *cell_id == by.cell_id => Ok(self),
+
             (S::Running { .. }, E::Complete { failure, result, .. }) => {
                 Ok(self.complete(failure.as_deref(), result, now))
             }
@@ -208,16 +226,22 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_secs(1_000);
 
-    fn start(cell: &str) -> Event {
-        Event::Start(cell.into())
+    /// `a`, or `a1` after one rejection.
+    fn attempt(text: &str) -> Attempt {
+        let cell_id = text.trim_end_matches(char::is_numeric);
+        Attempt { cell_id: cell_id.into(), rejections: text[cell_id.len()..].parse().unwrap_or(0) }
     }
 
-    fn complete(cell: &str) -> Event {
-        Event::Complete { by: cell.into(), failure: None, result: "42".to_owned() }
+    fn start(by: &str) -> Event {
+        Event::Start(attempt(by))
     }
 
-    fn reject(cell: Option<&str>) -> Event {
-        Event::Reject { by: cell.map(CellId::from), reason: "no container".to_owned() }
+    fn complete(by: &str) -> Event {
+        Event::Complete { by: attempt(by), failure: None, result: "42".to_owned() }
+    }
+
+    fn reject(by: Option<&str>) -> Event {
+        Event::Reject { by: by.map(attempt), reason: "no container".to_owned() }
     }
 
     fn task() -> Task {
@@ -294,8 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_an_attempt_that_is_over_comes_too_late() {
+        check(
+            [start("a"), reject(Some("a")), start("b")],
+            expect![
+                "PENDING > RUNNING on a > PENDING rejected=1 > refused: the attempt after 0 rejections is over: there were 1 by now"
+            ],
+        );
+        for late in [start("a"), complete("a"), reject(Some("a"))] {
+            let mut task = task();
+            for event in [start("a"), reject(Some("a")), start("a1")] {
+                task = task.apply(event, START).unwrap();
+            }
+            assert_eq!(task.apply(late, START), Err(Refused::Over { asked: 0, rejections: 1 }));
+        }
+    }
+
+    #[test]
     fn the_fourth_rejection_fails_it() {
-        let rejections = [reject(None), reject(None), reject(Some("a")), reject(None), start("a")];
+        let rejections =
+            [reject(None), reject(None), reject(Some("a2")), reject(None), start("a3")];
         check(
             rejections,
             expect![
@@ -332,16 +374,18 @@ mod tests {
     }
 
     fn some_event() -> impl Strategy<Value = Event> {
-        (0..8, prop::sample::select(vec!["a", "b"])).prop_map(|(kind, cell)| match kind {
-            0 => start(cell),
-            1 => complete(cell),
-            2 => Event::Cancel,
-            3 => Event::Fail { reason: "gone".to_owned() },
-            4 => reject(Some(cell)),
-            5 => reject(None),
-            6 => Event::Resolve,
-            _ => Event::Unresolve,
-        })
+        (0..8, prop::sample::select(vec!["a", "b", "a1", "b1", "a2", "b2"])).prop_map(
+            |(kind, cell)| match kind {
+                0 => start(cell),
+                1 => complete(cell),
+                2 => Event::Cancel,
+                3 => Event::Fail { reason: "gone".to_owned() },
+                4 => reject(Some(cell)),
+                5 => reject(None),
+                6 => Event::Resolve,
+                _ => Event::Unresolve,
+            },
+        )
     }
 
     proptest! {
@@ -354,7 +398,8 @@ mod tests {
                 match (task.cell_id(), next.cell_id()) {
                     (Some(held), Some(holds)) => prop_assert_eq!(held, holds),
                     (Some(held), None) if next.outcome().is_none() => {
-                        prop_assert_eq!(event, reject(Some(held.as_str())));
+                        let by = Attempt { cell_id: held.clone(), rejections: task.rejection_count };
+                        prop_assert_eq!(event.attempt(), Some(&by));
                     }
                     _ => {}
                 }

@@ -101,7 +101,7 @@ fn lrps() -> String {
 }
 
 fn tasks() -> String {
-    use task::{Event, MAX_REJECTIONS, State};
+    use task::{Attempt, Event, MAX_REJECTIONS, State};
     let pending = Task::pending("t".into(), "d".into(), TaskDefinition::default(), NOW);
     let outcome = Outcome { first_completed_at: NOW, ..Outcome::default() };
     let with = |state| Task { state, ..pending.clone() };
@@ -112,24 +112,31 @@ fn tasks() -> String {
         ("COMPLETED", with(State::Completed { outcome: outcome.clone() })),
         ("RESOLVING", with(State::Resolving { outcome })),
     ];
-    let complete =
-        |cell: &str| Event::Complete { by: cell.into(), failure: None, result: String::new() };
-    let reject =
-        |cell: Option<&str>| Event::Reject { by: cell.map(Into::into), reason: "why".to_owned() };
+    // Counted from the record's rejections on.
+    let now = |cell: &str| Attempt { cell_id: cell.into(), rejections: 0 };
+    let other = Attempt { cell_id: "A".into(), rejections: 1 };
+    let complete = |by| Event::Complete { by, failure: None, result: String::new() };
+    let reject = |by| Event::Reject { by, reason: "why".to_owned() };
     let events = [
-        ("start A", Event::Start("A".into())),
-        ("start B", Event::Start("B".into())),
-        ("complete A", complete("A")),
-        ("complete B", complete("B")),
+        ("start A", Event::Start(now("A"))),
+        ("start B", Event::Start(now("B"))),
+        ("complete A", complete(now("A"))),
+        ("complete B", complete(now("B"))),
         ("cancel", Event::Cancel),
         ("fail", Event::Fail { reason: "why".to_owned() }),
-        ("reject by A", reject(Some("A"))),
-        ("reject by B", reject(Some("B"))),
+        ("reject by A", reject(Some(now("A")))),
+        ("reject by B", reject(Some(now("B")))),
         ("reject by the auction", reject(None)),
+        ("reject by A, another attempt", reject(Some(other))),
         ("resolve", Event::Resolve),
         ("unresolve", Event::Unresolve),
     ];
-    table(&states, &events, |task: Task, event| {
+    table(&states, &events, |task: Task, mut event| {
+        if let Event::Start(by) | Event::Complete { by, .. } | Event::Reject { by: Some(by), .. } =
+            &mut event
+        {
+            by.rejections += task.rejection_count;
+        }
         let next = task.clone().apply(event, NOW).ok()?;
         let on = next.cell_id().map(|cell| format!(" on {cell}")).unwrap_or_default();
         let failed = if next.outcome().is_some_and(|end| end.failed) { ", failed" } else { "" };

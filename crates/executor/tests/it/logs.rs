@@ -1,13 +1,21 @@
+use diego::ModificationTag;
 use envelope::Message;
-use executor::{ContainerRequest, LogConfig};
+use executor::{ContainerRequest, LogConfig, LogTags};
 
 use crate::support::{Cell, request, sh};
 
 fn logged(action: diego::Action, bytes_per_second: i64) -> ContainerRequest {
-    let tags = [("app_name".to_owned(), "dora".to_owned())].into();
+    let tags = tags("dora", 1);
     let log =
         LogConfig { guid: "app".into(), index: 2, source: "CELL".into(), tags, bytes_per_second };
     ContainerRequest { log, ..request(action) }
+}
+
+fn tags(app_name: &str, index: u32) -> LogTags {
+    LogTags {
+        tags: [("app_name".to_owned(), app_name.to_owned())].into(),
+        version: ModificationTag { epoch: "e".into(), index },
+    }
 }
 
 #[tokio::test]
@@ -44,7 +52,8 @@ async fn new_tags_hold_from_then_on() {
     let guid = cell
         .start(logged(sh("echo first; while [ ! -e go ]; do sleep 0.01; done; echo second"), -1));
     cell.until_logged("first").await;
-    cell.executor.retag(&guid, &[("app_name".to_owned(), "renamed".to_owned())].into());
+    cell.executor.retag(&guid, &tags("renamed", 3));
+    cell.executor.retag(&guid, &tags("late", 2));
     std::fs::write(cell.garden.path(&guid, "go"), "").unwrap();
     cell.outcome(&guid).await;
     let envelopes = cell.log.0.lock().unwrap();

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bbs::BbsServer;
 use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilter};
 use diego::desired_lrp::DesiredLrpUpdate;
+use diego::task::Attempt;
 use diego::{
     ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, Domain, Event, InstanceKey, LrpKey,
     NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
@@ -193,9 +194,9 @@ over_the_way! {
     desire_task(guid: [&TaskGuid], domain: [&Domain], definition: [TaskDefinition]) -> [()];
     task(guid: [&TaskGuid]) -> [Task];
     tasks(filter: [&TaskFilter]) -> [Vec<Task>];
-    start_task(guid: [&TaskGuid], cell: [&CellId]) -> [bool];
-    complete_task(guid: [&TaskGuid], cell: [&CellId], failure: [Option<&str>], result: [&str]) -> [()];
-    reject_task(guid: [&TaskGuid], cell: [&CellId], reason: [&str]) -> [()];
+    start_task(guid: [&TaskGuid], by: [&Attempt]) -> [bool];
+    complete_task(guid: [&TaskGuid], by: [&Attempt], failure: [Option<&str>], result: [&str]) -> [()];
+    reject_task(guid: [&TaskGuid], by: [&Attempt], reason: [&str]) -> [()];
     cancel_task(guid: [&TaskGuid]) -> [()];
     resolve_task(guid: [&TaskGuid]) -> [()];
     delete_task(guid: [&TaskGuid]) -> [()];

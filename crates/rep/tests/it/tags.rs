@@ -40,11 +40,14 @@ async fn new_tags_of_a_running_instance_need_no_restart_and_survive_one() {
 
     let instance = &lrps[0].instance().unwrap().instance_guid;
     let client = rep::Client::new(base::http::client(Some(&Secret::new(SECRET))), &cell.url);
-    let renamed = [("app_name".to_owned(), "renamed".to_owned())].into();
-    let update = LrpUpdate { metric_tags: renamed };
+    let metric_tags = [("app_name".to_owned(), "renamed".to_owned())].into();
+    let born = brain.bbs.desired_lrp(&"web".into()).await.unwrap().modification_tag;
+    let update = LrpUpdate { modification_tag: born.next(), metric_tags };
     for unknown in [&"nobody".into(), instance] {
         client.update_lrp(&"web".into(), unknown, &update).await.unwrap();
     }
+    let late = LrpUpdate { modification_tag: born, ..LrpUpdate::default() };
+    client.update_lrp(&"web".into(), instance, &late).await.unwrap();
     let handle = garden::Handle::from(instance.as_str());
     std::fs::write(cell.garden.path(&handle, "a"), "").unwrap();
     let renamed = tags(&cell, "a").await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep, Result, TaskFilter};
+use diego::task::Attempt;
 use diego::{
     ActualLrp, Bbs, BbsError, CellId, CellPresence, DesiredLrp, DesiredLrpUpdate, Domain, Event,
     InstanceKey, LrpKey, NetInfo, ProcessGuid, SchedulingInfo, Task, TaskDefinition, TaskGuid,
@@ -227,21 +228,21 @@ impl Bbs for FakeBbs {
         Ok(self.state.lock().tasks.values().map(|task| Task::clone(task)).collect())
     }
 
-    async fn start_task(&self, _: &TaskGuid, _: &CellId) -> Result<bool> {
+    async fn start_task(&self, _: &TaskGuid, _: &Attempt) -> Result<bool> {
         unasked()
     }
 
     async fn complete_task(
         &self,
         _: &TaskGuid,
-        _: &CellId,
+        _: &Attempt,
         _: Option<&str>,
         _: &str,
     ) -> Result<()> {
         unasked()
     }
 
-    async fn reject_task(&self, _: &TaskGuid, _: &CellId, _: &str) -> Result<()> {
+    async fn reject_task(&self, _: &TaskGuid, _: &Attempt, _: &str) -> Result<()> {
         unasked()
     }
 
