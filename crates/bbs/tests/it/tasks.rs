@@ -342,7 +342,7 @@ async fn a_task_is_cancelled_before_it_runs_and_not_after_it_ended() {
             .await;
         rig.bbs.cancel_task(&"waits".into()).await.unwrap();
         shows(&rig, "waits", "COMPLETED (task was cancelled)").await;
-        let start = rig.bbs.start_task(&"waits".into(), &"cell-0".into()).await.unwrap_err();
+        let start = rig.bbs.start_task(&"waits".into(), &first("cell-0")).await.unwrap_err();
         assert_eq!(start.kind, ErrorKind::InvalidStateTransition);
 
         // What is over stays as it ended, whoever deals with it.
