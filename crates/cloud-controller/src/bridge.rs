@@ -42,11 +42,12 @@ pub fn start(cc: &Cc) {
     );
     let own = cc.clone();
     cc.tasks.spawn(
-        lane("builds", EVERY, Poke::default()).drive(async move || staging::sweep(&own).await),
+        lane("builds", EVERY, cc.stager.clone()).drive(async move || staging::sweep(&own).await),
     );
     let own = cc.clone();
-    cc.tasks
-        .spawn(lane("tasks", EVERY, Poke::default()).drive(async move || tasks::sweep(&own).await));
+    cc.tasks.spawn(
+        lane("tasks", EVERY, cc.tasks_sync.clone()).drive(async move || tasks::sweep(&own).await),
+    );
     let own = cc.clone();
     cc.tasks.spawn(async move {
         if let Err(error) = actions::tidy::note_strays(&own).await {

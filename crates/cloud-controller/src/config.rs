@@ -6,6 +6,7 @@ use std::time::Duration;
 use base::http::Secret;
 use bytes::Bytes;
 use diego::routing::ReservablePorts;
+use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +33,7 @@ pub struct Config {
     pub info: Info,
     pub app_ssh: Option<AppSsh>,
     pub limits: Limits,
+    pub timings: Timings,
     pub kept: Kept,
     /// Where uploads lie until they are checked; best on the blobs' file system. Without, where the system has such
     /// files. What a crash left there is removed at start, so no other program may share it.
@@ -100,6 +102,23 @@ pub struct Limits {
     pub hold_stats: Duration,
     /// Packages and staged droplets kept per app besides the current ones.
     pub kept_per_app: usize,
+}
+
+/// What an operator may want slower. In files each is a number of milliseconds.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timings {
+    /// The least time between two steps of a deployment, in which people or a monitor may see what the last one did and
+    /// cancel; Cloud Foundry's is 5 s. 0: a step is taken as soon as the instances of the last one serve.
+    #[serde(with = "base::millis")]
+    pub deployment_step: Duration,
+}
+
+impl Timings {
+    /// How long a GET of a deployment is held: no longer than a step, so that its client sees each of them.
+    pub fn hold_deployment(&self, hold: Duration) -> Duration {
+        if self.deployment_step.is_zero() { hold } else { hold.min(self.deployment_step) }
+    }
 }
 
 /// How long what happened is kept, and how much of what may be of use.
@@ -176,6 +195,7 @@ impl Config {
             },
             app_ssh: None,
             limits: Limits::default(),
+            timings: Timings::default(),
             kept: Kept::default(),
             temp_dir: None,
             dns_servers: Vec::new(),

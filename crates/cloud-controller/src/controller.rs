@@ -57,6 +57,10 @@ pub struct Inner {
     pub(crate) changes: Changes,
     /// Wakes the bridge after a change to what should run.
     pub(crate) nsync: Poke,
+    /// Wakes what keeps builds and their tasks in step.
+    pub(crate) stager: Poke,
+    /// Wakes what keeps users' tasks in step.
+    pub(crate) tasks_sync: Poke,
     pub(crate) mirror: Mirror,
     /// Wakes what carries deployments out.
     pub(crate) rollouts: Poke,
@@ -100,6 +104,8 @@ impl CloudController {
             seal,
             changes: Changes::default(),
             nsync: Poke::default(),
+            stager: Poke::default(),
+            tasks_sync: Poke::default(),
             mirror: Mirror::default(),
             rollouts: Poke::default(),
             blob_gate: RwLock::default(),
@@ -107,6 +113,13 @@ impl CloudController {
         actions::seed::run(&cc).await.context("filling the Cloud Controller's tables")?;
         bridge::start(&cc);
         Ok(cc)
+    }
+
+    /// Apps were deleted: whatever Diego still does for them ends now.
+    pub(crate) fn apps_gone(&self) {
+        self.nsync.poke();
+        self.stager.poke();
+        self.tasks_sync.poke();
     }
 
     /// The public APIs: `/`, `/v3/…`, `/v2/info`, and `/routing/v1/…`.

@@ -38,6 +38,8 @@ pub mod usage;
 pub mod usage_events;
 pub mod users;
 
+use std::collections::{BTreeSet, HashMap};
+
 use base::Timestamp;
 use serde_json::Value;
 use sql::Connection;
@@ -201,6 +203,24 @@ pub trait Stored: Sized {
     const FROM: &'static str = Self::TABLE;
 
     fn read(row: &Row) -> Result<Self>;
+}
+
+/// The states of those of `guids` that are in `table`.
+pub async fn states(
+    connection: &mut Connection,
+    table: &str,
+    guids: &BTreeSet<&str>,
+) -> Result<HashMap<String, String>> {
+    let (mut found, guids) = (HashMap::new(), guids.iter().copied().collect::<Vec<&str>>());
+    for some in guids.chunks(500) {
+        let mut sql = Sql::default();
+        let list = sql.list(some.iter().copied());
+        sql.push(&format!("SELECT guid, state FROM {table} WHERE guid IN ({list})"));
+        for row in sql.all(connection).await? {
+            found.insert(row.text("guid")?, row.text("state")?);
+        }
+    }
+    Ok(found)
 }
 
 pub async fn find<T: Stored>(connection: &mut Connection, guid: &str) -> Result<Option<T>> {

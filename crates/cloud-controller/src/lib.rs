@@ -27,7 +27,7 @@ mod v3;
 
 pub use blobstore::Blobstore;
 pub use bridge::metrics::{ContainerMetrics, Usage};
-pub use config::Config;
+pub use config::{Config, Timings};
 pub use controller::{CloudController, Deps};
 
 /// Short for use in handlers.

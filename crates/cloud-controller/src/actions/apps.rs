@@ -247,7 +247,7 @@ pub async fn delete(
             usage_events::record(connection, now, "STOPPED", &process).await?;
         }
     }
-    // The sweep takes them from Diego once their rows are gone.
+    // The sweeps take tasks and builds from Diego once their rows are gone.
     for task in tasks::open_of_app(connection, &app.guid).await? {
         usage_events::record_task(connection, now, "TASK_STOPPED", &task).await?;
     }

@@ -48,7 +48,7 @@ async fn finish(
 ) -> ApiResult<String> {
     let job = jobs::insert(&mut tx, cc.now(), operation, resource, &outcome).await?;
     tx.commit().await?;
-    cc.nsync.poke();
+    cc.apps_gone();
     Ok(job)
 }
 

@@ -76,6 +76,7 @@ pub async fn create(
         original_web_instances: original,
         options: wanted.options.clone(),
         canary_step: i64::from(canary),
+        stepped_at: cc.now(),
     };
     let process = successor(newest, &deployment, revision.as_ref(), wanted);
     let version = revision.as_ref().map(|revision| revision.version);

@@ -8,6 +8,7 @@ use diego::ActualLrp;
 use diego::actual_lrp::State;
 use envelope::LogType;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use super::rollout::{self, Action, Phase, Side, View, Which};
@@ -23,23 +24,38 @@ const TOO_MANY_CRASHES: u32 = 3;
 /// Steps that follow from each other without anything happening at Diego are few.
 const STEPS: usize = 16;
 
+/// What is under way.
+struct Watch {
+    /// Deployments by the guids of their processes.
+    deployments: HashMap<String, String>,
+    /// When all are looked at again, whatever happens.
+    wake: Instant,
+}
+
+/// What is left of a deployment after the steps that could be taken.
+#[derive(Default)]
+struct Ahead {
+    /// The processes to watch; none when it has ended.
+    processes: Vec<String>,
+    /// How long it rests before its next step.
+    rest: Option<Duration>,
+}
+
 /// Runs until the Cloud Controller stops.
 pub async fn follow(cc: Cc) {
     let mut changes = cc.changes.listen();
     loop {
-        let mut watched = all(&cc).await;
-        let again = tokio::time::sleep(EVERY);
-        tokio::pin!(again);
+        let mut watch = all(&cc).await;
         loop {
             tokio::select! {
                 () = cc.stop.cancelled() => return,
                 () = cc.rollouts.poked() => break,
-                () = &mut again => break,
+                () = sleep_until(watch.wake) => break,
                 heard = changes.recv() => match heard {
                     Ok(process) => {
-                        let Some(deployment) = watched.get(&*process).cloned() else { continue };
-                        if !forward(&cc, &deployment, &mut watched).await {
-                            watched.retain(|_, own| *own != deployment);
+                        let Some(deployment) = watch.deployments.get(&*process).cloned() else { continue };
+                        if !forward(&cc, &deployment, &mut watch).await {
+                            watch.deployments.retain(|_, own| *own != deployment);
                         }
                     }
                     Err(RecvError::Lagged(_)) => break,
@@ -50,27 +66,31 @@ pub async fn follow(cc: Cc) {
     }
 }
 
-/// Every deployment under way, by the guids of its processes.
-async fn all(cc: &Cc) -> HashMap<String, String> {
-    let mut watched = HashMap::new();
+/// Takes what steps there are of every deployment.
+async fn all(cc: &Cc) -> Watch {
+    let mut watch = Watch { deployments: HashMap::new(), wake: Instant::now() + EVERY };
     let active = async { deployments::active(&mut *cc.db.read().await?).await };
     match active.await {
         Ok(active) => {
             for deployment in active {
-                forward(cc, &deployment, &mut watched).await;
+                forward(cc, &deployment, &mut watch).await;
             }
         }
         Err(error) => warn!(error = %error, "deployments are looked at later"),
     }
-    watched
+    watch
 }
 
 /// Takes what steps there are; `false` when the deployment has ended.
-async fn forward(cc: &Cc, guid: &str, watched: &mut HashMap<String, String>) -> bool {
+async fn forward(cc: &Cc, guid: &str, watch: &mut Watch) -> bool {
     match steps(cc, guid).await {
-        Ok(processes) => {
+        Ok(Ahead { processes, rest }) => {
             let goes_on = !processes.is_empty();
-            watched.extend(processes.into_iter().map(|process| (process, guid.to_owned())));
+            let own = processes.into_iter().map(|process| (process, guid.to_owned()));
+            watch.deployments.extend(own);
+            if let Some(rest) = rest {
+                watch.wake = watch.wake.min(Instant::now() + rest);
+            }
             goes_on
         }
         Err(error) => {
@@ -80,20 +100,18 @@ async fn forward(cc: &Cc, guid: &str, watched: &mut HashMap<String, String>) -> 
     }
 }
 
-/// Answers the processes to watch; none when it has ended.
-async fn steps(cc: &Cc, guid: &str) -> anyhow::Result<Vec<String>> {
+async fn steps(cc: &Cc, guid: &str) -> anyhow::Result<Ahead> {
     for _ in 0..STEPS {
         let Some(look) = look(cc, &mut *cc.db.read().await?, guid).await? else {
-            return Ok(Vec::new());
+            return Ok(Ahead::default());
         };
-        let watched = look.processes();
         if !cc.mirror.is_loaded() || rollout::step(&look.view).is_empty() {
-            return Ok(watched);
+            return Ok(look.ahead(cc));
         }
         let mut tx = cc.db.begin().await?;
         deployments::lock_app(&mut tx, &look.app.guid).await?;
         // Looked at again under the lock: somebody may have canceled or superseded it.
-        let Some(look) = self::look(cc, &mut tx, guid).await? else { return Ok(Vec::new()) };
+        let Some(look) = self::look(cc, &mut tx, guid).await? else { return Ok(Ahead::default()) };
         let actions = rollout::step(&look.view);
         for action in actions.iter().copied() {
             act(cc, &mut tx, &look, action)
@@ -113,10 +131,8 @@ async fn steps(cc: &Cc, guid: &str) -> anyhow::Result<Vec<String>> {
             cc.app_log(&names, "API", LogType::Err, &line);
         }
     }
-    Ok(look(cc, &mut *cc.db.read().await?, guid)
-        .await?
-        .map(|look| look.processes())
-        .unwrap_or_default())
+    let last = look(cc, &mut *cc.db.read().await?, guid).await?;
+    Ok(last.map(|look| look.ahead(cc)).unwrap_or_default())
 }
 
 struct Look {
@@ -128,8 +144,10 @@ struct Look {
 }
 
 impl Look {
-    fn processes(&self) -> Vec<String> {
-        self.new.iter().chain(&self.old).map(|process| process.guid.clone()).collect()
+    fn ahead(&self, cc: &Cc) -> Ahead {
+        let processes = self.new.iter().chain(&self.old).map(|process| process.guid.clone());
+        let rest = self.view.rests.then(|| rest(cc, &self.deployment));
+        Ahead { processes: processes.collect(), rest }
     }
 
     /// What the new instances crash of.
@@ -144,6 +162,11 @@ impl Look {
 /// Diego only tries it now and then.
 fn given_up(lrp: &ActualLrp) -> bool {
     lrp.state == State::Crashed && lrp.crash_count >= TOO_MANY_CRASHES
+}
+
+/// What is left of the time between two steps.
+fn rest(cc: &Cc, deployment: &Deployment) -> Duration {
+    cc.config.timings.deployment_step.saturating_sub(cc.now().since(deployment.stepped_at))
 }
 
 /// `None` when it has ended or is gone.
@@ -174,6 +197,7 @@ async fn look(
     };
     let view = View {
         phase,
+        rests: !rest(cc, &deployment).is_zero(),
         wanted,
         max_in_flight: deployment.max_in_flight().max(1),
         new: new.as_ref().map(|process| side(cc, process)).unwrap_or_default(),

@@ -33,6 +33,8 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     pub phase: Phase,
+    /// The last step was taken so short a time ago that the next one is to wait; the way back does not.
+    pub rests: bool,
     /// How many instances are to serve: of the new process at the end, or of the old one after a cancel.
     pub wanted: i64,
     /// How many new instances may be on their way up at once; at least 1.
@@ -67,6 +69,7 @@ pub fn step(view: &View) -> Vec<Action> {
     match view.phase {
         Phase::Paused => Vec::new(),
         Phase::Deploying { .. } if view.new.hopeless => vec![Action::Cancel],
+        Phase::Deploying { .. } if view.rests => Vec::new(),
         Phase::Deploying { pause_at } => deploy(view, pause_at),
         Phase::Canceling => cancel(view),
     }
@@ -159,6 +162,7 @@ mod tests {
     fn rolling(wanted: i64, new: Side, old: Side) -> View {
         View {
             phase: Phase::Deploying { pause_at: None },
+            rests: false,
             wanted,
             max_in_flight: 1,
             new,
@@ -176,6 +180,16 @@ mod tests {
         assert_eq!(step(&rolling(2, side(2, 1), side(1, 1))), []);
         assert_eq!(step(&rolling(2, side(2, 2), side(1, 1))), [Action::Deployed]);
         assert_eq!(step(&rolling(0, side(0, 0), side(0, 0))), [Action::Deployed]);
+    }
+
+    #[test]
+    fn what_rests_goes_on_later_but_back_at_once() {
+        let ready = View { rests: true, ..rolling(2, side(1, 1), side(2, 2)) };
+        assert_eq!(step(&ready), []);
+        let broken = Side { hopeless: true, ..side(1, 0) };
+        assert_eq!(step(&View { new: broken, ..ready.clone() }), [Action::Cancel]);
+        let back = View { phase: Phase::Canceling, ..ready };
+        assert_eq!(step(&back), [Action::Canceled]);
     }
 
     #[test]
@@ -259,7 +273,7 @@ mod tests {
             at in any::<prop::sample::Index>(),
         ) -> View {
             let back_to = at.index(old.len());
-            View { phase, wanted, max_in_flight, new, old, back_to }
+            View { phase, rests: false, wanted, max_in_flight, new, old, back_to }
         }
     }
 

@@ -1,6 +1,6 @@
 //! The stager: a build becomes a task of Diego's, and the task's end becomes a droplet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use diego::task::TaskCallback;
 use diego::{Action, TaskDefinition};
 use envelope::LogType;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tracing::warn;
 use twox_hash::XxHash64;
 
@@ -24,10 +24,10 @@ use crate::Cc;
 use crate::actions::apps::audit_by;
 use crate::config::Config;
 use crate::db::audit_events::Actor;
-use crate::db::builds::{self, Build, FAILED, STAGED};
+use crate::db::builds::{self, Build, FAILED, STAGED, STAGING};
 use crate::db::packages::Package;
 use crate::db::recipes::{self, Phase};
-use crate::db::{apps, blobs, buildpack_choice, droplets, packages, usage_events};
+use crate::db::{self, apps, blobs, buildpack_choice, droplets, packages, usage_events};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::internal::address;
 use crate::v3::lifecycle;
@@ -401,27 +401,40 @@ pub async fn upload_failed(
     Ok(())
 }
 
-/// Hands builds to Diego that did not get there, because their request was cut off, and ends those that take too long.
+/// Hands builds to Diego that did not get there, because their request was cut off, ends those that take too long, and
+/// cancels what Diego still stages for builds that have ended or went with their app.
 pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     let now = cc.now();
-    let before = cc.began.max(now - YOUNG);
-    let waiting = builds::staging_since(&mut *cc.db.read().await?, before).await?;
-    if waiting.is_empty() {
-        return Ok(());
-    }
     let filter = TaskFilter { domain: Some(STAGING_DOMAIN.into()), cell_id: None };
-    let tasks = cc.bbs.tasks(&filter).await.context("listing staging tasks")?;
-    let alive: Map<String, Value> =
-        tasks.iter().map(|task| (task.task_guid.to_string(), Value::Null)).collect();
+    let found = cc.bbs.tasks(&filter).await.context("listing staging tasks")?;
+    let found: Vec<_> =
+        found.iter().filter(|task| task.domain.as_str() == STAGING_DOMAIN).collect();
+    let alive: BTreeSet<&str> = found.iter().map(|task| task.task_guid.as_str()).collect();
+    let busy: BTreeSet<&str> = found
+        .iter()
+        .filter(|task| super::tasks::is_open(&task.state))
+        .map(|task| task.task_guid.as_str())
+        .collect();
+    // Read after Diego was asked, so that whatever it has is known here.
+    let (waiting, states) = {
+        let mut connection = cc.db.read().await?;
+        let before = cc.began.max(now - YOUNG);
+        let waiting = builds::staging_since(&mut connection, before).await?;
+        (waiting, db::states(&mut connection, "builds", &busy).await?)
+    };
     for build in waiting {
         let late = now.since(build.created_at) > cc.config.limits.staging_timeout + GRACE;
         if late {
             let description = "Staging time expired: the build took too long";
             fail(cc, &build, &Failure::new("StagingTimeExpired", description, AGAIN)).await?;
-        } else if !alive.contains_key(&build.guid) {
+        } else if !alive.contains(build.guid.as_str()) {
             again(cc, &build).await?;
         }
     }
+    let wanted = |guid: &str| states.get(guid).is_some_and(|state| state == STAGING);
+    let unwanted: Vec<String> =
+        busy.iter().filter(|guid| !wanted(guid)).map(|guid| (*guid).to_owned()).collect();
+    super::tasks::cancel(cc, &unwanted).await;
     Ok(())
 }
 

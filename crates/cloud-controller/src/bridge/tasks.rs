@@ -21,7 +21,7 @@ use crate::db::apps::App;
 use crate::db::droplets::Droplet;
 use crate::db::recipes::{self, Phase};
 use crate::db::tasks::{self, CANCELING, FAILED, PENDING, RUNNING, SUCCEEDED, Task};
-use crate::db::{apps, droplets, routing, usage_events};
+use crate::db::{self, apps, droplets, routing, usage_events};
 use crate::internal::address;
 
 /// A task this young may not be at Diego yet.
@@ -197,12 +197,18 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     let (open, states) = {
         let mut connection = cc.db.read().await?;
         let open = tasks::open_since(&mut connection, cc.now() - YOUNG).await?;
-        (open, tasks::states(&mut connection, &at_diego).await?)
+        (open, db::states(&mut connection, "tasks", &at_diego).await?)
     };
     let Differences { lost, unwanted } = compare(&open, &states, &at_diego, &busy);
     for guid in lost {
         end(cc, &guid, Some(LOST)).await?;
     }
+    cancel(cc, &unwanted).await;
+    Ok(())
+}
+
+/// Takes from Diego what it still does and nobody wants any more; what cannot be taken now is left for the next sweep.
+pub(super) async fn cancel(cc: &Cc, unwanted: &[String]) {
     for guid in unwanted {
         if let Err(error) = cc.bbs.cancel_task(&guid.as_str().into()).await
             && !error.is_not_found()
@@ -210,7 +216,6 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
             warn!(task.guid = guid, error = %error, "a task nobody wants was not canceled yet");
         }
     }
-    Ok(())
 }
 
 /// Those that wait for Diego to take them and are not there: begun in an earlier life, or long ago.
@@ -240,7 +245,7 @@ async fn again(cc: &Cc, guid: &str) -> anyhow::Result<()> {
 }
 
 /// Whether Diego still has to do something for it besides telling its end.
-fn is_open(state: &diego::task::State) -> bool {
+pub(super) fn is_open(state: &diego::task::State) -> bool {
     matches!(state, diego::task::State::Pending | diego::task::State::Running { .. })
 }
 

@@ -39,6 +39,8 @@ pub struct Deployment {
     pub options: Value,
     /// Counted from 1; 0 without canary.
     pub canary_step: i64,
+    /// When it last got another state or more new instances.
+    pub stepped_at: Timestamp,
 }
 
 impl Deployment {
@@ -77,6 +79,8 @@ impl Deployment {
 }
 
 pub fn read(row: &Row) -> Result<Deployment> {
+    let grown = row.maybe_int("last_healthy_at")?.map(Timestamp::from_nanos);
+    let changed = row.maybe_int("status_changed_at")?.map(Timestamp::from_nanos);
     Ok(Deployment {
         guid: row.text("guid")?,
         app_guid: row.text("app_guid")?,
@@ -91,6 +95,10 @@ pub fn read(row: &Row) -> Result<Deployment> {
         original_web_instances: row.int("original_web_instances")?,
         options: row.json("options")?,
         canary_step: row.int("canary_step")?,
+        stepped_at: match grown.max(changed) {
+            Some(at) => at,
+            None => row.moment("created_at")?,
+        },
     })
 }
 

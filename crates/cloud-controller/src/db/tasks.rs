@@ -1,11 +1,9 @@
 //! Tasks: a droplet run once with a command of its own.
 
-use std::collections::{BTreeSet, HashMap};
-
 use base::Timestamp;
 use sql::Connection;
 
-use super::{Arg, Columns as _, Result, Row, Sql, Stored, query};
+use super::{Arg, Columns as _, Result, Row, Stored, query};
 
 pub const PENDING: &str = "PENDING";
 pub const RUNNING: &str = "RUNNING";
@@ -95,23 +93,6 @@ pub async fn open_since(connection: &mut Connection, before: Timestamp) -> Resul
         .iter()
         .map(|row| row.text("guid"))
         .collect()
-}
-
-/// The states of those of `guids` that there are.
-pub async fn states(
-    connection: &mut Connection,
-    guids: &BTreeSet<&str>,
-) -> Result<HashMap<String, String>> {
-    let (mut found, guids) = (HashMap::new(), guids.iter().copied().collect::<Vec<&str>>());
-    for some in guids.chunks(500) {
-        let mut sql = Sql::default();
-        let list = sql.list(some.iter().copied());
-        sql.push(&format!("SELECT guid, state FROM tasks WHERE guid IN ({list})"));
-        for row in sql.all(connection).await? {
-            found.insert(row.text("guid")?, row.text("state")?);
-        }
-    }
-    Ok(found)
 }
 
 pub async fn insert(connection: &mut Connection, task: &Task) -> Result<()> {

@@ -245,7 +245,7 @@ async fn delete(
     let job =
         jobs::insert(&mut tx, cc.now(), "app.delete", ("app", &guid), &Outcome::Complete).await?;
     tx.commit().await?;
-    cc.nsync.poke();
+    cc.apps_gone();
     cc.api_log(&names, &format!("Deleted app with guid {guid}"));
     Ok(respond::job(&urls, &job))
 }

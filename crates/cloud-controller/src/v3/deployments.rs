@@ -49,13 +49,14 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/deployments/{guid}/actions/continue", post(proceed))
 }
 
-/// Held until the deployment has ended or waits for a person.
+/// Held until the deployment has ended or waits for a person, or for a step where steps take their time.
 async fn find(cc: Cc, caller: Caller, urls: Urls, Path(guid): Path<String>) -> ApiResult<Response> {
     let look = || load(cc.clone(), caller.clone(), guid.clone());
     let settled = |shown: &Shown| {
         !shown.deployment.is_active() || shown.deployment.state == deployments::PAUSED
     };
-    let shown = cc.changes.hold(&guid, cc.config.limits.hold, look, settled).await?;
+    let at_most = cc.config.timings.hold_deployment(cc.config.limits.hold);
+    let shown = cc.changes.hold(&guid, at_most, look, settled).await?;
     Ok(respond::ok(present_one(&mut *cc.db.read().await?, &shown, &urls).await?))
 }
 

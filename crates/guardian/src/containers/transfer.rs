@@ -90,7 +90,9 @@ impl Container {
                 inner.write_all(&first[..got]).await?;
                 tokio::io::copy(&mut ours, &mut inner).await
             };
-            if let Err(error) = copied.await {
+            if let Err(error) = copied.await
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
                 warn!(%error, "an archive was not read to its end");
             }
             drop(ours);

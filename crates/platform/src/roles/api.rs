@@ -86,6 +86,7 @@ fn config(ground: &Ground<'_>, api_url: String) -> anyhow::Result<cloud_controll
     if let Some(timeout) = settings.staging_timeout {
         config.limits.staging_timeout = timeout;
     }
+    config.timings = settings.timings.cloud_controller.clone();
     config.kept = settings.kept.into();
     let stack = |name: &String| StackConfig {
         name: name.clone(),

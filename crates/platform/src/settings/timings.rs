@@ -1,4 +1,5 @@
-//! How long things may take: tables `[timings.bbs]`, `[timings.rep]` and `[timings.executor]` of the file, in milliseconds.
+//! How long things may take: tables `[timings.bbs]`, `[timings.cloud_controller]`, `[timings.rep]` and `[timings.executor]`
+//! of the file, in milliseconds.
 
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use super::file;
 #[serde(default, deny_unknown_fields)]
 pub struct Timings {
     pub bbs: bbs::Timings,
+    pub cloud_controller: cloud_controller::Timings,
     /// `None`: what suits where the cell stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rep: Option<rep::Timings>,

@@ -1,6 +1,7 @@
 //! `/v3/deployments` and `/v3/revisions`: an app that changes while it serves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use diego::DesiredLrp;
 use diego::actual_lrp::State;
@@ -151,6 +152,38 @@ async fn a_canceled_or_broken_deployment_leaves_the_old_process_serving() {
             "[API] Deployment with guid {guid} is canceled: {why}. The version before goes on serving"
         );
         harness.line_when(&line).await;
+    }
+}
+
+#[tokio::test]
+async fn between_two_steps_is_the_time_that_the_operator_wants() {
+    const STEP: Duration = Duration::from_secs(3600);
+    for db in sql::testing::databases().await {
+        let mut config = harness::config();
+        config.timings.deployment_step = STEP;
+        config.limits.hold = Duration::from_millis(300);
+        let harness = Harness::open_with(db, config).await;
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.serving_app(&space, 1).await;
+        let old = harness.lrp(&app, 1).await.process_guid.clone();
+
+        // The new instance serves, and yet the deployment can be seen and taken back.
+        let (guid, new) = deploy(&admin, &app, json!({})).await;
+        let path = format!("/v3/deployments/{guid}");
+        let lrp = harness.lrp(&new, 1).await;
+        harness.bbs.set_actual(running(lrp.process_guid.as_str(), 0));
+        assert_eq!(status(&admin.get(&path).await.expect(200)), "ACTIVE DEPLOYING");
+        admin.post(&format!("{path}/actions/cancel"), json!({})).await.expect(200);
+        assert_eq!(harness.alone(&app).await.process_guid, old);
+
+        let (guid, new) = deploy(&admin, &app, json!({})).await;
+        let lrp = harness.lrp(&new, 1).await;
+        harness.clock.advance(STEP);
+        harness.bbs.set_actual(running(lrp.process_guid.as_str(), 0));
+        harness.alone(&new).await;
+        let ended = admin.get(&format!("/v3/deployments/{guid}")).await.expect(200);
+        assert_eq!(status(&ended), "FINALIZED DEPLOYED");
     }
 }
 

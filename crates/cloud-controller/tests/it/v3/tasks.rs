@@ -132,6 +132,31 @@ fn told(event: &Value) -> String {
 }
 
 #[tokio::test]
+async fn what_a_deleted_app_stages_and_does_ends_with_it() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.staged_app(&space).await;
+        let task = json!({ "command": "sleep 900" });
+        let made = admin.post(&format!("/v3/apps/{app}/tasks"), task).await.expect(202);
+        let package = harness.package(&app).await;
+        let (build, _) = harness.build(&package).await;
+        let task = made["guid"].as_str().unwrap();
+        harness.bbs.task_when(task).await;
+        harness.bbs.task_when(&build).await;
+        // Another app's build goes on.
+        let other = admin.app("other", &space).await;
+        let package = harness.package(&other).await;
+        let (kept, _) = harness.build(&package).await;
+
+        admin.delete(&format!("/v3/apps/{app}")).await.expect(202);
+        harness.bbs.no_task_when(task).await;
+        harness.bbs.no_task_when(&build).await;
+        harness.bbs.task_when(&kept).await;
+    }
+}
+
+#[tokio::test]
 async fn a_task_can_be_canceled_until_it_ended() {
     for harness in harness::all().await {
         let admin = harness.admin();
