@@ -2,10 +2,15 @@
 
 mod admin;
 mod apps;
+mod buildpacks;
+mod deployments;
 mod networking;
 mod push;
+mod quotas;
 mod releases;
 mod script;
+mod security_groups;
 mod services;
 mod session;
 mod tcp;
+mod transcript;

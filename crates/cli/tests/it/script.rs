@@ -13,7 +13,6 @@ use base::{CancellationToken, Clock, Timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cli::{Io, Terminal};
-use expect_test::Expect;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -76,13 +75,8 @@ impl Asked {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// A body on one line; forms are only counted.
-    fn shown(&self) -> String {
-        match serde_json::from_slice::<Value>(&self.body) {
-            Ok(json) => json.to_string(),
-            Err(_) if self.body.is_empty() => String::new(),
-            Err(_) => "(a form)".to_owned(),
-        }
+    pub fn is_change(&self) -> bool {
+        !self.call.starts_with("GET")
     }
 }
 
@@ -114,19 +108,6 @@ impl Drop for Secure {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// A line's words; what is in single quotes stays together.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    for (index, part) in line.split('\'').enumerate() {
-        if index % 2 == 1 {
-            words.push(part.to_owned());
-        } else {
-            words.extend(part.split_whitespace().map(str::to_owned));
-        }
-    }
-    words
 }
 
 /// How a command went.
@@ -275,72 +256,24 @@ impl World {
         Ran { code, out: plain(out.text()), err: plain(err.text()) }
     }
 
-    /// Runs a command line, and compares all that comes of it: `!` begins what went to standard error, `>` a change
-    /// that was asked for, `=` the exit code when it is not 0. Single quotes hold an argument with spaces together.
-    pub async fn check(&self, line: &str, want: Expect) {
-        self.check_with(line, "", want).await;
-    }
-
-    /// The same, for one who types `input`.
-    pub async fn check_with(&self, line: &str, input: &str, want: Expect) {
-        self.script.lock().unwrap().asked.clear();
-        let args = words(line);
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let ran = self.cf_with(&args, input).await;
-        // A page of help is known by its first line.
-        let help = ran.out.find("NAME:\n").map(|at| &ran.out[at..]);
-        let mut told = match help.and_then(|page| page.lines().nth(1)) {
-            None => ran.out.trim_end().to_owned(),
-            Some(first) => {
-                let before = ran.out.split("NAME:\n").next().unwrap_or_default();
-                format!("{before}(help: {})", first.trim())
-            }
-        };
-        for line in ran.err.trim_end().lines() {
-            told += &format!("\n! {line}");
-        }
-        for asked in &self.script.lock().unwrap().asked {
-            if !asked.call.starts_with("GET") {
-                let query = if asked.query.is_empty() {
-                    String::new()
-                } else {
-                    format!("?{}", asked.query)
-                };
-                told += &format!("\n> {}{query} {}", asked.call, asked.shown());
-            }
-        }
-        if ran.code != 0 {
-            told += &format!("\n= {}", ran.code);
-        }
-        let told: Vec<&str> = told.lines().map(str::trim_end).collect();
-        want.assert_eq(&format!("{}\n", told.join("\n").trim_start()));
-    }
-
     pub fn config(&self) -> Value {
         serde_json::from_slice(&std::fs::read(self.home.path().join(".cf/config.json")).unwrap())
             .unwrap()
     }
 
+    pub fn asked_where(&self, is_wanted: impl Fn(&Asked) -> bool) -> Vec<Asked> {
+        let script = self.script.lock().unwrap();
+        script.asked.iter().filter(|asked| is_wanted(asked)).cloned().collect()
+    }
+
     pub fn asked(&self, call: &str) -> Vec<Asked> {
-        self.script
-            .lock()
-            .unwrap()
-            .asked
-            .iter()
-            .filter(|asked| asked.call == call)
-            .cloned()
-            .collect()
+        self.asked_where(|asked| asked.call == call)
     }
 
     /// Every call so far that changes something, in order.
     pub fn changes(&self) -> String {
-        let script = self.script.lock().unwrap();
-        let calls = script
-            .asked
-            .iter()
-            .map(|asked| asked.call.as_str())
-            .filter(|call| !call.starts_with("GET"));
-        calls.collect::<Vec<_>>().join("\n")
+        let changes = self.asked_where(Asked::is_change);
+        changes.iter().map(|asked| asked.call.as_str()).collect::<Vec<_>>().join("\n")
     }
 }
 

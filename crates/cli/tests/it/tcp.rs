@@ -36,65 +36,53 @@ async fn router_groups_are_listed_and_chosen_by_name() {
     let world = world().await;
     let group = json!([{ "guid": "group-guid", "name": "default-tcp", "type": "tcp", "reservable_ports": "1024-1123" }]);
     world.on("GET /routing/v1/router_groups", Answer::ok(group));
-    world.on("POST /v3/domains", Answer::status(201, json!({})));
-    world
-        .check(
-            "router-groups",
-            expect![[r#"
+    let missing =
+        json!({ "name": "ResourceNotFoundError", "message": "router group 'nope' not found" });
+    world.transcript(expect![[r#"
+        < POST /v3/domains 201 {}
+        $ cf router-groups
         Getting router groups as ada...
 
         name          type
         default-tcp   tcp
-    "#]],
-        )
-        .await;
-    world
-        .check("create-shared-domain tcp.example.com --router-group default-tcp", expect![[r#"
-            Creating shared domain tcp.example.com as ada...
-            OK
 
-            TIP: Domain 'tcp.example.com' is shared with all orgs. Run 'cf domains' to view available domains.
-            > POST /v3/domains {"internal":false,"name":"tcp.example.com","router_group":{"guid":"group-guid"}}
-        "#]])
-        .await;
-    let missing =
-        json!({ "name": "ResourceNotFoundError", "message": "router group 'nope' not found" });
+        $ cf create-shared-domain tcp.example.com --router-group default-tcp
+        Creating shared domain tcp.example.com as ada...
+        OK
+
+        TIP: Domain 'tcp.example.com' is shared with all orgs. Run 'cf domains' to view available domains.
+        > POST /v3/domains {"internal":false,"name":"tcp.example.com","router_group":{"guid":"group-guid"}}
+    "#]]).await;
     world.replace("GET /routing/v1/router_groups", Answer::status(404, missing));
+    let refused = json!({ "name": "UnauthorizedError", "message": "You are not authorized to perform the requested action" });
     world
-        .check(
-            "create-shared-domain tcp.example.com --router-group nope",
-            expect![[r#"
+        .transcript(expect![[r#"
+        $ cf create-shared-domain tcp.example.com --router-group nope
         Creating shared domain tcp.example.com as ada...
         FAILED
         ! Router group 'nope' not found.
         = 1
-    "#]],
-        )
+    "#]])
         .await;
-    let refused = json!({ "name": "UnauthorizedError", "message": "You are not authorized to perform the requested action" });
     world.replace("GET /routing/v1/router_groups", Answer::status(401, refused));
     world
-        .check(
-            "router-groups",
-            expect![[r#"
+        .transcript(expect![[r#"
+        $ cf router-groups
         Getting router groups as ada...
 
         FAILED
         ! You are not authorized to perform the requested action
         = 1
-    "#]],
-        )
+    "#]])
         .await;
     world.replace("GET /routing/v1/router_groups", Answer::ok(json!([])));
     world
-        .check(
-            "router-groups",
-            expect![[r#"
+        .transcript(expect![[r#"
+        $ cf router-groups
         Getting router groups as ada...
 
         No router groups found.
-    "#]],
-        )
+    "#]])
         .await;
 }
 
@@ -102,30 +90,32 @@ async fn router_groups_are_listed_and_chosen_by_name() {
 async fn tcp_routes_are_told_apart_by_their_ports() {
     let world = world().await;
     world.on("GET /v3/domains", Answer::list(domain()));
-    world.on("GET /v3/apps", Answer::list(json!([{ "guid": "app-guid", "name": "dora" }])));
-    world.on("GET /v3/routes", Answer::list(json!([])));
     world.on("POST /v3/routes", Answer::status(201, route(json!([]))));
-    world.on("POST /v3/routes/route-guid/destinations", Answer::ok(json!({})));
-    world.check("create-route tcp.example.com", expect![[r#"
+    world.transcript(expect![[r#"
+        < GET /v3/apps 200 [{"guid": "app-guid", "name": "dora"}]
+        < GET /v3/routes 200 []
+        < POST /v3/routes/route-guid/destinations 200 {}
+        $ cf create-route tcp.example.com
         Creating route tcp.example.com for org acme / space dev as ada...
         Route tcp.example.com:1024 has been created.
         OK
         > POST /v3/routes {"relationships":{"domain":{"data":{"guid":"domain-guid"}},"space":{"data":{"guid":"space-guid"}}}}
-    "#]]).await;
-    world.check("create-route tcp.example.com --port 1024", expect![[r#"
+
+        $ cf create-route tcp.example.com --port 1024
         Creating route tcp.example.com:1024 for org acme / space dev as ada...
         Route tcp.example.com:1024 has been created.
         OK
         > POST /v3/routes {"port":1024,"relationships":{"domain":{"data":{"guid":"domain-guid"}},"space":{"data":{"guid":"space-guid"}}}}
-    "#]]).await;
-    world.check("create-route tcp.example.com --port 0", expect![[r#"
+
+        $ cf create-route tcp.example.com --port 0
         Creating route tcp.example.com for org acme / space dev as ada...
         Route tcp.example.com:1024 has been created.
         OK
         > POST /v3/routes {"relationships":{"domain":{"data":{"guid":"domain-guid"}},"space":{"data":{"guid":"space-guid"}}}}
     "#]]).await;
     let queried = || world.asked("GET /v3/routes")[0].query.clone();
-    world.check("map-route dora tcp.example.com", expect![[r#"
+    world.transcript(expect![[r#"
+        $ cf map-route dora tcp.example.com
         Creating route tcp.example.com for org acme / space dev as ada...
         OK
 
@@ -136,16 +126,14 @@ async fn tcp_routes_are_told_apart_by_their_ports() {
     "#]]).await;
     assert!(queried().contains("ports=0"), "none that is there is meant: {}", queried());
     world
-        .check(
-            "delete-route tcp.example.com --port 1024 -f",
-            expect![[r#"
+        .transcript(expect![[r#"
+        $ cf delete-route tcp.example.com --port 1024 -f
         This action impacts all apps using this route.
         Deleting this route will make apps unreachable via this route.
         Deleting route tcp.example.com:1024...
         Unable to delete. Route with domain 'tcp.example.com' and port 1024 not found.
         OK
-    "#]],
-        )
+    "#]])
         .await;
     assert!(queried().contains("ports=1024"), "{}", queried());
 
@@ -153,24 +141,24 @@ async fn tcp_routes_are_told_apart_by_their_ports() {
     let list = json!({ "pagination": { "next": null }, "resources": [route(to)], "included": {
         "domains": domain(), "spaces": [{ "guid": "space-guid", "name": "dev" }] } });
     world.replace("GET /v3/routes", Answer::ok(list));
-    world.on(
-        "DELETE /v3/routes/route-guid/destinations/destination-guid",
-        Answer::status(204, Value::Null),
-    );
-    world.on("DELETE /v3/routes/route-guid", Answer::status(204, Value::Null));
-    world.on("GET /v3/service_route_bindings", Answer::list(json!([])));
     let reserved = Answer::ok(json!({ "matching_route": true }));
     world.on("GET /v3/domains/domain-guid/route_reservations", reserved);
-    world.check("routes", expect![[r#"
+    let taken = Answer::refusal(
+        422,
+        "CF-UnprocessableEntity",
+        "Route already exists with port '1024' for domain 'tcp.example.com'.",
+    );
+    world.transcript(expect![[r#"
+        < DELETE /v3/routes/route-guid/destinations/destination-guid 204
+        < DELETE /v3/routes/route-guid 204
+        < GET /v3/service_route_bindings 200 []
+        $ cf routes
         Getting routes for org acme / space dev as ada...
 
         space   host   domain            port   path   protocol   app-protocol   app-port   apps   service instance   options
         dev            tcp.example.com   1024          tcp        tcp            8080       dora
-    "#]]).await;
-    world
-        .check(
-            "route tcp.example.com --port 1024",
-            expect![[r#"
+
+        $ cf route tcp.example.com --port 1024
         Showing route tcp.example.com:1024 in org acme / space dev as ada...
 
         domain:     tcp.example.com
@@ -183,60 +171,40 @@ async fn tcp_routes_are_told_apart_by_their_ports() {
         Destinations:
         	app    process   port   app-protocol
         	dora   web       8080   tcp
-    "#]],
-        )
-        .await;
-    world
-        .check(
-            "check-route tcp.example.com --port 1024",
-            expect![[r#"
+
+        $ cf check-route tcp.example.com --port 1024
         Checking for route...
         Route 'tcp.example.com:1024' does exist.
         OK
-    "#]],
-        )
-        .await;
-    world
-        .check(
-            "unmap-route dora tcp.example.com --port 1024",
-            expect![[r#"
+
+        $ cf unmap-route dora tcp.example.com --port 1024
         Removing route tcp.example.com:1024 from app dora in org acme / space dev as ada...
         OK
         > DELETE /v3/routes/route-guid/destinations/destination-guid
-    "#]],
-        )
-        .await;
-    world
-        .check(
-            "delete-route tcp.example.com --port 1024 -f",
-            expect![[r#"
+
+        $ cf delete-route tcp.example.com --port 1024 -f
         This action impacts all apps using this route.
         Deleting this route will make apps unreachable via this route.
         Deleting route tcp.example.com:1024...
         OK
         > DELETE /v3/routes/route-guid
-    "#]],
-        )
-        .await;
-    let taken = Answer::refusal(
-        422,
-        "CF-UnprocessableEntity",
-        "Route already exists with port '1024' for domain 'tcp.example.com'.",
-    );
-    world.replace("POST /v3/routes", taken);
-    world.check("create-route tcp.example.com --port 1024", expect![[r#"
-        Creating route tcp.example.com:1024 for org acme / space dev as ada...
-        OK
-        ! Route already exists with port '1024' for domain 'tcp.example.com'.
-        > POST /v3/routes {"port":1024,"relationships":{"domain":{"data":{"guid":"domain-guid"}},"space":{"data":{"guid":"space-guid"}}}}
     "#]]).await;
+    world.replace("POST /v3/routes", taken);
     let taken = Answer::refusal(
         422,
         "CF-UnprocessableEntity",
         "Port '80' is not available. Try a different port or use a different domain.",
     );
+    world.transcript(expect![[r#"
+        $ cf create-route tcp.example.com --port 1024
+        Creating route tcp.example.com:1024 for org acme / space dev as ada...
+        OK
+        ! Route already exists with port '1024' for domain 'tcp.example.com'.
+        > POST /v3/routes {"port":1024,"relationships":{"domain":{"data":{"guid":"domain-guid"}},"space":{"data":{"guid":"space-guid"}}}}
+    "#]]).await;
     world.replace("POST /v3/routes", taken);
-    world.check("create-route tcp.example.com --port 80", expect![[r#"
+    world.transcript(expect![[r#"
+        $ cf create-route tcp.example.com --port 80
         Creating route tcp.example.com:80 for org acme / space dev as ada...
         FAILED
         ! Port '80' is not available. Try a different port or use a different domain.
