@@ -213,6 +213,9 @@ impl Executor {
         Scene {
             garden: self.garden.clone(),
             handle: request.guid.clone(),
+            disk_bytes: Some(request.resources.disk_mb)
+                .filter(|limit| *limit > 0)
+                .map(|limit| limit.saturating_mul(MEGABYTE)),
             env: amended(&request.env, &net.ports),
             net,
             log: traces.log.clone(),

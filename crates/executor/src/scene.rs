@@ -16,6 +16,8 @@ use crate::transfer::Transfers;
 pub(crate) struct Scene {
     pub garden: Arc<dyn Garden>,
     pub handle: Handle,
+    /// What the container may write, in bytes; none of its files may turn out larger outside.
+    pub disk_bytes: Option<u64>,
     pub net: NetInfo,
     /// Variables of the container's that must read otherwise, because the backend moved a port.
     pub env: Vec<(String, String)>,

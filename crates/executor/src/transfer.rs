@@ -61,14 +61,29 @@ impl Transfers {
         Err(last.expect("at least one attempt was made"))
     }
 
-    /// Takes the one file out of an archive that garden streams.
-    pub async fn first_file(&self, tar: Tar) -> anyhow::Result<tempfile::NamedTempFile> {
+    /// Takes the one file out of an archive that garden streams. A file with holes takes no room in its container and
+    /// all of it outside, so there is a limit here too.
+    pub async fn first_file(
+        &self,
+        tar: Tar,
+        most: Option<u64>,
+    ) -> anyhow::Result<tempfile::NamedTempFile> {
+        let most = most.unwrap_or(u64::MAX - 1);
         let bridge = SyncIoBridge::new(tar);
         let dir = self.temp_dir.clone();
         tokio::task::spawn_blocking(move || {
             let mut file =
                 tempfile::NamedTempFile::new_in(dir).context("making a temporary file")?;
-            with_first(bridge, |entry| std::io::copy(entry, &mut file).map(|_| ()))?;
+            let mut size = 0;
+            with_first(bridge, |entry| {
+                size = std::io::copy(&mut entry.take(most + 1), &mut file)?;
+                Ok(())
+            })?;
+            ensure!(
+                size <= most,
+                "the file is larger than the container's disk, {}",
+                crate::text::size(most)
+            );
             Ok(file)
         })
         .await?

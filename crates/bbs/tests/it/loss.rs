@@ -40,44 +40,94 @@ async fn elsewhere(rig: &Rig, lost: &[CellId]) -> BTreeSet<String> {
     safe.map(|lrp| lrp.key.to_string()).collect()
 }
 
+/// Ten cells in two zones, in real time.
+struct Hall {
+    rig: Rig,
+    beats: Vec<CancellationToken>,
+}
+
+impl Drop for Hall {
+    fn drop(&mut self) {
+        self.beats.iter().for_each(CancellationToken::cancel);
+    }
+}
+
+impl Hall {
+    /// With so many instances of each of five processes, all of which run.
+    async fn busy(instances: u32) -> Hall {
+        let db = sql::testing::sqlite().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config::new(Secret::new("s3cret"));
+        let (clock, dial) = (Clock::system(), SimDial::default());
+        let rig = Rig::open(db, clock, dial, Arc::default(), config, listener).await;
+        let mut hall = Hall { rig, beats: Vec::new() };
+        for number in 0..CELLS {
+            let zone = format!("z{}", number % 2);
+            let cell = hall.rig.add_cell(&format!("cell-{number}"), &zone).await;
+            let stop = CancellationToken::new();
+            tokio::spawn(beat(cell, stop.clone()));
+            hall.beats.push(stop);
+        }
+        for process in 0..5 {
+            hall.rig.bbs.desire_lrp(lrp(&format!("p{process}"), instances)).await.unwrap();
+        }
+        hall.until_elsewhere(&[], 5 * instances as usize).await;
+        hall
+    }
+
+    async fn until_elsewhere(&self, lost: &[usize], wanted: usize) {
+        let lost: Vec<_> =
+            lost.iter().map(|cell| CellId::from(format!("cell-{cell}").as_str())).collect();
+        let count = || async { elsewhere(&self.rig, &lost).await.len() };
+        eventually("all run elsewhere", count, |count| *count == wanted).await;
+    }
+
+    /// It refuses at once, or takes work and never answers.
+    fn lose(&self, cell: usize, cut_off: bool) {
+        if cut_off {
+            self.rig.routers.cut_off.lock().insert(format!("cell-{cell}").as_str().into());
+        } else {
+            self.rig.cells[cell].set_reachable(false);
+        }
+        self.beats[cell].cancel();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_ran_on_lost_cells_is_routed_elsewhere_soon() {
-    let db = sql::testing::sqlite().await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = Config::new(Secret::new("s3cret"));
-    let (clock, dial) = (Clock::system(), SimDial::default());
-    let mut rig = Rig::open(db, clock, dial, Arc::default(), config, listener).await;
-    let all = CancellationToken::new();
-    let _stop = all.clone().drop_guard();
-    let mut beats = Vec::new();
-    for number in 0..CELLS {
-        let cell = rig.add_cell(&format!("cell-{number}"), &format!("z{}", number % 2)).await;
-        let stop = all.child_token();
-        tokio::spawn(beat(cell, stop.clone()));
-        beats.push(stop);
-    }
-    for process in 0..5 {
-        rig.bbs.desire_lrp(lrp(&format!("p{process}"), 10)).await.unwrap();
-    }
-    let safe = |lost: &'static [&'static str]| {
-        let lost: Vec<_> = lost.iter().map(|id| CellId::from(*id)).collect();
-        let rig = &rig;
-        move || {
-            let lost = lost.clone();
-            async move { elsewhere(rig, &lost).await.len() }
-        }
-    };
-    eventually("all run", safe(&[]), |count| *count == 50).await;
-
-    // One refuses at once, the other takes work and never answers.
-    rig.cells[0].set_reachable(false);
-    rig.routers.cut_off.lock().insert("cell-1".into());
-    beats[0].cancel();
-    beats[1].cancel();
+    let hall = Hall::busy(10).await;
+    hall.lose(0, false);
+    hall.lose(1, true);
     let lost = Instant::now();
     // Some of this is sent to them before they are missed.
-    rig.bbs.desire_lrp(lrp("late", 10)).await.unwrap();
-    eventually("all run elsewhere", safe(&["cell-0", "cell-1"]), |count| *count == 60).await;
+    hall.rig.bbs.desire_lrp(lrp("late", 10)).await.unwrap();
+    hall.until_elsewhere(&[0, 1], 60).await;
     eprintln!("all instances were routed elsewhere after {:?}", lost.elapsed());
-    assert!(rig.routers.gaps.lock().is_empty(), "suspects serve until their replacements do");
+    let gaps = &hall.rig.routers.gaps;
+    assert!(gaps.lock().is_empty(), "suspects serve until their replacements do");
+}
+
+/// Half of the cells, all in one zone: the other one takes what it has room for, and loses nothing of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ran_in_a_lost_zone_is_routed_in_the_other_one() {
+    let hall = Hall::busy(9).await;
+    let kept: BTreeSet<_> = instances_on(&hall.rig, |cell| cell % 2 == 0).await;
+    let lost = [1, 3, 5, 7, 9];
+    lost.into_iter().for_each(|cell| hall.lose(cell, cell % 4 == 1));
+    hall.until_elsewhere(&lost, 45).await;
+    assert!(hall.rig.routers.gaps.lock().is_empty());
+    let now = instances_on(&hall.rig, |cell| cell % 2 == 0).await;
+    assert!(kept.is_subset(&now), "who was not lost runs on: {kept:?} {now:?}");
+    for cell in (0..CELLS).step_by(2) {
+        let here = instances_on(&hall.rig, |one| one == cell).await.len();
+        assert!((8..=10).contains(&here), "45 instances over five cells: {here} on cell-{cell}");
+    }
+}
+
+async fn instances_on(rig: &Rig, wanted: impl Fn(usize) -> bool) -> BTreeSet<String> {
+    let all = rig.bbs.actual_lrps(&ActualLrpFilter::default()).await.unwrap();
+    let by = all.iter().filter_map(|lrp| lrp.instance());
+    let number = |cell: &CellId| cell.as_str().rsplit('-').next().unwrap().parse().unwrap();
+    let here = by.filter(|by| wanted(number(&by.cell_id)));
+    here.map(|by| by.instance_guid.to_string()).collect()
 }

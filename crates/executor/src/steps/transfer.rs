@@ -73,7 +73,7 @@ pub(super) async fn upload(scene: &Scene, place: &Place, action: &UploadAction) 
     }
     let take = async {
         let tar = scene.garden.stream_out(&scene.handle, &action.from, &action.user).await?;
-        scene.transfers.first_file(tar).await
+        scene.transfers.first_file(tar, scene.disk_bytes).await
     };
     let file = unless_cancelled(place, take)
         .await?

@@ -184,6 +184,26 @@ async fn a_file_is_uploaded_with_its_digests() {
     assert!(cell.own_lines().contains(&"STG OUT Uploaded droplet (7B)".to_owned()));
 }
 
+/// It would fill the cell's disk with the zeros that its container's disk never held.
+#[tokio::test]
+async fn a_file_of_holes_is_not_uploaded() {
+    let (files, url) = serve().await;
+    let cell = Cell::new().await;
+    let upload = |from: &str| {
+        let (from, to) = (from.to_owned(), format!("{url}/upload"));
+        Action::Upload(UploadAction { from, to, ..UploadAction::default() })
+    };
+    let script = "truncate -s 2M fits; truncate -s 1T holes";
+    let actions = vec![sh(script), upload("/fits"), upload("/holes")];
+    let mut request = request(Action::serial(actions));
+    request.resources.disk_mb = 2;
+    let guid = cell.start(request);
+    let reason = cell.outcome(&guid).await.reason;
+    assert_eq!(reason, "Failed to establish stream from container");
+    let sizes: Vec<_> = files.uploads.lock().iter().map(|(_, body)| body.len()).collect();
+    assert_eq!(sizes, [2 << 20]);
+}
+
 #[tokio::test]
 async fn an_upload_gives_up_after_three_tries() {
     let (files, url) = serve().await;
