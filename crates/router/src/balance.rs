@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use base::Timestamp;
+use http::HeaderMap;
 use rand::Rng;
 
+use crate::hash;
 use crate::table::{Pool, Target};
 
 /// What the request itself demands.
@@ -55,6 +57,7 @@ pub(crate) enum Choice {
 pub(crate) fn choose(
     pool: &Pool,
     wish: &Wish,
+    headers: &HeaderMap,
     tried: &[Arc<Target>],
     max_in_flight: usize,
     now: Timestamp,
@@ -88,8 +91,13 @@ pub(crate) fn choose(
     }
     let healthy: Vec<_> = free.iter().copied().filter(|target| !target.is_failed(now)).collect();
     let among = if healthy.is_empty() { &free } else { &healthy };
-    let algorithm = among[0].endpoint.options.get("loadbalancing").and_then(|name| name.as_str());
-    let chosen = match algorithm {
+    let options = &among[0].endpoint.options;
+    let hashed = hash::Rule::of(options)
+        .and_then(|rule| Some(rule.pick(among, &endpoints, headers.get(rule.header)?.as_bytes())));
+    if let Some(chosen) = hashed {
+        return Choice::Target(Arc::clone(chosen));
+    }
+    let chosen = match options.get("loadbalancing").and_then(|name| name.as_str()) {
         Some("least-connection") => least_connection(among, rng),
         _ => among[pool.next.fetch_add(1, Ordering::Relaxed) % among.len()],
     };
@@ -140,8 +148,12 @@ mod tests {
     }
 
     fn pick(pool: &Pool, wish: &Wish, tried: &[Arc<Target>]) -> String {
-        match choose(pool, wish, tried, 2, Timestamp::from_secs(1), &mut SmallRng::seed_from_u64(1))
-        {
+        pick_with(pool, wish, &HeaderMap::new(), tried)
+    }
+
+    fn pick_with(pool: &Pool, wish: &Wish, headers: &HeaderMap, tried: &[Arc<Target>]) -> String {
+        let rng = &mut SmallRng::seed_from_u64(1);
+        match choose(pool, wish, headers, tried, 2, Timestamp::from_secs(1), rng) {
             Choice::Target(target) => target.endpoint.instance_guid.to_string(),
             other => format!("{other:?}"),
         }
@@ -153,6 +165,37 @@ mod tests {
         let mut got: Vec<_> = (0..6).map(|_| pick(&pool, &Wish::Any, &[])).collect();
         got.sort();
         assert_eq!(got, ["i0", "i0", "i1", "i1", "i2", "i2"]);
+    }
+
+    #[test]
+    fn a_header_leads_to_one_endpoint_where_the_route_wants_it() {
+        let table = Table::default();
+        let hash = serde_json::json!({ "loadbalancing": "hash", "hash_header": "X-User" });
+        let add = (0..3).map(|n| {
+            let one = endpoint(&format!("i{n}"), n);
+            ("a.com".to_owned(), diego::routing::Endpoint { options: hash.clone(), ..one })
+        });
+        table.apply(TableUpdate::Delta { add: add.collect(), remove: vec![] });
+        let pool = table.lookup("a.com", "/").unwrap();
+        let user = HeaderMap::from_iter([("x-user".parse().unwrap(), "ann".parse().unwrap())]);
+        let ann = pick_with(&pool, &Wish::Any, &user, &[]);
+        assert!((0..6).all(|_| pick_with(&pool, &Wish::Any, &user, &[]) == ann));
+        // A session, a failed try and a request without the header go elsewhere.
+        let other = ["i0", "i1", "i2"].into_iter().find(|name| *name != ann).unwrap();
+        assert_eq!(pick_with(&pool, &Wish::Session(other.into()), &user, &[]), other);
+        let tried: Vec<_> = pool
+            .endpoints
+            .read()
+            .iter()
+            .filter(|target| target.endpoint.instance_guid.as_str() == ann)
+            .cloned()
+            .collect();
+        let next = pick_with(&pool, &Wish::Any, &user, &tried);
+        assert_ne!(next, ann);
+        assert_eq!(pick_with(&pool, &Wish::Any, &user, &tried), next);
+        let mut all: Vec<_> = (0..3).map(|_| pick(&pool, &Wish::Any, &[])).collect();
+        all.sort();
+        assert_eq!(all, ["i0", "i1", "i2"]);
     }
 
     #[test]

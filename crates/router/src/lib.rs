@@ -5,6 +5,7 @@ mod access_log;
 mod balance;
 mod body;
 mod error;
+mod hash;
 mod headers;
 mod proxy;
 mod server;

@@ -145,6 +145,7 @@ impl<'a> Exchange<'a> {
             let target = match choose(
                 &self.pool,
                 &self.wish,
+                &self.headers,
                 &self.tried,
                 self.shared.config.max_in_flight,
                 now,
