@@ -410,6 +410,43 @@ async fn an_instance_on_its_way_back_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn readiness_of_those_that_are_asked_for_it_is_recorded() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.staged_app(&space).await;
+        let check = json!({ "readiness_health_check": { "type": "http", "data": { "endpoint": "/ready" } } });
+        admin.patch(&format!("/v3/processes/{app}"), check).await.expect(200);
+        admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.expect(200);
+        let web = |lrp: &&Arc<DesiredLrp>| lrp.process_guid.as_str().starts_with(&app);
+        let lrp = harness.bbs.desired_when(|all| all.iter().find(web).cloned()).await;
+        let set = |ready: bool| {
+            let mut lrp = running(lrp.process_guid.as_str(), 0);
+            if let State::Running { routable, .. } = &mut lrp.state {
+                *routable = ready;
+            }
+            harness.bbs.set_actual(lrp);
+        };
+        [false, false, true, true, false].into_iter().for_each(set);
+        let path = "/v3/audit_events?types=audit.app.process.ready,audit.app.process.not-ready&order_by=created_at";
+        let told = async {
+            loop {
+                let events = admin.get(path).await;
+                if events.column("type").contains("not-ready") {
+                    return events;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+        let told = told.expect("it is told");
+        assert_eq!(told.column("type"), "audit.app.process.ready audit.app.process.not-ready");
+        let data = &told.body["resources"][0]["data"];
+        assert_eq!((&data["index"], &data["ready"]), (&json!(0), &json!(true)));
+    }
+}
+
+#[tokio::test]
 async fn a_restart_makes_the_instances_anew() {
     for harness in harness::all().await {
         let admin = harness.admin();
