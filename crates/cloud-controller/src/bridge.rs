@@ -7,6 +7,7 @@ pub mod metrics;
 pub mod mirror;
 pub mod recipe;
 pub mod rollout;
+pub mod service_files;
 pub mod staging;
 pub mod tasks;
 

@@ -10,7 +10,9 @@ use crate::db::apps::{self, App, NewApp, STARTED, STOPPED};
 use crate::db::audit_events::{Actor, Event, record};
 use crate::db::metadata::{self, MetadataPatch};
 use crate::db::processes::{self, NewProcess, Process, WEB};
-use crate::db::{self, Columns as _, blobs, deployments, query, quota_usage, tasks, usage_events};
+use crate::db::{
+    self, Columns as _, blobs, deployments, query, quota_usage, recipes, tasks, usage_events,
+};
 use crate::errors::{ApiError, ApiResult, Kind, when_taken};
 use crate::v3::lifecycle;
 
@@ -148,6 +150,7 @@ pub async fn turn(
     }
     let anew = turn == Turn::Restart || (turn == Turn::Start && !was_started);
     if anew {
+        recipes::check_service_files(connection, &cc.seal, app).await?;
         let revision = super::revisions::update(cc, connection, &caller.into(), app).await?;
         let guid = revision.map(|revision| revision.guid);
         let text = "UPDATE processes SET revision_guid = $1 WHERE app_guid = $2";

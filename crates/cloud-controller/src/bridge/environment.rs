@@ -1,8 +1,10 @@
 //! The variables that apps, their tasks and their staging see. Later ones win.
 
 use diego::action::EnvVar;
+use diego::desired_lrp::VolumeMountedFile;
 use serde_json::{Map, Value, json};
 
+use super::service_files;
 use crate::logs::AppNames;
 
 pub const LANG: (&str, &str) = ("LANG", "en_US.UTF-8");
@@ -77,6 +79,11 @@ impl View {
             None => value["users"] = Value::Null,
         }
         value
+    }
+
+    /// The files that stand for `VCAP_SERVICES`. Bindings that cannot be files were told of when the app was started.
+    pub fn mounted_files(&self) -> Vec<VolumeMountedFile> {
+        service_files::files(self.service_files, &self.services).unwrap_or_default()
     }
 
     /// Everything but ports and what the cell adds. `between` lies over the user's and under the platform's.

@@ -1,6 +1,6 @@
 //! The actual LRPs as last heard from Diego, so that stats cost no question. Subscribe, list, then apply events by tag.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use diego::actual_lrp::State;
@@ -14,6 +14,8 @@ type Key = (Arc<str>, u32, Presence);
 #[derive(Debug, Default)]
 pub struct Mirror {
     lrps: RwLock<BTreeMap<Key, Arc<ActualLrp>>>,
+    /// Process versions of which an instance ran, until they are gone from Diego.
+    came_up: RwLock<HashSet<Arc<str>>>,
     loaded: watch::Sender<bool>,
 }
 
@@ -35,8 +37,15 @@ impl Mirror {
 
     /// Everything there is.
     pub fn replace(&self, lrps: Vec<ActualLrp>) {
-        let fresh = lrps.into_iter().map(|lrp| (key(&lrp), Arc::new(lrp))).collect();
+        let fresh: BTreeMap<Key, Arc<ActualLrp>> =
+            lrps.into_iter().map(|lrp| (key(&lrp), Arc::new(lrp))).collect();
+        let there: HashSet<Arc<str>> = fresh.keys().map(|(guid, ..)| guid.clone()).collect();
+        let run = fresh.iter().filter(|(_, lrp)| runs(lrp)).map(|((guid, ..), _)| guid.clone());
+        let mut came_up = self.came_up.write();
+        came_up.retain(|guid| there.contains(guid));
+        came_up.extend(run);
         *self.lrps.write() = fresh;
+        drop(came_up);
         self.loaded.send_replace(true);
     }
 
@@ -51,12 +60,25 @@ impl Mirror {
                 self.put(after)
             }
             Event::ActualLrpRemoved { actual_lrp } => self.drop_one(actual_lrp),
+            Event::DesiredLrpRemoved { desired_lrp } => {
+                self.came_up.write().remove(desired_lrp.process_guid.as_str());
+                return None;
+            }
             _ => return None,
         };
         Some(touched.key.process_guid.to_string())
     }
 
+    /// Whether an instance of this process version ran since it was desired; what is not there now is then on its way
+    /// back rather than on its way up.
+    pub fn came_up(&self, lrp_guid: &str) -> bool {
+        self.came_up.read().contains(lrp_guid)
+    }
+
     fn put<'a>(&self, lrp: &'a Arc<ActualLrp>) -> &'a ActualLrp {
+        if runs(lrp) && !self.came_up(lrp.key.process_guid.as_str()) {
+            self.came_up.write().insert(lrp.key.process_guid.as_str().into());
+        }
         let mut lrps = self.lrps.write();
         let held = lrps.get(&key(lrp));
         if held.is_none_or(|held| lrp.modification_tag.succeeds(&held.modification_tag)) {
@@ -91,6 +113,10 @@ impl Mirror {
         }
         chosen.into_values().collect()
     }
+}
+
+fn runs(lrp: &ActualLrp) -> bool {
+    matches!(lrp.state, State::Running { .. })
 }
 
 /// The ordinary record is shown when it runs or crashed; until then the one that is on its way out.

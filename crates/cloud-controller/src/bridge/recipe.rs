@@ -58,6 +58,7 @@ pub fn desired_lrp(recipe: &RunRecipe, config: &Config) -> DesiredLrp {
         egress_rules: egress_rules(&recipe.security_rules),
         cached_dependencies: vec![lifecycle(config)],
         image_layers: droplet_layer(&recipe.droplet, config).into_iter().collect(),
+        volume_mounted_files: recipe.view.mounted_files(),
         placement_tags: recipe.isolation_segment.iter().cloned().collect(),
         certificate_properties: Some(Box::new(certificate(&recipe.view.names))),
         log_guid: recipe.app.guid.clone(),

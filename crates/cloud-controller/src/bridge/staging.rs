@@ -176,6 +176,7 @@ pub fn task(recipe: &StagingRecipe, config: &Config) -> TaskDefinition {
             cpu_weight: CPU_WEIGHT,
             egress_rules: recipe::egress_rules(&recipe.security_rules),
             cached_dependencies: dependencies,
+            volume_mounted_files: recipe.view.mounted_files(),
             placement_tags: recipe.isolation_segment.iter().cloned().collect(),
             certificate_properties: Some(Box::new(recipe::certificate(&recipe.view.names))),
             log_guid: build.app_guid.clone(),

@@ -98,6 +98,7 @@ pub fn definition(recipe: &TaskRecipe, config: &Config) -> TaskDefinition {
             egress_rules: recipe::egress_rules(&recipe.security_rules),
             cached_dependencies: vec![recipe::lifecycle(config)],
             image_layers: recipe::droplet_layer(&recipe.droplet, config).into_iter().collect(),
+            volume_mounted_files: recipe.view.mounted_files(),
             placement_tags: recipe.isolation_segment.iter().cloned().collect(),
             certificate_properties: Some(Box::new(recipe::certificate(&recipe.view.names))),
             log_guid: recipe.app.guid.clone(),

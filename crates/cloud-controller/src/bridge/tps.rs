@@ -16,8 +16,9 @@ use tracing::warn;
 use super::{APPS_DOMAIN, explain};
 use crate::Cc;
 use crate::actions::apps::audit_by;
+use crate::db::apps;
 use crate::db::audit_events::{self, Actor};
-use crate::db::{apps, processes};
+use crate::db::processes::{self, Process};
 
 const PROCESS_CRASH: &str = "audit.app.process.crash";
 /// As Diego counts crashes in a row.
@@ -70,6 +71,11 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
                 warn!(lrp = %key, error = %format!("{error:#}"), "a crash was not recorded");
             }
         }
+        if let Some(change) = readiness(&event)
+            && let Err(error) = record_readiness(cc, &change).await
+        {
+            warn!(lrp = %change.key, error = %format!("{error:#}"), "a change of readiness was not recorded");
+        }
         if let Some((key, error)) = told.news(&event)
             && let Err(error) = unplaced(cc, key, error).await
         {
@@ -82,6 +88,52 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// An instance gets requests from now on, or none any more.
+struct Readiness<'a> {
+    key: &'a LrpKey,
+    by: &'a InstanceKey,
+    ready: bool,
+}
+
+/// Pure: an instance that begins without being ready is no change, and one that ends is another event.
+fn readiness(event: &Event) -> Option<Readiness<'_>> {
+    let Event::ActualLrpChanged { before, after } = event else { return None };
+    let State::Running { by, routable: ready, .. } = &after.state else { return None };
+    let was_ready = matches!(&before.state, State::Running { routable: true, .. });
+    (*ready != was_ready && after.key.domain.as_str() == APPS_DOMAIN).then_some(Readiness {
+        key: &after.key,
+        by,
+        ready: *ready,
+    })
+}
+
+/// Of processes with a readiness check: of others their start tells as much.
+async fn record_readiness(cc: &Cc, change: &Readiness<'_>) -> anyhow::Result<()> {
+    let Some(process) = processes::process_of(change.key.process_guid.as_str()) else {
+        return Ok(());
+    };
+    let found = processes::find(&mut *cc.db.read().await?, process).await?;
+    let Some(process) = found.filter(|process| process.readiness.kind != "process") else {
+        return Ok(());
+    };
+    let mut tx = cc.db.begin().await?;
+    let Some(app) = apps::find(&mut tx, &process.app_guid).await? else { return Ok(()) };
+    let data = json!({
+        "instance": change.by.instance_guid,
+        "index": change.key.index,
+        "cell_id": change.by.cell_id,
+        "ready": change.ready,
+    });
+    let kind = if change.ready { "audit.app.process.ready" } else { "audit.app.process.not-ready" };
+    audit_by(&mut tx, cc.now(), actor(&process), kind, &app, data).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn actor(process: &Process) -> Actor {
+    Actor { guid: process.guid.clone(), kind: "process".to_owned(), name: process.kind.clone() }
 }
 
 /// Which instances their apps were told to be without a cell, and why. As large as there are such instances.
@@ -189,13 +241,8 @@ async fn crashed(cc: &Cc, crash: &Crash<'_>) -> anyhow::Result<()> {
         "crash_timestamp": crash.since.as_nanos(),
         "version": version,
     });
-    let actor = Actor {
-        guid: process.guid.clone(),
-        kind: "process".to_owned(),
-        name: process.kind.clone(),
-    };
     for kind in ["app.crash", PROCESS_CRASH] {
-        audit_by(&mut tx, cc.now(), actor.clone(), kind, &app, data.clone()).await?;
+        audit_by(&mut tx, cc.now(), actor(&process), kind, &app, data.clone()).await?;
     }
     let names = apps::names(&mut tx, &app.guid).await?;
     tx.commit().await?;

@@ -10,6 +10,8 @@ use super::revisions::Revision;
 use super::routing::{self, Mapping};
 use super::{Columns as _, Result, apps, droplets, query, revisions};
 use crate::bridge::environment::{ServiceFiles, View};
+use crate::bridge::service_files;
+use crate::errors::{ApiError, ApiResult};
 use crate::seal::Seal;
 
 /// A started process with all it runs on.
@@ -129,11 +131,6 @@ pub async fn view(
     phase: Phase,
 ) -> anyhow::Result<View> {
     let group = apps::variable_group(connection, phase.name()).await?;
-    let service_files = match (app.service_binding_k8s, app.file_based_vcap_services) {
-        (true, _) => ServiceFiles::Bindings,
-        (false, true) => ServiceFiles::VcapServices,
-        (false, false) => ServiceFiles::None,
-    };
     let mut uris: Vec<String> =
         mappings.iter().filter(|mapping| !mapping.internal).map(Mapping::uri).collect();
     uris.dedup();
@@ -144,7 +141,7 @@ pub async fn view(
         group: seal.open_json(group.as_deref())?,
         own: seal.open_json(app.sealed_env.as_deref())?,
         services: services(connection, seal, &app.guid).await?,
-        service_files,
+        service_files: kind_of_files(app),
     })
 }
 
@@ -189,6 +186,30 @@ pub async fn isolation_segment(connection: &mut Connection, space: &str) -> Resu
     let row = query(text, [space.into()]).optional(connection).await?;
     // The one that all cells belong to needs no tag.
     Ok(row.map(|row| row.text("name")).transpose()?.filter(|name| name != "shared"))
+}
+
+/// How the app wants to be told of its services.
+fn kind_of_files(app: &App) -> ServiceFiles {
+    match (app.service_binding_k8s, app.file_based_vcap_services) {
+        (true, _) => ServiceFiles::Bindings,
+        (false, true) => ServiceFiles::VcapServices,
+        (false, false) => ServiceFiles::None,
+    }
+}
+
+/// # Errors
+/// 422 when the app wants files and its bindings cannot be files.
+pub async fn check_service_files(
+    connection: &mut Connection,
+    seal: &Seal,
+    app: &App,
+) -> ApiResult<()> {
+    let kind = kind_of_files(app);
+    if kind != ServiceFiles::None {
+        let services = services(connection, seal, &app.guid).await?;
+        service_files::files(kind, &services).map_err(ApiError::unprocessable)?;
+    }
+    Ok(())
 }
 
 /// `VCAP_SERVICES`: the newest working binding of each service instance, by the service's label.

@@ -41,7 +41,7 @@ async fn stats_by_type(
 }
 
 /// Clients that wait for an app ask this every few seconds. While it is on its way up the answer is held for a moment,
-/// so that the first answer that matters comes as soon as it is true.
+/// so that the first answer that matters comes as soon as it is true. What ran already and is down now is told at once.
 async fn held(cc: &Cc, process: Process) -> ApiResult<Response> {
     if process.wanted() > 0 {
         heard(cc).await?;
@@ -51,7 +51,10 @@ async fn held(cc: &Cc, process: Process) -> ApiResult<Response> {
     let lrps = cc.changes.hold(&guid, cc.config.limits.hold_stats, look, |lrps| {
         let crashed = lrps.iter().filter(|lrp| lrp.state == State::Crashed).count();
         let runs = lrps.iter().any(|lrp| matches!(lrp.state, State::Running { .. }));
-        process.wanted() == 0 || runs || (!lrps.is_empty() && crashed == lrps.len())
+        process.wanted() == 0
+            || runs
+            || cc.mirror.came_up(&process.lrp_guid())
+            || (!lrps.is_empty() && crashed == lrps.len())
     });
     let lrps = lrps.await?;
     let resources: Vec<Value> = (0..process.instances)

@@ -1,6 +1,8 @@
 //! From a package to a running app: what the API says, what Diego is asked, and what comes back.
 
 use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -9,7 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use diego::actual_lrp::State;
 use diego::task::TaskCallback;
-use diego::{Action, ActualLrp, Event, InstanceKey, LrpKey, NetInfo, PortMapping, TaskDefinition};
+use diego::{
+    Action, ActualLrp, DesiredLrp, Event, InstanceKey, LrpKey, NetInfo, PortMapping, TaskDefinition,
+};
 use expect_test::expect;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -374,6 +378,75 @@ async fn stats_tell_what_runs_as_soon_as_it_does() {
 }
 
 #[tokio::test]
+async fn an_instance_on_its_way_back_is_told_at_once() {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    for db in sql::testing::databases().await {
+        let mut config = harness::config();
+        config.limits.hold_stats = Duration::from_secs(3600);
+        let harness = Harness::open_with(db, config).await;
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.staged_app(&space).await;
+        admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.expect(200);
+        let web = |lrp: &&Arc<DesiredLrp>| lrp.process_guid.as_str().starts_with(&app);
+        let lrp = harness.bbs.desired_when(|all| all.iter().find(web).cloned()).await;
+        let stats = format!("/v3/processes/{app}/stats");
+        harness.bbs.set_actual(running(lrp.process_guid.as_str(), 0));
+        let up = tokio::time::timeout(PATIENCE, admin.get(&stats)).await;
+        assert_eq!(up.expect("held until it runs").column("state"), "RUNNING");
+
+        // Whoever restarts an instance sees that it is away, however short a time that is.
+        let instance = format!("/v3/processes/{app}/instances/0");
+        let killed = tokio::time::timeout(PATIENCE, admin.delete(&instance)).await;
+        let killed = killed.expect("it is killed");
+        assert_eq!(killed.status, StatusCode::NO_CONTENT);
+        let gone = async {
+            while admin.get(&stats).await.column("state") != "DOWN" {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.expect("stats are not held");
+    }
+}
+
+#[tokio::test]
+async fn readiness_of_those_that_are_asked_for_it_is_recorded() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        let app = harness.staged_app(&space).await;
+        let check = json!({ "readiness_health_check": { "type": "http", "data": { "endpoint": "/ready" } } });
+        admin.patch(&format!("/v3/processes/{app}"), check).await.expect(200);
+        admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.expect(200);
+        let web = |lrp: &&Arc<DesiredLrp>| lrp.process_guid.as_str().starts_with(&app);
+        let lrp = harness.bbs.desired_when(|all| all.iter().find(web).cloned()).await;
+        let set = |ready: bool| {
+            let mut lrp = running(lrp.process_guid.as_str(), 0);
+            if let State::Running { routable, .. } = &mut lrp.state {
+                *routable = ready;
+            }
+            harness.bbs.set_actual(lrp);
+        };
+        [false, false, true, true, false].into_iter().for_each(set);
+        let path = "/v3/audit_events?types=audit.app.process.ready,audit.app.process.not-ready&order_by=created_at";
+        let told = async {
+            loop {
+                let events = admin.get(path).await;
+                if events.column("type").contains("not-ready") {
+                    return events;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+        let told = told.expect("it is told");
+        assert_eq!(told.column("type"), "audit.app.process.ready audit.app.process.not-ready");
+        let data = &told.body["resources"][0]["data"];
+        assert_eq!((&data["index"], &data["ready"]), (&json!(0), &json!(true)));
+    }
+}
+
+#[tokio::test]
 async fn a_restart_makes_the_instances_anew() {
     for harness in harness::all().await {
         let admin = harness.admin();
@@ -480,7 +553,7 @@ impl Harness {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(30), wait)
+        tokio::time::timeout(Duration::from_secs(30), wait)
             .await
             .expect("not that many crashes were recorded");
     }

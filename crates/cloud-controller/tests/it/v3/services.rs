@@ -226,3 +226,35 @@ async fn the_marketplace_is_empty_and_says_so() {
             .assert_eq(&admin.get("/v3/service_plans/x").await.error());
     }
 }
+
+#[tokio::test]
+async fn an_app_that_asks_for_files_gets_them() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "s").await;
+        let app = harness.staged_app(&space).await;
+        let secret = json!({ "credentials": { "password": "open sesame" } });
+        let made = admin.post("/v3/service_instances", instance("db", secret)).await.expect(201);
+        let service = made["guid"].as_str().unwrap();
+        admin.post("/v3/service_credential_bindings", bind(&app, service)).await.expect(201);
+        let feature = format!("/v3/apps/{app}/features/service-binding-k8s");
+        admin.patch(&feature, json!({ "enabled": true })).await.expect(200);
+        admin.post(&format!("/v3/apps/{app}/actions/start"), json!({})).await.expect(200);
+        let lrp = harness
+            .bbs
+            .desired_when(|all| {
+                all.iter().find(|l| l.process_guid.as_str().starts_with(&app)).cloned()
+            })
+            .await;
+        let files = &lrp.run.volume_mounted_files;
+        let password = files.iter().find(|file| file.path == "db/password").unwrap();
+        assert_eq!(password.content, "open sesame");
+
+        // What cannot be a folder is told before anything is restarted.
+        let name = json!({ "name": "My_DB" });
+        admin.patch(&format!("/v3/service_instances/{service}"), name).await.expect(200);
+        let refused = admin.post(&format!("/v3/apps/{app}/actions/restart"), json!({})).await;
+        expect!["422 CF-UnprocessableEntity: Invalid binding name: 'My_DB'. It must be 1 to 253 of the characters a-z, 0-9, - and ."]
+            .assert_eq(&refused.error());
+    }
+}
