@@ -1006,7 +1006,7 @@ async fn roles_are_given_and_taken() {
         .await;
     world.check("set-space-role bob acme dev Boss", expect![[r#"
         (help: set-space-role - Assign a space role to a user)
-        ! Incorrect Usage: ROLE must be "SpaceManager", "SpaceDeveloper", "SpaceAuditor" and "SpaceSupporter"
+        ! Incorrect Usage: ROLE must be "SpaceManager", "SpaceDeveloper", "SpaceAuditor" or "SpaceSupporter"
         = 1
     "#]]).await;
 }

@@ -499,6 +499,21 @@ async fn a_package_is_staged_on_its_own() {
     );
     world
         .check(
+            "stage-package dora --package-guid other",
+            expect![[r#"
+        Staging package for dora in org acme / space dev as ada...
+        FAILED
+        ! Package with guid 'other' not found in app 'dora'.
+        = 1
+    "#]],
+        )
+        .await;
+    world.replace(
+        "GET /v3/packages",
+        Answer::list(json!([{ "guid": "package-guid", "state": "READY" }])),
+    );
+    world
+        .check(
             "stage-package dora --package-guid package-guid",
             expect![[r#"
         Staging package for dora in org acme / space dev as ada...
