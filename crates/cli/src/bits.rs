@@ -78,8 +78,7 @@ impl Bits {
         let is_archive = !fs::metadata(&root).map_err(about)?.is_dir();
         let mut entries = Vec::new();
         if is_archive {
-            entries = archived(&root)
-                .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+            entries = archived(&root).map_err(|error| no_zip(path, &error))?;
         } else {
             let ignored = rules(&root, fs::read_to_string(root.join(".cfignore")).ok().as_deref());
             walk(&root, &root, &ignored, &mut entries).map_err(about)?;
@@ -232,6 +231,17 @@ type Archive = ZipArchive<BufReader<File>>;
 
 fn open_archive(path: &Path) -> zip::result::ZipResult<Archive> {
     ZipArchive::new(BufReader::new(File::open(path)?))
+}
+
+/// A file that was given instead of a folder, and is no zip.
+fn no_zip(path: &Path, error: &zip::result::ZipError) -> Error {
+    let path = path.display();
+    match error {
+        zip::result::ZipError::InvalidArchive(_) => Error::Failed(format!(
+            "{path} is not a valid zip file ({error}): name a folder, or a zip, jar or war file"
+        )),
+        error => Error::Failed(format!("{path}: {error}")),
+    }
 }
 
 fn unreadable(error: zip::result::ZipError) -> Error {

@@ -32,6 +32,8 @@ const RENEW_BEFORE: Duration = Duration::from_secs(60);
 /// An upload may take long, and its body is sent once.
 const RENEW_BEFORE_UPLOAD: Duration = Duration::from_secs(300);
 /// Servers hold an answer for some seconds; one that takes this long will not come.
+/// Less than what servers and what stands before them keep a silent connection for.
+const IDLE_CONNECTION: Duration = Duration::from_secs(10);
 const LONGEST_ANSWER: Duration = Duration::from_secs(120);
 const LONGEST_UPLOAD: Duration = Duration::from_secs(3600);
 /// What `cf curl` asks for may be anything, also a large download.
@@ -97,6 +99,8 @@ impl Client {
         let builder = || {
             let builder = reqwest::Client::builder()
                 .connect_timeout(Duration::from_secs(10))
+                // Packing may take minutes; a server has closed by then what it still looks open.
+                .pool_idle_timeout(IDLE_CONNECTION)
                 .tls_danger_accept_invalid_certs(skip)
                 .redirect(reqwest::redirect::Policy::none());
             // A proxy cannot reach this machine's own loopback.

@@ -1,6 +1,8 @@
 //! What goes wrong, in the sentences `cf` is known for: they are shown to people as they stand.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -83,6 +85,18 @@ impl Error {
     }
 }
 
+/// A file that could not be made or read: which one, and why, as `open PATH: no such file or directory`.
+pub fn unopened(path: &Path, error: &std::io::Error) -> String {
+    let why = match error.kind() {
+        ErrorKind::NotFound => "no such file or directory".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::IsADirectory => "is a directory".to_owned(),
+        ErrorKind::StorageFull => "no space left on device".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("open {}: {why}", path.display())
+}
+
 pub fn failed<T>(sentence: impl Into<String>) -> Result<T> {
     Err(Error::Failed(sentence.into()))
 }
@@ -145,7 +159,7 @@ impl fmt::Display for ApiError {
             ([_, _, ..], 400..=499) => {
                 let details: Vec<&str> =
                     self.errors.iter().map(|error| error.detail.as_str()).collect();
-                write!(f, "Multiple errors occurred:\n{}", details.join("\n"))
+                write!(f, "Multiple errors occurred:\n- {}", details.join("\n- "))
             }
             (errors, status) => {
                 write!(f, "Unexpected Response\nResponse Code: {status}")?;
@@ -264,8 +278,8 @@ mod tests {
             r#"{"errors":[{"detail":"one"},{"detail":"two"}]}"#,
             expect![[r#"
             Multiple errors occurred:
-            one
-            two"#]],
+            - one
+            - two"#]],
         );
     }
 

@@ -2,6 +2,7 @@
 
 mod diff;
 mod overrides;
+mod place;
 mod vars;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ pub use diff::{Diff, Mark};
 pub use overrides::{Command, Overrides};
 pub use vars::{Vars, read_var, read_vars_file};
 
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Result, failed, unopened};
 
 /// A manifest; at least one application is in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Manifest {
     root: Mapping,
     /// The file it came from; without one it was made of flags alone.
     pub path: Option<PathBuf>,
+    /// What the file says, for whoever looks for a line.
+    text: String,
 }
 
 /// What to upload for an app, and how to run it.
@@ -44,7 +47,7 @@ impl Manifest {
             "applications".into(),
             Value::Sequence(vec![Value::Mapping(app)]),
         )]);
-        Manifest { root, path: None }
+        Manifest { root, path: None, text: String::new() }
     }
 
     /// The manifest at a path, or in a directory.
@@ -61,10 +64,31 @@ impl Manifest {
     }
 
     pub fn load(path: &Path, vars: &Vars) -> Result<Manifest> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Error::Failed(unopened(path, &error)))?;
         let root = parse(&text, vars, path)?;
-        Ok(Manifest { root, path: Some(path.to_owned()) })
+        Ok(Manifest { root, path: Some(path.to_owned()), text })
+    }
+
+    /// Keys that have no effect, one sentence each.
+    pub fn unread(&self) -> Vec<String> {
+        place::unread(&self.root, &self.text)
+    }
+
+    /// Pure: what the server refused, and under it where that stands in the file.
+    pub fn pointed(&self, refusal: String) -> String {
+        let Some(path) = &self.path else { return refusal };
+        let mut spots: Vec<String> = Vec::new();
+        for line in refusal.lines() {
+            let sentence = line.trim_start_matches("- ");
+            if let Some(spot) = place::of_refusal(&self.text, sentence) {
+                let spot = format!("{} line {}, key '{}'", path.display(), spot.line, spot.key);
+                if !spots.contains(&spot) {
+                    spots.push(spot);
+                }
+            }
+        }
+        if spots.is_empty() { refusal } else { format!("{refusal}\n{}", spots.join("\n")) }
     }
 
     pub fn to_yaml(&self) -> String {
@@ -141,7 +165,7 @@ fn parse(text: &str, vars: &Vars, path: &Path) -> Result<Mapping> {
         return failed("Manifest must have at least one application.");
     };
     for (index, app) in apps.iter().enumerate() {
-        let at = |what: &str| invalid(path, &format!("{}: {what}", place(text, index)));
+        let at = |what: &str| invalid(path, &format!("{}: {what}", place::item(text, index)));
         let Some(app) = app.as_mapping() else {
             return Err(at("an application must be a map of keys"));
         };
@@ -166,23 +190,6 @@ fn invalid(path: &Path, why: &str) -> Error {
         "Unable to push app because manifest {} is not valid yaml.\n{why}",
         path.display()
     ))
-}
-
-/// Where the list item with this number begins, as well as lines tell.
-fn place(text: &str, index: usize) -> String {
-    let list =
-        text.lines().skip_while(|line| !line.trim_start().starts_with("applications:")).skip(1);
-    let first = list.clone().find(|line| line.trim_start().starts_with('-'));
-    let indent = first.map_or(0, |line| line.len() - line.trim_start().len());
-    let skipped =
-        text.lines().take_while(|line| !line.trim_start().starts_with("applications:")).count() + 1;
-    let items = list.enumerate().filter(|(_, line)| {
-        line.trim_start().starts_with('-') && line.len() - line.trim_start().len() == indent
-    });
-    items.map(|(line, _)| line).nth(index).map_or_else(
-        || format!("application {}", index + 1),
-        |line| format!("line {}", skipped + line + 1),
-    )
 }
 
 #[cfg(test)]
@@ -253,9 +260,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_file_line_and_key() {
+        let text = "applications:\n- name: a\n  memory: 64Q\n  instances: -1\n";
+        let root = parse(text, &Vars::new(), Path::new("m.yml")).unwrap();
+        let path = Some(PathBuf::from("m.yml"));
+        let manifest = Manifest { root, path, text: text.to_owned() };
+        let refused = "Multiple errors occurred:\n- For application 'a': Process \"web\": Memory must use a unit\n- For application 'a': Process \"web\": Instances must be more";
+        expect![[r#"
+            Multiple errors occurred:
+            - For application 'a': Process "web": Memory must use a unit
+            - For application 'a': Process "web": Instances must be more
+            m.yml line 3, key 'memory'
+            m.yml line 4, key 'instances'"#]]
+        .assert_eq(&manifest.pointed(refused.to_owned()));
+        assert_eq!(manifest.pointed("no".to_owned()), "no");
+    }
+
+    #[test]
     fn sources_tell_what_to_upload() {
         let root = parse("applications:\n- name: a\n  path: sub\n- name: b\n  docker: {image: x/y, username: me}\n", &Vars::new(), Path::new("m")).unwrap();
-        let sources = Manifest { root, path: None }.sources();
+        let sources = Manifest { root, path: None, text: String::new() }.sources();
         assert_eq!(sources[0].path.as_deref(), Some(Path::new("sub")));
         assert_eq!(
             sources[1].docker,

@@ -1,5 +1,6 @@
 //! What the Cloud Controller is told at start. No I/O here.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct Config {
     pub internal_url: String,
     /// With it, links are `https://api.DOMAIN` and its sisters; without, they follow the request.
     pub system_domain: Option<String>,
+    /// Names that lead to the platform itself, whatever routes there are: nobody gets a route or a domain of these.
+    pub reserved_names: BTreeSet<String>,
     /// Shared domains made at start; the first one is the default.
     pub app_domains: Vec<String>,
     /// The ports that TCP routes of the group `default-tcp` may have; without, no group is made. A later change by the
@@ -180,6 +183,7 @@ impl Config {
             api_url: "http://127.0.0.1:8080".to_owned(),
             internal_url: "http://127.0.0.1:9090".to_owned(),
             system_domain: None,
+            reserved_names: BTreeSet::new(),
             app_domains: vec!["localhost".to_owned()],
             tcp_ports: DEFAULT_TCP_PORTS.parse().ok(),
             stacks: Vec::new(),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use envelope::{Envelope, LogType, Source, Tags};
 
 use crate::Cc;
+use crate::bridge::explain;
+use crate::errors::ApiError;
 
 /// The names that go with an app wherever it is spoken of outside of this crate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,20 @@ impl Cc {
     /// `[API/0] OUT line` in the app's log.
     pub(crate) fn api_log(&self, app: &AppNames, line: &str) {
         self.app_log(app, "API", LogType::Out, line);
+    }
+
+    /// Whoever looks for the reason of a refusal looks into the app's log, where it stands with what to do.
+    pub(crate) fn tell_refusal(
+        &self,
+        app: &AppNames,
+        source_type: &str,
+        what: &str,
+        error: &ApiError,
+    ) {
+        let detail = error.to_string();
+        let next = explain::refusal(&detail, &app.app_name).unwrap_or_default();
+        let line = format!("{what}: {}. {next}", detail.trim_end_matches('.'));
+        self.app_log(app, source_type, LogType::Err, line.trim_end());
     }
 
     pub(crate) fn app_log(&self, app: &AppNames, source_type: &str, stream: LogType, line: &str) {

@@ -7,7 +7,7 @@ use reqwest::{Response, StatusCode};
 use tokio::io::AsyncWriteExt;
 
 use super::{Client, LONGEST_UPLOAD, MOST_BODY, RENEW_BEFORE_UPLOAD, chain, header};
-use crate::error::{ApiError, Error, Result};
+use crate::error::{ApiError, Error, Result, unopened};
 
 /// Writes what is at a URL anywhere to a file.
 pub async fn fetch(url: &str, to: &Path) -> Result<()> {
@@ -30,7 +30,7 @@ fn elsewhere() -> Result<reqwest::Client> {
 }
 
 async fn write(mut response: Response, to: &Path) -> Result<()> {
-    let creating = |error| Error::Failed(format!("Error creating file: {error}"));
+    let creating = |error| Error::Failed(format!("Error creating file: {}", unopened(to, &error)));
     let mut file = tokio::fs::File::create(to).await.map_err(creating)?;
     while let Some(chunk) = response.chunk().await.map_err(|error| Error::Request(chain(&error)))? {
         file.write_all(&chunk).await.map_err(creating)?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::client::Body;
 use crate::command::{Command, Context, Needs, Spec};
 use crate::commands::summary::{self, healthy, urls};
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Result, failed, unopened};
 use crate::resources::{self, Process, Route, related};
 use crate::table::{self, row};
 use crate::ui::say;
@@ -332,8 +332,9 @@ impl Command for CreateAppManifest {
             .await?;
         let path =
             cx.ui.io.dir.join(self.path.unwrap_or_else(|| format!("{}_manifest.yml", self.app)));
-        std::fs::write(&path, &reply.body)
-            .map_err(|error| Error::Failed(format!("Error creating file: {error}")))?;
+        std::fs::write(&path, &reply.body).map_err(|error| {
+            Error::Failed(format!("Error creating file: {}", unopened(&path, &error)))
+        })?;
         say!(cx.ui, "Manifest file created successfully at {}", path.display());
         cx.ui.ok();
         Ok(())

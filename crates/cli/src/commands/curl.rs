@@ -5,7 +5,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::client::Answer;
 use crate::command::{Command, Context, Spec};
-use crate::error::{Error, Result, failed};
+use crate::error::{Error, Result, failed, unopened};
 use crate::ui::say;
 
 /// `cf curl`
@@ -74,8 +74,9 @@ impl Command for Curl {
         out.extend(&body);
         if let Some(file) = &self.output {
             let path = cx.ui.io.dir.join(file);
-            std::fs::write(&path, &out)
-                .map_err(|error| Error::Failed(format!("Error creating file: {error}")))?;
+            std::fs::write(&path, &out).map_err(|error| {
+                Error::Failed(format!("Error creating file: {}", unopened(&path, &error)))
+            })?;
             cx.ui.ok();
             return Ok(());
         }

@@ -17,8 +17,10 @@ const STAGING: &str = "STG";
 /// Stages a package while showing what the stager says; answers the droplet's guid.
 pub async fn stage(cx: &mut Context<'_>, app: &App, package: &str) -> Result<String> {
     let mut tail = Tail::start(&cx.client, &app.guid, Since::New).await;
-    let build: Build =
-        cx.client.post("/v3/builds", json!({ "package": { "guid": package } })).await?.json()?;
+    let made = cx.client.post("/v3/builds", json!({ "package": { "guid": package } })).await;
+    let build: Build = made
+        .map_err(|error| with_limits(error, &cx.cf(), &cx.org().name, &cx.space().name))?
+        .json()?;
     let (limit, client) = (cx.minutes("CF_STAGING_TIMEOUT", 15), cx.client.clone());
     let built = async {
         let finished = built(&client, build.guid);
@@ -102,7 +104,12 @@ pub async fn act(cx: &Context<'_>, app: &str, action: &str) -> Result<()> {
 
 /// Pure: a refusal for a quota, with the way to see it.
 pub fn with_limits(error: Error, cf: &str, org: &str, space: &str) -> Error {
-    match error.api_detail(422).filter(|detail| detail.contains("quota")) {
+    let told = match &error {
+        Error::Failed(detail) => Some(detail.as_str()),
+        error => error.api_detail(422),
+    };
+    let over = |detail: &&str| detail.contains("quota") || detail.contains("limit exceeded");
+    match told.filter(over) {
         Some(detail) => Error::Failed(format!(
             "{detail}\n\nTIP: Use '{cf} org {org}' and '{cf} space {space}' to see which quotas apply, and '{cf} org-quota' or '{cf} space-quota' to see their limits."
         )),
@@ -227,6 +234,11 @@ mod tests {
 
             TIP: Use 'cf org acme' and 'cf space dev' to see which quotas apply, and 'cf org-quota' or 'cf space-quota' to see their limits."#]]
         .assert_eq(&told("memory quota_exceeded"));
+        let tip = "\n\nTIP: Use 'cf org acme'";
+        assert!(
+            told("organization's memory limit exceeded: staging requires 9M memory").contains(tip)
+        );
+        assert!(told("Routes quota exceeded for space 'dev'.").contains(tip));
         assert_eq!(told("no"), "no");
     }
 

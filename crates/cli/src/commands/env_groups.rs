@@ -49,11 +49,15 @@ async fn set(cx: &mut Context<'_>, phase: &str, variables: &str) -> Result<()> {
     Ok(())
 }
 
-/// Pure: variables that are to go are sent as null.
+/// Pure: variables that are to go are sent as null; what is given as a number or a truth value is sent as its text.
 fn replacement(old: Map<String, Value>, new: Map<String, Value>) -> Map<String, Value> {
     let mut var: Map<String, Value> =
         old.into_iter().map(|(name, _)| (name, Value::Null)).collect();
-    var.extend(new);
+    let text = |value: Value| match value {
+        Value::Number(_) | Value::Bool(_) => Value::String(value.to_string()),
+        other => other,
+    };
+    var.extend(new.into_iter().map(|(name, value)| (name, text(value))));
     var
 }
 
@@ -140,5 +144,19 @@ impl Command for SetStagingEnvironmentVariableGroup {
 
     async fn run(self, cx: &mut Context<'_>) -> Result<()> {
         set(cx, "staging", &self.variables).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_replaced_and_its_values_are_texts() {
+        let map = |value: Value| value.as_object().cloned().unwrap_or_default();
+        let old = map(json!({ "A": "old", "B": "old" }));
+        let new = map(json!({ "A": 1, "C": true, "D": "x" }));
+        let want = map(json!({ "A": "1", "B": null, "C": "true", "D": "x" }));
+        assert_eq!(replacement(old, new), want);
     }
 }

@@ -9,7 +9,7 @@ use crate::commands::push::source;
 use crate::commands::summary::friendly_date;
 use crate::error::{Error, Result};
 use crate::manifest::Docker;
-use crate::resources::Droplet;
+use crate::resources::{App, Droplet};
 use crate::table::{self, row};
 use crate::ui::say;
 
@@ -120,7 +120,7 @@ impl Command for StagePackage {
         say!(cx.ui, "Staging package for {name} in {place}...");
         let app = cx.client.app(&self.app, &cx.space().guid).await?;
         let package = match self.package_guid {
-            Some(guid) => guid,
+            Some(guid) => of_app(cx, &app, guid).await?,
             None => newest_ready(cx, &app).await?.guid,
         };
         let droplet = deploy::stage(cx, &app, &package).await?;
@@ -134,4 +134,12 @@ impl Command for StagePackage {
         table::key_values(&mut cx.ui, &rows);
         Ok(())
     }
+}
+
+/// The package, when it is one of this very app.
+async fn of_app(cx: &Context<'_>, app: &App, guid: String) -> Result<String> {
+    if packages(cx, app).await?.iter().any(|package| package.guid == guid) {
+        return Ok(guid);
+    }
+    Err(Error::Failed(format!("Package with guid '{guid}' not found in app '{}'.", app.name)))
 }

@@ -52,7 +52,9 @@ impl Command for Push {
         let what = if names.len() == 1 { "app" } else { "apps" };
         say!(cx.ui, "Pushing {what} {list} to {place}...");
         if let Some(path) = &manifest.path {
-            say!(cx.ui, "Applying manifest file {}...", path.display());
+            let file = self.manifest.as_ref().filter(|given| cx.ui.io.dir.join(given).is_file());
+            say!(cx.ui, "Applying manifest file {}...", file.unwrap_or(path).display());
+            tell_unread(cx, &manifest);
             show_diff(cx, &shown, self.redact_env).await?;
         }
         apply(cx, &manifest).await?;
@@ -191,7 +193,12 @@ fn variables(
 ) -> Result<Vars> {
     let mut all = Vars::new();
     for file in files {
-        all.extend(read_vars_file(&dir.join(file))?);
+        let path = dir.join(file);
+        if !path.exists() {
+            let file = file.display();
+            return Err(Error::Usage(format!("The specified path '{file}' does not exist.")));
+        }
+        all.extend(read_vars_file(&path)?);
     }
     all.extend(vars.iter().cloned());
     Ok(all)
@@ -220,9 +227,22 @@ async fn show_diff(cx: &mut Context<'_>, manifest: &Manifest, redact_env: bool) 
     Ok(())
 }
 
+/// Keys that nobody reads are no error, but most often a slip.
+fn tell_unread(cx: &mut Context, manifest: &Manifest) {
+    for unread in manifest.unread() {
+        cx.ui.warn(&format!("Warning: {unread}"));
+    }
+}
+
 async fn apply(cx: &Context<'_>, manifest: &Manifest) -> Result<()> {
     let path = format!("/v3/spaces/{}/actions/apply_manifest", cx.space().guid);
-    let reply = cx.client.send(Method::POST, &path, &[], Body::Yaml(manifest.to_yaml())).await?;
+    let sent = cx.client.send(Method::POST, &path, &[], Body::Yaml(manifest.to_yaml())).await;
+    let reply = sent.map_err(|error| match error {
+        Error::Api(refusal) if refusal.status == 422 => {
+            Error::Failed(manifest.pointed(refusal.to_string()))
+        }
+        error => error,
+    })?;
     // The manifest is to blame, not the job that read it.
     cx.client.finish(&reply).await.map_err(|error| match error {
         Error::Job { detail, .. } if detail.contains("must be an existing admin buildpack") => {
@@ -231,7 +251,10 @@ async fn apply(cx: &Context<'_>, manifest: &Manifest) -> Result<()> {
                 "{detail}\n\nTIP: Use '{cf} buildpacks' to see a list of supported buildpacks."
             ))
         }
-        Error::Job { detail, .. } => Error::Failed(detail),
+        Error::Job { detail, .. } => {
+            let error = Error::Failed(manifest.pointed(detail));
+            deploy::with_limits(error, &cx.cf(), &cx.org().name, &cx.space().name)
+        }
         error => error,
     })
 }
@@ -276,6 +299,7 @@ impl Command for ApplyManifest {
         let place = cx.place()?;
         say!(cx.ui, "Applying manifest {} in {place}...", path.display());
         let manifest = Manifest::load(&path, &vars)?;
+        tell_unread(cx, &manifest);
         show_diff(cx, &manifest, self.redact_env).await?;
         apply(cx, &manifest).await?;
         cx.ui.ok();

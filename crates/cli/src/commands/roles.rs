@@ -33,20 +33,20 @@ const SPACE_ROLES: [Role; 4] = [
 ];
 
 fn org_role(text: &str) -> std::result::Result<Role, String> {
-    role(text, &ORG_ROLES)
+    role(text, &ORG_ROLES, "and")
 }
 
 fn space_role(text: &str) -> std::result::Result<Role, String> {
-    role(text, &SPACE_ROLES)
+    role(text, &SPACE_ROLES, "or")
 }
 
-/// Pure: a role by its name, in any case.
-fn role(text: &str, known: &[Role]) -> std::result::Result<Role, String> {
+/// Pure: a role by its name, in any case. The last two of a list are joined by `and` or `or`, as is usual for it.
+fn role(text: &str, known: &[Role], join: &str) -> std::result::Result<Role, String> {
     let found = known.iter().find(|role| role.name.eq_ignore_ascii_case(text)).copied();
     found.ok_or_else(|| {
         let names: Vec<String> = known.iter().map(|role| format!("\"{}\"", role.name)).collect();
         let (last, rest) = names.split_last().expect("there are roles");
-        format!("ROLE must be {} and {last}", rest.join(", "))
+        format!("ROLE must be {} {join} {last}", rest.join(", "))
     })
 }
 

@@ -162,7 +162,8 @@ fn instance_row(instance: &Instance, now: Timestamp) -> Vec<String> {
     let usage = &instance.usage;
     let since = now - std::time::Duration::from_secs(instance.uptime);
     let limit = match instance.log_rate_limit {
-        Some(-1) | None => "unlimited".to_owned(),
+        Some(-1) => "unlimited".to_owned(),
+        None => "0B/s".to_owned(),
         Some(limit) => format!("{}/s", size::show(u64::try_from(limit).unwrap_or(0))),
     };
     let bytes = |count: Option<u64>| size::show(count.unwrap_or(0));
@@ -263,7 +264,7 @@ mod tests {
         )
         .unwrap();
         let now = Timestamp::parse_rfc3339("2026-01-31T12:01:00Z").unwrap();
-        expect!["#0|down|2026-01-31T12:01:00Z|0.0%|0B of 0B|0B of 0B|0B/s of unlimited||insufficient resources|-"].assert_eq(&instance_row(&instance, now).join("|"));
+        expect!["#0|down|2026-01-31T12:01:00Z|0.0%|0B of 0B|0B of 0B|0B/s of 0B/s||insufficient resources|-"].assert_eq(&instance_row(&instance, now).join("|"));
     }
 
     #[test]

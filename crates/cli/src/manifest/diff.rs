@@ -41,9 +41,9 @@ impl Diff {
     pub fn lines(&self, manifest: &Mapping, hide_env: bool) -> Vec<(Mark, String)> {
         let mut out = Lines { lines: Vec::new(), diff: self, hide_env };
         out.push(Mark::Same, "---", 0, false);
-        for (key, value) in manifest {
-            let key = plain(key);
-            out.walk(&format!("/{key}"), &key, value, 0, false);
+        // What else stands in a manifest is there for anchors, and nobody applies it.
+        if let Some(apps) = manifest.get("applications") {
+            out.walk("/applications", "applications", apps, 0, false);
         }
         out.lines
     }
@@ -75,8 +75,7 @@ impl Lines<'_> {
         }
         match value {
             Value::Mapping(map) => {
-                for (index, (key, value)) in map.iter().enumerate() {
-                    let key = plain(key);
+                for (index, (key, value)) in ordered(path, map).into_iter().enumerate() {
                     self.walk(&format!("{path}/{key}"), &key, value, inner, is_item && index == 0);
                 }
             }
@@ -168,6 +167,39 @@ impl Lines<'_> {
     }
 }
 
+/// Keys of applications that come first, in this order; all others follow in the order of their letters.
+const FIRST: &[&str] = &[
+    "name",
+    "disk-quota",
+    "docker",
+    "health-check-type",
+    "health-check-http-endpoint",
+    "timeout",
+    "instances",
+    "path",
+    "processes",
+    "memory",
+    "no-route",
+    "random-route",
+    "default-route",
+    "stack",
+    "log-rate-limit-per-second",
+    "lifecycle",
+];
+
+/// Pure: the entries as the official command line shows them.
+fn ordered<'a>(path: &str, map: &'a Mapping) -> Vec<(String, &'a Value)> {
+    let is_app = path.strip_prefix("/applications/").is_some_and(|rest| !rest.contains('/'));
+    let rank = |key: &str| match FIRST.iter().position(|first| is_app && *first == key) {
+        Some(place) => place,
+        None => FIRST.len(),
+    };
+    let mut entries: Vec<(String, &Value)> =
+        map.iter().map(|(key, value)| (plain(key), value)).collect();
+    entries.sort_by(|(a, _), (b, _)| (rank(a), a).cmp(&(rank(b), b)));
+    entries
+}
+
 fn redact(value: &Value, hidden: bool, is_env: bool) -> Value {
     match value {
         Value::Mapping(map) => {
@@ -226,6 +258,24 @@ mod tests {
                 |    - go
                 |    env:
                 |      KEY: secret"#]],
+        );
+    }
+
+    #[test]
+    fn only_applications_are_shown_in_the_usual_order() {
+        check(
+            "x: &x {b: 1, a: 2}\nmemory: 1G\napplications:\n- stack: s\n  env: *x\n  default-route: true\n  name: a\n",
+            r#"{"diff":[]}"#,
+            false,
+            expect![[r#"
+                |  ---
+                |  applications:
+                |  - name: a
+                |    default-route: true
+                |    stack: s
+                |    env:
+                |      a: 2
+                |      b: 1"#]],
         );
     }
 

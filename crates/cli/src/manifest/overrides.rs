@@ -253,7 +253,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, overrides: Overrides, want: Expect) {
         let root = parse(text, &Vars::new(), Path::new("manifest.yml")).unwrap();
-        let mut manifest = Manifest { root, path: None };
+        let mut manifest = Manifest { root, path: None, text: String::new() };
         let done = overrides.apply(&mut manifest, Path::new("/"));
         want.assert_eq(&done.map_or_else(|error| error.to_string(), |()| manifest.to_yaml()));
     }

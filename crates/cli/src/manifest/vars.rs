@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_norway::{Mapping, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unopened};
 
 /// Values by name; they may be whole structures.
 pub type Vars = BTreeMap<String, Value>;
@@ -13,7 +13,7 @@ pub type Vars = BTreeMap<String, Value>;
 /// A file of variables: one map.
 pub fn read_vars_file(path: &Path) -> Result<Vars> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Error::Failed(format!("{}: {error}", path.display())))?;
+        .map_err(|error| Error::Failed(format!("reading variables: {}", unopened(path, &error))))?;
     if text.trim().is_empty() {
         return Ok(Vars::new());
     }

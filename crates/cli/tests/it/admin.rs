@@ -331,7 +331,7 @@ async fn roles_are_given_and_taken() {
 
         $ cf set-space-role bob acme dev Boss
         (help: set-space-role - Assign a space role to a user)
-        ! Incorrect Usage: ROLE must be "SpaceManager", "SpaceDeveloper", "SpaceAuditor" and "SpaceSupporter"
+        ! Incorrect Usage: ROLE must be "SpaceManager", "SpaceDeveloper", "SpaceAuditor" or "SpaceSupporter"
         = 1
     "#]]).await;
 }

@@ -82,8 +82,8 @@ async fn a_push_goes_from_files_to_instances() {
           applications:
           - name: dora
             memory: 64M
-            unheard-of: yes
             default-route: true
+            unheard-of: yes
         Manifest applied
         Packaging files to upload...
         Uploading files...
@@ -114,7 +114,10 @@ async fn a_push_goes_from_files_to_instances() {
         #0   running   2026-01-31T12:00:00Z   0.0%   16M of 64M   1M of 1G   0B/s of unlimited                               true
     "#]]
     .assert_eq(&ran.out);
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (0, "Warning: line 4: unknown key 'unheard-of' of an application is ignored\n")
+    );
     expect![[r#"
         POST /v3/spaces/space-guid/manifest_diff
         POST /v3/spaces/space-guid/actions/apply_manifest

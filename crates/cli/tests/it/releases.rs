@@ -120,6 +120,13 @@ async fn a_package_is_staged_on_its_own() {
         ! Incorrect Usage: The following arguments cannot be used together: --docker-image, -o, -p
         = 1
 
+        $ cf stage-package dora --package-guid other
+        Staging package for dora in org acme / space dev as ada...
+        FAILED
+        ! Package with guid 'other' not found in app 'dora'.
+        = 1
+
+        < GET /v3/packages 200 [{"guid": "package-guid", "state": "READY"}]
         < POST /v3/builds 201 {"guid": "build-guid", "state": "STAGING"}
         < GET /v3/droplets/droplet-guid 200 {"guid": "droplet-guid", "state": "STAGED"}
         $ cf stage-package dora --package-guid package-guid

@@ -113,9 +113,7 @@ pub async fn create(
     if !address.host.is_empty() && domains::is_name_taken(tx, &whole).await? {
         return Err(ApiError::unprocessable(format!("Route conflicts with domain '{whole}'.")));
     }
-    if by.cc.config.system_domain.as_deref() == Some(&domain.name)
-        && SYSTEM_HOSTS.contains(&address.host.as_str())
-    {
+    if by.cc.config.reserved_names.contains(&whole) {
         return Err(ApiError::unprocessable("Route conflicts with a reserved system route."));
     }
     let port = route_ports::choose(tx, domain, address).await?;
@@ -151,9 +149,6 @@ pub async fn create(
     .await?;
     routes::find(tx, &guid).await?.ok_or_else(|| ApiError::not_found("Route"))
 }
-
-/// Names below the system domain that are the platform's own.
-const SYSTEM_HOSTS: &[&str] = &["api", "uaa", "login", "log-cache", "doppler", "log-stream", "ssh"];
 
 /// On shared domains a host belongs to one space with all its paths: else apps could read each other's cookies.
 async fn check_same_host(

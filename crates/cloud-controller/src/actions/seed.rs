@@ -12,7 +12,7 @@ use crate::db::{self, Columns as _, query};
 /// The quota of organizations that have no other. Its name is Cloud Foundry's.
 pub const DEFAULT_QUOTA: &str = "default";
 
-/// Fills in what is missing and changes nothing that somebody set.
+/// Fills in what was never there and changes nothing that somebody set: what was deleted or renamed since stays so.
 pub async fn run(cc: &Cc) -> anyhow::Result<()> {
     store_buildpacks(cc).await?;
     let now = cc.now();
@@ -20,10 +20,10 @@ pub async fn run(cc: &Cc) -> anyhow::Result<()> {
     for stack in &cc.config.stacks {
         let columns =
             vec![("name", (&stack.name).into()), ("description", (&stack.description).into())];
-        once(&mut tx, now, "stacks", "name", &stack.name, columns).await?;
+        once(&mut tx, now, "stacks", &stack.name, columns).await?;
     }
     for domain in &cc.config.app_domains {
-        once(&mut tx, now, "domains", "name", domain, vec![("name", domain.into())]).await?;
+        once(&mut tx, now, "domains", domain, vec![("name", domain.into())]).await?;
     }
     if let Some(ports) = &cc.config.tcp_ports {
         db::router_groups::configure(&mut tx, now, ports).await?;
@@ -33,7 +33,7 @@ pub async fn run(cc: &Cc) -> anyhow::Result<()> {
         ("total_memory_in_mb", 102_400_i64.into()),
         ("total_routes", 1000_i64.into()),
     ];
-    once(&mut tx, now, "organization_quotas", "name", DEFAULT_QUOTA, quota).await?;
+    once(&mut tx, now, "organization_quotas", DEFAULT_QUOTA, quota).await?;
     for (name, rules) in security_groups(&cc.config.dns_servers) {
         let columns = vec![
             ("name", name.into()),
@@ -41,7 +41,7 @@ pub async fn run(cc: &Cc) -> anyhow::Result<()> {
             ("running_default", true.into()),
             ("staging_default", true.into()),
         ];
-        once(&mut tx, now, "security_groups", "name", name, columns).await?;
+        once(&mut tx, now, "security_groups", name, columns).await?;
     }
     db::isolation_segments::ensure_shared(&mut tx, now).await?;
     register_buildpacks(cc, &mut tx, now).await?;
@@ -49,16 +49,17 @@ pub async fn run(cc: &Cc) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes a row of a table unless one of that name is there, or was made before.
 async fn once(
     connection: &mut Connection,
     now: Timestamp,
     table: &str,
-    key: &str,
-    value: &str,
+    name: &str,
     mut columns: Vec<(&str, db::Arg)>,
 ) -> db::Result<()> {
-    let find = format!("SELECT guid FROM {table} WHERE {key} = $1");
-    if query(&find, [value.into()]).optional(connection).await?.is_some() {
+    let find = format!("SELECT guid FROM {table} WHERE name = $1");
+    let is_there = query(&find, [name.into()]).optional(connection).await?.is_some();
+    if !is_first(connection, table, name).await? || is_there {
         return Ok(());
     }
     columns.extend([
@@ -67,6 +68,16 @@ async fn once(
         ("updated_at", now.into()),
     ]);
     db::insert(connection, table, columns).await
+}
+
+/// Whether this name is seen for the first time; from now on it is not.
+async fn is_first(connection: &mut Connection, kind: &str, name: &str) -> db::Result<bool> {
+    let find = "SELECT name FROM seeded WHERE kind = $1 AND name = $2";
+    if query(find, [kind.into(), name.into()]).optional(connection).await?.is_some() {
+        return Ok(false);
+    }
+    db::insert(connection, "seeded", vec![("kind", kind.into()), ("name", name.into())]).await?;
+    Ok(true)
 }
 
 /// Public addresses, and name service; private ones stay closed.
@@ -96,7 +107,7 @@ async fn store_buildpacks(cc: &Cc) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A newer program brings newer buildpacks; those an operator replaced or locked stay.
+/// A newer program brings newer buildpacks; those an operator replaced, locked or deleted stay so.
 async fn register_buildpacks(
     cc: &Cc,
     connection: &mut Connection,
@@ -112,7 +123,11 @@ async fn register_buildpacks(
             ("state", "READY".into()),
             ("updated_at", now.into()),
         ];
+        let first = is_first(connection, "buildpacks", &buildpack.name).await?;
         let Some(row) = query(find, [(&buildpack.name).into()]).optional(connection).await? else {
+            if !first {
+                continue;
+            }
             let rest = vec![
                 ("guid", base::new_guid().into()),
                 ("name", (&buildpack.name).into()),

@@ -189,6 +189,26 @@ pub fn placement(error: &str, process: &Process, app: &str) -> String {
     "Choose a stack that the cells offer (`cf stacks`), or ask an operator for cells where this space's apps may run.".to_owned()
 }
 
+/// What to do about something that the API refuses to build or to run; `None` where its own words say it.
+pub fn refusal(detail: &str, app: &str) -> Option<String> {
+    let over = |what: &str| detail.contains(what);
+    if over("log rate") || over("log_rate") {
+        return Some(format!(
+            "Ask for less (`cf scale {app} -l RATE`), or an operator for more: `cf org-quotas` and `cf space-quotas` list the limits."
+        ));
+    }
+    if over("instance_limit") {
+        return Some(format!(
+            "Ask for fewer instances (`cf scale {app} -i COUNT`), stop other apps, or ask an operator for more: `cf org-quotas` and `cf space-quotas` list the limits."
+        ));
+    }
+    (over("quota") || over("memory limit exceeded")).then(|| {
+        format!(
+            "Ask for less (`cf push {app} -m SIZE`, or fewer instances with -i), stop other apps, or ask an operator for more: `cf org-quotas` and `cf space-quotas` list the limits."
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

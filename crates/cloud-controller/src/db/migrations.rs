@@ -12,4 +12,5 @@ pub const ALL: &[Migration] = &[
         name: "0003_router_groups",
         sql: include_str!("migrations/0003_router_groups.sql"),
     },
+    Migration { name: "0004_seeded", sql: include_str!("migrations/0004_seeded.sql") },
 ];

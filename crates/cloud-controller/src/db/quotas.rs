@@ -217,6 +217,13 @@ pub async fn default_organization_quota(
     }
 }
 
+/// The limits of an organization's own quota.
+pub async fn of_organization(connection: &mut Connection, org: &str) -> Result<Option<Limits>> {
+    let text = "SELECT q.* FROM organizations o JOIN organization_quotas q ON q.guid = o.quota_guid WHERE o.guid = $1";
+    let row = query(text, [org.into()]).optional(connection).await?;
+    row.map(|row| Ok(Level::Organization.read(&row)?.limits)).transpose()
+}
+
 /// How many domains an organization owns, and how many it may.
 pub async fn private_domains(connection: &mut Connection, org: &str) -> Result<(i64, Option<i64>)> {
     let text = "SELECT q.total_domains, (SELECT COUNT(*) FROM domains d WHERE d.org_guid = o.guid) AS used \

@@ -79,6 +79,7 @@ fn normalized(key: &str, value: &Value) -> Value {
         ("env", Value::Object(variables)) => {
             let text = |value: &Value| match value {
                 Value::String(text) => text.clone(),
+                Value::Null => String::new(),
                 other => other.to_string(),
             };
             variables.iter().map(|(key, value)| (key.clone(), Value::from(text(value)))).collect()

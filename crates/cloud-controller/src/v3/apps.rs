@@ -282,9 +282,13 @@ async fn turn(
     let mut tx = cc.db.begin().await?;
     let (app, rights) = visible(&mut tx, caller, guid).await?;
     rights.change("App", OPERATORS)?;
-    let app = actions::turn(cc, &mut tx, caller, &app, turn).await?;
-    let document = present_one(&mut tx, &app, urls).await?;
     let names = apps::names(&mut tx, guid).await?;
+    let turned = actions::turn(cc, &mut tx, caller, &app, turn).await;
+    let app = turned.inspect_err(|error| {
+        let what = if turn == actions::Turn::Stop { "stop" } else { "start" };
+        cc.tell_refusal(&names, "API", &format!("Failed to {what} app"), error);
+    })?;
+    let document = present_one(&mut tx, &app, urls).await?;
     tx.commit().await?;
     cc.nsync.poke();
     cc.api_log(&names, &format!("{} app with guid {guid}", turn.spoken()));

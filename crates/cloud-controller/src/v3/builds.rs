@@ -96,13 +96,14 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let kind =
         lifecycle.as_ref().map_or(app.lifecycle.as_str(), |lifecycle| lifecycle.kind.as_str());
     let kind = if package.kind == DOCKER { DOCKER } else { kind }.to_owned();
-    lifecycle::check_kind(&mut tx, &kind).await?;
-    refuse_unsupported(&kind)?;
-    let web = processes::of_app(&mut tx, &app.guid).await?;
-    let web = web.iter().rfind(|process| process.kind == WEB);
-    let sizes = Sizes::choose(&cc.config.limits, (memory, disk, log_rate), web)?;
-    quota_usage::check_staging(&mut tx, &app.space_guid, sizes.asked_memory_mb, sizes.log_rate)
-        .await?;
+    let sizes = match allowed(&cc, &mut tx, &app, &kind, (memory, disk, log_rate)).await {
+        Ok(sizes) => sizes,
+        Err(error) => {
+            let names = apps::names(&mut tx, &app.guid).await?;
+            cc.tell_refusal(&names, "STG", "Failed to stage build", &error);
+            return Err(error);
+        }
+    };
     let mut stack = app.stack.clone();
     let mut buildpacks = app.buildpacks.clone();
     if let Some(lifecycle) = &lifecycle {
@@ -153,6 +154,29 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     Ok(respond::created(document))
 }
 
+/// What was asked of a build: memory in MB, disk in MB, bytes of logs per second.
+type Asked = (Option<i64>, Option<i64>, Option<i64>);
+
+/// What the build may use.
+///
+/// # Errors
+/// For what cannot be staged here, and for what the quotas do not hold.
+async fn allowed(
+    cc: &Cc,
+    tx: &mut Connection,
+    app: &App,
+    kind: &str,
+    asked: Asked,
+) -> ApiResult<Sizes> {
+    lifecycle::check_kind(tx, kind).await?;
+    refuse_unsupported(kind)?;
+    let web = processes::of_app(tx, &app.guid).await?;
+    let web = web.iter().rfind(|process| process.kind == WEB);
+    let sizes = Sizes::choose(&cc.config.limits, asked, web)?;
+    quota_usage::check_staging(tx, &app.space_guid, sizes.asked_memory_mb, sizes.log_rate).await?;
+    Ok(sizes)
+}
+
 /// What a build may use.
 #[derive(Debug, PartialEq, Eq)]
 struct Sizes {
@@ -170,7 +194,7 @@ impl Sizes {
     /// 422 for more disk than any app may have.
     fn choose(
         limits: &Limits,
-        (memory, disk, log_rate): (Option<i64>, Option<i64>, Option<i64>),
+        (memory, disk, log_rate): Asked,
         web: Option<&Process>,
     ) -> ApiResult<Sizes> {
         let memory = memory.or(web.map(|web| web.memory_mb)).unwrap_or(0);

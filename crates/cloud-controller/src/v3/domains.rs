@@ -117,7 +117,6 @@ pub async fn seen(connection: &mut Connection, caller: &Caller, guid: &str) -> A
 
 struct Message {
     new: NewDomain,
-    scoped: bool,
     shared: Vec<String>,
     metadata: metadata::MetadataPatch,
 }
@@ -182,7 +181,7 @@ fn read_message(body: &Body) -> ApiResult<Message> {
         enforce_route_policies: enforce,
         route_policies_scope: scope,
     };
-    Ok(Message { new, scoped, shared, metadata })
+    Ok(Message { new, shared, metadata })
 }
 
 fn read_group(group: &Map<String, Value>, fields: &mut Fields<'_>) -> Option<String> {
@@ -200,13 +199,17 @@ fn read_group(group: &Map<String, Value>, fields: &mut Fields<'_>) -> Option<Str
 
 fn check_name(name: &str, fields: &mut Fields<'_>) {
     let labels: Vec<&str> = name.split('.').collect();
-    let ends = |label: &&str| label.is_empty() || label.starts_with('-') || label.ends_with('-');
+    let foreign = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+    let wrong = |label: &&str| {
+        let ends = label.is_empty() || label.starts_with('-') || label.ends_with('-');
+        ends || label.len() > 63 || label.contains(foreign)
+    };
     if name.len() < 3 {
         fields.error("Name is too short (minimum is 3 characters)");
     } else if name.len() > 253 {
         fields.error("Name is too long (maximum is 253 characters)");
     }
-    if labels.iter().any(ends) {
+    if labels.len() < 2 || labels.iter().any(wrong) {
         fields.error("Name does not comply with RFC 1035 standards");
     }
     if labels.len() < 2 {
@@ -215,7 +218,7 @@ fn check_name(name: &str, fields: &mut Fields<'_>) {
     if labels.iter().any(|label| label.len() > 63) {
         fields.error("Name subdomains must each be at most 63 characters");
     }
-    if name.chars().any(|c| !(c.is_ascii_alphanumeric() || c == '-' || c == '.')) {
+    if name.split('.').any(|label| label.contains(foreign)) {
         fields.error("Name must consist of alphanumeric characters and hyphens");
     }
 }
@@ -248,7 +251,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         })?;
         new.tcp = group.is_tcp();
     }
-    check_free(&mut tx, &cc, &new.name, message.scoped).await?;
+    check_free(&mut tx, &cc, new).await?;
     let taken =
         ApiError::unprocessable(format!("The domain name \"{}\" is already in use", new.name));
     let guid =
@@ -262,18 +265,48 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     Ok(respond::created(document))
 }
 
-/// A name may stand under another organization's domain for nobody, and shared ones not under private ones.
-async fn check_free(tx: &mut Connection, cc: &Cc, name: &str, scoped: bool) -> ApiResult<()> {
-    let taken = || ApiError::unprocessable(format!("The domain name \"{name}\" is already in use"));
+/// Whether a name is free. Nobody gets one of the platform's own, nor one below what is another organization's alone
+/// or a route's whole name.
+///
+/// # Errors
+/// 422 in Cloud Foundry's words.
+async fn check_free(tx: &mut Connection, cc: &Cc, new: &NewDomain) -> ApiResult<()> {
+    let name = &new.name;
     if domains::is_name_taken(tx, name).await? || route_rows::is_whole_name(tx, name).await? {
-        return Err(taken());
-    }
-    if cc.config.system_domain.as_deref() == Some(name) && scoped {
-        let detail =
-            format!("The \"{name}\" domain is reserved and cannot be used for org-scoped domains.");
+        let detail = format!("The domain name \"{name}\" is already in use");
         return Err(ApiError::unprocessable(detail));
     }
+    let scoped = new.org_guid.is_some();
+    if scoped && cc.config.system_domain.as_deref() == Some(name)
+        || cc.config.reserved_names.contains(name)
+    {
+        let what = if scoped { "org-scoped" } else { "shared" };
+        let detail =
+            format!("The \"{name}\" domain is reserved and cannot be used for {what} domains.");
+        return Err(ApiError::unprocessable(detail));
+    }
+    for above in names_above(name) {
+        let reserved = |by: &str| {
+            ApiError::unprocessable(format!(
+                "The domain name \"{name}\" cannot be created because \"{above}\" is already reserved by {by}"
+            ))
+        };
+        let domain = domains::find_by_name(tx, above).await?;
+        if domain.is_some_and(|domain| !domain.is_shared() && domain.org_guid != new.org_guid) {
+            return Err(reserved("another domain"));
+        }
+        if route_rows::is_whole_name(tx, above).await? {
+            return Err(reserved("a route"));
+        }
+    }
     Ok(())
+}
+
+/// Pure: `b.c.d` and `c.d` stand above `a.b.c.d`. A name has at most 126 parts, as its length allows.
+fn names_above(name: &str) -> impl Iterator<Item = &str> {
+    let first = name.split_once('.').map(|(_, rest)| rest);
+    let above = std::iter::successors(first, |name| name.split_once('.').map(|(_, rest)| rest));
+    above.filter(|name| name.contains('.'))
 }
 
 async fn may_own(tx: &mut Connection, caller: &Caller, org: &str) -> ApiResult<()> {

@@ -59,6 +59,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     fields.finish()?;
     let name = name.unwrap_or_default();
     let mut tx = cc.db.begin().await?;
+    shared::check_ports(&mut tx, &limits, None).await?;
     let made = quotas::insert(&mut tx, cc.now(), LEVEL, &name, None, &limits).await;
     let guid = made.map_err(|cause| when_taken(cause, shared::taken(LEVEL, &name)))?;
     let missing = missing(&mut tx, &orgs).await?;

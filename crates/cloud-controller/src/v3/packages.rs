@@ -15,10 +15,10 @@ use crate::auth::Caller;
 use crate::blobstore;
 use crate::db::access::{self, DEVELOPERS};
 use crate::db::apps::{self, App};
-use crate::db::blobs;
 use crate::db::jobs::{self, Outcome};
 use crate::db::metadata::{self, Metadata};
 use crate::db::packages::{self, AWAITING_UPLOAD, FAILED, Package, READY};
+use crate::db::{blobs, feature_flags};
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::message::Body;
 use crate::query::{Filter, List, Params};
@@ -237,6 +237,7 @@ async fn upload(
     let (package, app, rights) =
         visible::<Package>(&mut *cc.db.read().await?, &caller, &guid).await?;
     rights.change("Package", DEVELOPERS)?;
+    feature_flags::require(&mut *cc.db.read().await?, &caller, "app_bits_upload").await?;
     if package.kind != "bits" {
         return Err(ApiError::unprocessable("Package type must be bits."));
     }

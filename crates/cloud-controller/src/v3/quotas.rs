@@ -65,6 +65,7 @@ pub async fn update(
     let mut fields = body.fields();
     let (name, limits) = read(&mut fields, level, &before.limits, false);
     fields.finish()?;
+    check_ports(&mut tx, &limits, before.org_guid.as_deref()).await?;
     let (guid, name) = (before.guid, name.unwrap_or(before.name));
     if limits.log_rate.is_some() && before.limits.log_rate.is_none() {
         let all = quotas::members(&mut tx, level, &guid).await?;
@@ -103,6 +104,37 @@ pub async fn delete(
     let job = common::done_job(&mut tx, cc.now(), operation, (kind, guid)).await?;
     tx.commit().await?;
     Ok(respond::job(urls, &job))
+}
+
+/// Whether a quota may have as many reserved ports: not more than routes, nor, for a space's, than its organization's.
+///
+/// # Errors
+/// 422 in Cloud Foundry's words.
+pub async fn check_ports(tx: &mut Connection, limits: &Limits, org: Option<&str>) -> ApiResult<()> {
+    let Some(org) = org else {
+        return match ports_fit(limits, None) {
+            true => Ok(()),
+            false => Err(ApiError::unprocessable(format!(
+                "{PORTS}, and must be less than or equal to total routes."
+            ))),
+        };
+    };
+    let above = quotas::of_organization(tx, org).await?;
+    match ports_fit(limits, above.as_ref()) {
+        true => Ok(()),
+        false => Err(ApiError::unprocessable(format!(
+            "{PORTS}, must be less than or equal to total routes, and must be less than or equal to total reserved ports for the organization quota."
+        ))),
+    }
+}
+
+const PORTS: &str = "Total reserved ports must be -1, 0, or a positive integer";
+
+/// Pure: no limit of ports is more than any limit, except where there is no limit above it.
+fn ports_fit(limits: &Limits, above: Option<&Limits>) -> bool {
+    let Some(ports) = limits.reserved_ports else { return true };
+    let within = |most: Option<i64>| most.is_none_or(|most| ports <= most);
+    within(limits.routes) && within(above.and_then(|above| above.reserved_ports))
 }
 
 /// Puts organizations or spaces under a quota.

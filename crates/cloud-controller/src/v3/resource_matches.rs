@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::actions::packages::{LEAST_MATCHED, MOST_MATCHED};
 use crate::auth::Caller;
+use crate::db::feature_flags;
 use crate::errors::{ApiError, ApiResult};
 use crate::message::Body;
 use crate::{Cc, db, respond};
@@ -20,7 +21,11 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/resource_matches", post(create).layer(DefaultBodyLimit::max(MOST_BYTES)))
 }
 
-async fn create(cc: Cc, _: Caller, body: Body) -> ApiResult<Response> {
+async fn create(cc: Cc, caller: Caller, body: Body) -> ApiResult<Response> {
+    let mut connection = cc.db.read().await?;
+    feature_flags::require(&mut connection, &caller, "app_bits_upload").await?;
+    let matching = feature_flags::is_enabled(&mut connection, "resource_matching").await?;
+    drop(connection);
     let mut fields = body.fields();
     let resources = fields.value("resources").and_then(Value::as_array);
     let Some(resources) = resources else {
@@ -42,7 +47,7 @@ async fn create(cc: Cc, _: Caller, body: Body) -> ApiResult<Response> {
                 "Resources must have a checksum with a sha1 value",
             ));
         }
-        if (LEAST_MATCHED..=MOST_MATCHED).contains(&size) {
+        if matching && (LEAST_MATCHED..=MOST_MATCHED).contains(&size) {
             plausible.push((sha1.to_owned(), size, resource));
         }
     }

@@ -84,6 +84,7 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
         return Err(ApiError::unprocessable(detail));
     }
     rights.change("Organization", &[ORG_MANAGER])?;
+    shared::check_ports(&mut tx, &limits, Some(&org)).await?;
     let made = quotas::insert(&mut tx, cc.now(), LEVEL, &name, Some(&org), &limits).await;
     let guid = made.map_err(|cause| when_taken(cause, shared::taken(LEVEL, &name)))?;
     let found = spaces::find_many(&mut tx, &members).await?;

@@ -58,6 +58,7 @@ pub fn config() -> Config {
     let mut config = Config::new(Secret::new("internal secret"), Secret::new("database key"));
     config.internal_url = "http://cc.internal:9090".to_owned();
     config.app_domains = vec!["apps.test".to_owned()];
+    config.reserved_names = ["api.apps.test".to_owned()].into();
     config.stacks =
         vec![StackConfig { name: "cflinuxfs4".to_owned(), description: "Linux".to_owned() }];
     config.buildpacks = ["binary_buildpack", "ruby_buildpack"]

@@ -169,3 +169,30 @@ async fn of_known_files_the_longest_unused_goes() {
         assert_eq!(again.rows(&used).await, harness::START.as_nanos().to_string());
     }
 }
+
+#[tokio::test]
+async fn what_was_deleted_stays_deleted_at_the_next_start() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        for path in ["domains", "buildpacks", "security_groups"] {
+            let all = admin.get(&format!("/v3/{path}?per_page=100")).await.expect(200);
+            for one in all["resources"].as_array().unwrap() {
+                admin.delete(&format!("/v3/{path}/{}", one["guid"].as_str().unwrap())).await.job();
+            }
+        }
+        let quota = admin.get("/v3/organization_quotas").await.expect(200);
+        let quota = quota["resources"][0]["guid"].as_str().unwrap().to_owned();
+        let path = format!("/v3/organization_quotas/{quota}");
+        admin.patch(&path, json!({ "name": "ours" })).await.expect(200);
+
+        let mut config = harness::config();
+        config.app_domains.push("new.test".to_owned());
+        let again = harness.again(config).await;
+        let names = async |path: &str| again.admin().get(path).await.column("name");
+        assert_eq!(names("/v3/domains").await, "new.test");
+        assert_eq!(names("/v3/buildpacks").await, "");
+        assert_eq!(names("/v3/security_groups").await, "");
+        assert_eq!(names("/v3/organization_quotas").await, "ours");
+        assert_eq!(names("/v3/stacks").await, "cflinuxfs4");
+    }
+}

@@ -80,6 +80,7 @@ fn config(ground: &Ground<'_>, api_url: String) -> anyhow::Result<cloud_controll
     // What cells are told to fetch must be found from everywhere.
     config.internal_url = ground.url.clone();
     config.app_domains = vec![settings.domain.clone()];
+    config.reserved_names = super::router::platform_names(&settings.domain);
     config.tcp_ports = settings.tcp.ports.clone();
     config.lifecycle_bundle = Bytes::from_static(LIFECYCLE);
     config.temp_dir = Some(data.folder(data_dir::TEMPORARY)?);

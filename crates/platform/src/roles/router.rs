@@ -30,10 +30,14 @@ pub struct RouterRole {
     pub gate: Gate,
 }
 
+/// The names below a domain at which the platform itself answers.
+pub fn platform_names(domain: &str) -> BTreeSet<String> {
+    NAMES.iter().map(|name| format!("{name}.{domain}")).collect()
+}
+
 /// `front` answers for the platform's own names.
 pub fn start(ground: &Ground<'_>, front: Front, sink: Arc<dyn Sink>) -> RouterRole {
-    let domain = &ground.settings.domain;
-    let platform_names: BTreeSet<_> = NAMES.iter().map(|name| format!("{name}.{domain}")).collect();
+    let platform_names = platform_names(&ground.settings.domain);
     let tcp = crate::tcp::router_config(&ground.settings.tcp);
     let config = router::Config { platform_names, tcp, ..Default::default() };
     let router = Router::new(config, front, sink, ground.clock.clone());

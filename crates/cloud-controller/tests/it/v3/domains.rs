@@ -65,7 +65,7 @@ async fn domains_are_shared_by_all_or_owned() {
         let group = json!({ "name": "tcp.example.com", "router_group": { "guid": "g" } });
         expect!["422 CF-UnprocessableEntity: Router group with guid 'g' not found."]
             .assert_eq(&admin.post("/v3/domains", group).await.error());
-        expect![[r#"422 CF-UnprocessableEntity: Name must contain at least one ".", Name must consist of alphanumeric characters and hyphens"#]]
+        expect![[r#"422 CF-UnprocessableEntity: Name does not comply with RFC 1035 standards, Name must contain at least one ".", Name must consist of alphanumeric characters and hyphens"#]]
             .assert_eq(&admin.post("/v3/domains", json!({ "name": "a_b" })).await.error());
 
         let path = format!("/v3/domains/{}", made["guid"].as_str().unwrap());
@@ -108,5 +108,67 @@ async fn private_domains_are_seen_by_their_organization_alone() {
         assert_eq!(manager.get("/v3/domains").await.column("name"), "apps.test one.example.com");
         assert_eq!(billing.get("/v3/domains").await.column("name"), "apps.test");
         assert_eq!(harness.user("x").get("/v3/domains").await.column("name"), "apps.test");
+    }
+}
+
+#[tokio::test]
+async fn names_that_are_reserved_are_nobodys() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("one", "s1").await;
+        harness.space("two", "s2").await;
+        let domain = async |name: &str, org: &str| {
+            let mut body = json!({ "name": name });
+            if !org.is_empty() {
+                body["relationships"] = json!({ "organization": { "data": { "guid": org } } });
+            }
+            admin.post("/v3/domains", body).await
+        };
+        let owned = domain("one.test", "org-one").await.expect(201);
+        for (name, org, want) in [
+            (
+                "x.one.test",
+                "org-two",
+                r#"The domain name "x.one.test" cannot be created because "one.test" is already reserved by another domain"#,
+            ),
+            (
+                "a.b.one.test",
+                "",
+                r#"The domain name "a.b.one.test" cannot be created because "one.test" is already reserved by another domain"#,
+            ),
+            (
+                "api.apps.test",
+                "",
+                r#"The "api.apps.test" domain is reserved and cannot be used for shared domains."#,
+            ),
+            (
+                "api.apps.test",
+                "org-one",
+                r#"The "api.apps.test" domain is reserved and cannot be used for org-scoped domains."#,
+            ),
+            ("-x.test", "", "Name does not comply with RFC 1035 standards"),
+            ("x..test", "", "Name does not comply with RFC 1035 standards"),
+        ] {
+            let want = format!("422 CF-UnprocessableEntity: {want}");
+            assert_eq!(domain(name, org).await.error(), want);
+        }
+        domain("x.one.test", "org-one").await.expect(201);
+        domain("mine.apps.test", "org-two").await.expect(201);
+
+        let route = async |host: &str, domain: &str| {
+            let body = json!({ "host": host, "relationships": {
+                "space": { "data": { "guid": space } }, "domain": { "data": { "guid": domain } } } });
+            admin.post("/v3/routes", body).await
+        };
+        let shared = admin.get("/v3/domains?names=apps.test").await.expect(200);
+        let shared = shared["resources"][0]["guid"].as_str().unwrap().to_owned();
+        assert_eq!(
+            route("api", &shared).await.error(),
+            "422 CF-UnprocessableEntity: Route conflicts with a reserved system route."
+        );
+        route("web", owned["guid"].as_str().unwrap()).await.expect(201);
+        let below = domain("x.web.one.test", "org-one").await;
+        expect![[r#"422 CF-UnprocessableEntity: The domain name "x.web.one.test" cannot be created because "web.one.test" is already reserved by a route"#]]
+            .assert_eq(&below.error());
     }
 }

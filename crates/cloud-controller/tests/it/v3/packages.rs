@@ -212,9 +212,74 @@ async fn a_build_must_fit_into_the_quotas() {
             422 CF-UnprocessableEntity: organization's log rate limit exceeded: staging requires 6 bytes per second
         "#]]
         .assert_eq(&told);
+        expect![[r#"
+            [STG] Failed to stage build: organization's memory limit exceeded: staging requires 2001M memory. Ask for less (`cf push dora -m SIZE`, or fewer instances with -i), stop other apps, or ask an operator for more: `cf org-quotas` and `cf space-quotas` list the limits.
+            [STG] Failed to stage build: disk limit exceeded.
+            [STG] Failed to stage build: organization's log rate limit exceeded: staging requires 6 bytes per second. Ask for less (`cf scale dora -l RATE`), or an operator for more: `cf org-quotas` and `cf space-quotas` list the limits."#]]
+        .assert_eq(&refusals(&harness, "STG"));
         let size = json!({ "staging_memory_in_mb": 7, "staging_disk_in_mb": 5000 });
         let made = admin.post("/v3/builds", build(size)).await.expect(201);
         let sizes = (&made["staging_memory_in_mb"], &made["staging_disk_in_mb"]);
         assert_eq!(sizes, (&json!(1024), &json!(5000)));
+    }
+}
+
+/// What an app's log says of refusals.
+fn refusals(harness: &Harness, source: &str) -> String {
+    let begin = format!("[{source}] Failed to");
+    harness
+        .lines()
+        .into_iter()
+        .filter(|line| line.starts_with(&begin))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[tokio::test]
+async fn a_start_that_a_quota_refuses_stands_in_the_apps_log() {
+    for harness in harness::all().await {
+        let space = harness.space("org", "space").await;
+        let app = harness.staged_app(&space).await;
+        harness.sql("UPDATE organization_quotas SET total_memory_in_mb = 7").await;
+        let start = format!("/v3/apps/{app}/actions/start");
+        let told = harness.admin().post(&start, json!({})).await.error();
+        assert_eq!(told, "422 CF-UnprocessableEntity: memory quota_exceeded");
+        expect!["[API] Failed to start app: memory quota_exceeded. Ask for less (`cf push dora -m SIZE`, or fewer instances with -i), stop other apps, or ask an operator for more: `cf org-quotas` and `cf space-quotas` list the limits."]
+            .assert_eq(&refusals(&harness, "API"));
+    }
+}
+
+#[tokio::test]
+async fn uploads_and_matches_can_be_switched_off() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        let space = harness.space("org", "space").await;
+        harness.role("dev", "space_developer", "org-org", &space).await;
+        let dev = harness.user("dev");
+        let app = admin.app("dora", &space).await;
+        let package = new_package(&harness, &app).await;
+        let flag = async |name: &str| {
+            let path = format!("/v3/feature_flags/{name}");
+            admin.patch(&path, json!({ "enabled": false })).await.expect(200);
+        };
+        let big = vec![7; 70_000];
+        let sha1: String =
+            sha1::Sha1::digest(&big).iter().map(|byte| format!("{byte:02x}")).collect();
+        let ask = json!({ "resources": [{ "path": "big", "checksum": { "value": sha1 }, "size_in_bytes": big.len() }] });
+        let upload = format!("/v3/packages/{package}/upload");
+        let bits = zip_of(&[("big", &big)]);
+
+        flag("app_bits_upload").await;
+        let told = "403 CF-FeatureDisabled: Feature Disabled: app_bits_upload";
+        assert_eq!(dev.upload(&upload, "bits", &bits, &[]).await.error(), told);
+        assert_eq!(dev.post("/v3/resource_matches", ask.clone()).await.error(), told);
+
+        admin.upload(&upload, "bits", &bits, &[]).await.expect(200);
+        harness.settled().await;
+        let known = admin.post("/v3/resource_matches", ask.clone()).await.expect(201);
+        assert_eq!(known["resources"].as_array().unwrap().len(), 1);
+        flag("resource_matching").await;
+        let known = admin.post("/v3/resource_matches", ask).await.expect(201);
+        assert_eq!(known["resources"], json!([]));
     }
 }

@@ -1,7 +1,7 @@
 //! `/v3/organization_quotas` and `/v3/space_quotas`.
 
 use expect_test::expect;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::shape::shape;
 use crate::harness;
@@ -131,5 +131,31 @@ async fn space_quotas_belong_to_their_organizations_managers() {
         let again = manager.delete(&format!("{spaces}/space-s")).await.error();
         expect!["422 CF-UnprocessableEntity: Unable to remove quota from space with guid 'space-s'. Ensure the space quota is applied to this space."].assert_eq(&again);
         manager.delete(&path).await.expect(202);
+    }
+}
+
+#[tokio::test]
+async fn a_quota_reserves_no_more_ports_than_it_has_routes() {
+    for harness in harness::all().await {
+        let admin = harness.admin();
+        harness.space("one", "s1").await;
+        let org = |routes: Value, ports: i64| json!({ "name": "q", "routes": { "total_routes": routes, "total_reserved_ports": ports } });
+        let all = "/v3/organization_quotas";
+        let told = "422 CF-UnprocessableEntity: Total reserved ports must be -1, 0, or a positive integer, and must be less than or equal to total routes.";
+        assert_eq!(admin.post(all, org(json!(1), 2)).await.error(), told);
+        let made = admin.post(all, org(Value::Null, 2)).await.expect(201);
+        let path = format!("{all}/{}", made["guid"].as_str().unwrap());
+        let fewer = json!({ "routes": { "total_routes": 1 } });
+        assert_eq!(admin.patch(&path, fewer).await.error(), told);
+        let put = json!({ "data": [{ "guid": "org-one" }] });
+        admin.post(&format!("{path}/relationships/organizations"), put).await.expect(200);
+
+        let space = |ports: i64| {
+            json!({ "name": "sq", "routes": { "total_reserved_ports": ports },
+            "relationships": { "organization": { "data": { "guid": "org-one" } } } })
+        };
+        expect!["422 CF-UnprocessableEntity: Total reserved ports must be -1, 0, or a positive integer, must be less than or equal to total routes, and must be less than or equal to total reserved ports for the organization quota."]
+            .assert_eq(&admin.post("/v3/space_quotas", space(3)).await.error());
+        admin.post("/v3/space_quotas", space(2)).await.expect(201);
     }
 }
