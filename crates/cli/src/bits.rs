@@ -1,38 +1,25 @@
 //! An app's files: which ones count, which ones the server may know already, and the zip of the others.
 
+mod entries;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
 use tempfile::NamedTempFile;
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipArchive, ZipWriter};
+use zip::{CompressionMethod, ZipWriter};
 
 use crate::error::{Error, Result, failed};
+use entries::{Archive, Entry, Kind, open_archive};
 
-/// Never uploaded, whatever `.cfignore` says.
-const ALWAYS_IGNORED: &[&str] = &[
-    ".cfignore",
-    ".DS_Store",
-    ".git",
-    ".gitignore",
-    ".hg",
-    ".svn",
-    "_darcs",
-    "manifest.yaml",
-    "manifest.yml",
-];
 /// Smaller files are sent quicker than asked for.
 const SMALLEST_MATCHED: u64 = 64 << 10;
 const DIR_MODE: u32 = 0o755;
-/// Files out of an archive, which need not tell their mode.
-const ARCHIVED_MODE: u32 = 0o744;
 
 /// The files of an app, in the order of their paths.
 #[derive(Debug)]
@@ -40,20 +27,6 @@ pub struct Bits {
     root: PathBuf,
     is_archive: bool,
     entries: Vec<Entry>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    /// With slashes, relative to the app.
-    path: String,
-    kind: Kind,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    Dir,
-    File { mode: u32, size: u64 },
-    Link,
 }
 
 /// A file as the server is asked for it.
@@ -76,13 +49,11 @@ impl Bits {
         let about = |error: io::Error| Error::Failed(format!("{}: {error}", path.display()));
         let root = path.canonicalize().map_err(about)?;
         let is_archive = !fs::metadata(&root).map_err(about)?.is_dir();
-        let mut entries = Vec::new();
-        if is_archive {
-            entries = archived(&root).map_err(|error| no_zip(path, &error))?;
+        let mut entries = if is_archive {
+            entries::of_archive(&root).map_err(|error| no_zip(path, &error))?
         } else {
-            let ignored = rules(&root, fs::read_to_string(root.join(".cfignore")).ok().as_deref());
-            walk(&root, &root, &ignored, &mut entries).map_err(about)?;
-        }
+            entries::of_app(&root).map_err(about)?
+        };
         if entries.is_empty() {
             return failed(format!("No app files found in '{}'", path.display()));
         }
@@ -214,8 +185,7 @@ impl Bits {
 pub fn zip_directory(path: &Path) -> Result<NamedTempFile> {
     let about = |error: io::Error| Error::Failed(format!("{}: {error}", path.display()));
     let root = path.canonicalize().map_err(about)?;
-    let mut entries = Vec::new();
-    walk(&root, &root, &Gitignore::empty(), &mut entries).map_err(about)?;
+    let mut entries = entries::of_directory(&root).map_err(about)?;
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let bits = Bits { root, is_archive: false, entries };
     bits.pack(&[], &BTreeSet::new())?
@@ -225,12 +195,6 @@ pub fn zip_directory(path: &Path) -> Result<NamedTempFile> {
 /// The resources the server has, as an upload names them.
 pub fn known_resources(asked: &[Resource], known: &BTreeSet<String>) -> Value {
     json!(asked.iter().filter(|file| known.contains(&file.checksum.value)).collect::<Vec<_>>())
-}
-
-type Archive = ZipArchive<BufReader<File>>;
-
-fn open_archive(path: &Path) -> zip::result::ZipResult<Archive> {
-    ZipArchive::new(BufReader::new(File::open(path)?))
 }
 
 /// A file that was given instead of a folder, and is no zip.
@@ -246,76 +210,6 @@ fn no_zip(path: &Path, error: &zip::result::ZipError) -> Error {
 
 fn unreadable(error: zip::result::ZipError) -> Error {
     Error::Failed(format!("packing the app's files: {error}"))
-}
-
-fn archived(path: &Path) -> zip::result::ZipResult<Vec<Entry>> {
-    let mut archive = open_archive(path)?;
-    let own = archive.by_name(".cfignore").ok().and_then(|file| io::read_to_string(file).ok());
-    let ignored = rules(Path::new("/"), own.as_deref());
-    let mut entries = Vec::new();
-    for index in 0..archive.len() {
-        let file = archive.by_index(index)?;
-        let path = file.name().trim_end_matches('/').to_owned();
-        if path.is_empty() || is_ignored(&ignored, Path::new("/"), &path, file.is_dir()) {
-            continue;
-        }
-        let kind = if file.is_dir() {
-            Kind::Dir
-        } else if file.is_symlink() {
-            Kind::Link
-        } else {
-            Kind::File {
-                mode: file.unix_mode().map_or(ARCHIVED_MODE, |mode| mode & 0o777),
-                size: file.size(),
-            }
-        };
-        entries.push(Entry { path, kind });
-    }
-    Ok(entries)
-}
-
-fn walk(root: &Path, dir: &Path, ignored: &Gitignore, entries: &mut Vec<Entry>) -> io::Result<()> {
-    for found in fs::read_dir(dir)? {
-        let found = found?;
-        let (full, kind) = (found.path(), found.file_type()?);
-        let relative = full
-            .strip_prefix(root)
-            .expect("the walk stays below its root")
-            .to_string_lossy()
-            .into_owned();
-        let skip = is_ignored(ignored, root, &relative, kind.is_dir());
-        if kind.is_dir() {
-            if !skip {
-                entries.push(Entry { path: relative, kind: Kind::Dir });
-            }
-            // A rule with `!` may bring back what is inside an ignored directory.
-            if !skip || ignored.num_whitelists() > 0 {
-                walk(root, &full, ignored, entries)?;
-            }
-        } else if !skip && kind.is_symlink() {
-            entries.push(Entry { path: relative, kind: Kind::Link });
-        } else if !skip && kind.is_file() {
-            let metadata = found.metadata()?;
-            let kind =
-                Kind::File { mode: metadata.permissions().mode() & 0o777, size: metadata.len() };
-            entries.push(Entry { path: relative, kind });
-        }
-    }
-    Ok(())
-}
-
-/// The rules that always hold, then those of `.cfignore`, which are written as in `.gitignore`.
-fn rules(root: &Path, own: Option<&str>) -> Gitignore {
-    let mut builder = GitignoreBuilder::new(root);
-    for line in ALWAYS_IGNORED.iter().copied().chain(own.unwrap_or_default().lines()) {
-        // A line that is no pattern ignores nothing.
-        let _ = builder.add_line(None, line);
-    }
-    builder.build().unwrap_or_else(|_| Gitignore::empty())
-}
-
-fn is_ignored(rules: &Gitignore, root: &Path, path: &str, is_dir: bool) -> bool {
-    rules.matched_path_or_any_parents(root.join(path), is_dir).is_ignore()
 }
 
 fn checksum(from: impl Read) -> io::Result<String> {
@@ -360,6 +254,8 @@ fn modified(file: &File) -> zip::DateTime {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use expect_test::{Expect, expect};
 
     use super::*;

@@ -8,6 +8,7 @@ pub mod delete_org;
 pub mod deployments;
 pub mod packages;
 pub mod revisions;
+pub mod route_options;
 pub mod route_ports;
 pub mod routes;
 pub mod scale;

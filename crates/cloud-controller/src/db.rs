@@ -168,6 +168,23 @@ pub async fn insert(
     Sql::with(text, columns.into_iter().map(|(_, arg)| arg)).run(connection).await.map(drop)
 }
 
+/// Inserts what begins to exist `now`, and answers the guid that it gets.
+pub async fn insert_new(
+    connection: &mut Connection,
+    now: Timestamp,
+    table: &str,
+    mut columns: Vec<(&str, Arg)>,
+) -> Result<String> {
+    let guid = base::new_guid();
+    columns.extend([
+        ("guid", (&guid).into()),
+        ("created_at", now.into()),
+        ("updated_at", now.into()),
+    ]);
+    insert(connection, table, columns).await?;
+    Ok(guid)
+}
+
 /// `UPDATE table SET … WHERE guid = …`; touches nothing when there is nothing to set.
 pub async fn update(
     connection: &mut Connection,
@@ -184,6 +201,18 @@ pub async fn update(
     let guid = sql.arg(guid);
     sql.push(&format!("UPDATE {table} SET {} WHERE guid = {guid}", sets.join(", ")));
     sql.run(connection).await.map(drop)
+}
+
+/// As [`update`], with the time of the change.
+pub async fn change(
+    connection: &mut Connection,
+    now: Timestamp,
+    table: &str,
+    guid: &str,
+    mut set: Vec<(&str, Arg)>,
+) -> Result<()> {
+    set.push(("updated_at", now.into()));
+    update(connection, table, guid, set).await
 }
 
 /// `DELETE FROM table WHERE column = value`.

@@ -24,6 +24,7 @@ mod routing_api;
 mod seal;
 mod urls;
 mod v3;
+mod yaml;
 
 pub use blobstore::Blobstore;
 pub use bridge::metrics::{ContainerMetrics, Usage};

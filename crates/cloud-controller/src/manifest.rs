@@ -85,7 +85,7 @@ pub fn applications(text: &str) -> ApiResult<Vec<Value>> {
         let detail = format!("Request invalid due to parse error: invalid request body: {why}");
         Kind::MessageParseError.with(detail)
     };
-    let document: Value = serde_norway::from_str(text).map_err(|error| wrong(&error))?;
+    let document: Value = crate::yaml::from_str(text).map_err(|error| wrong(&error))?;
     if !document.is_object() {
         return Err(wrong(&"a manifest is a map with the key 'applications'"));
     }
@@ -106,7 +106,7 @@ pub fn applications(text: &str) -> ApiResult<Vec<Value>> {
 /// another name, it misses the anchor of just those that are one.
 fn has_alias(text: &str) -> bool {
     text.contains('*')
-        && serde_norway::from_str::<IgnoredAny>(&text.replace('*', "*no_such_anchor_"))
+        && crate::yaml::from_str::<IgnoredAny>(&text.replace('*', "*no_such_anchor_"))
             .is_err_and(|error| error.to_string().contains("unknown anchor"))
 }
 

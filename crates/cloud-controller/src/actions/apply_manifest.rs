@@ -1,27 +1,24 @@
 //! Applying manifests: apps are found or made, then everything the manifest names is set, all or nothing.
 
+mod routes;
+
 use serde_json::{Map, Value, json};
 use sql::Connection;
 
 use crate::Cc;
 use crate::actions::apps as app_actions;
 use crate::actions::bindings;
-use crate::actions::routes::{self as route_actions, Address, By, Wanted};
 use crate::auth::Caller;
 use crate::db::apps::{self, App, NewApp};
 use crate::db::metadata;
 use crate::db::processes::{self, Process, WEB};
-use crate::db::routes::Route;
 use crate::db::spaces::Space;
 use crate::db::{
-    self, Columns as _, domains, feature_flags, query, quota_usage, routes, service_bindings,
-    service_instances, usage_events,
+    self, Columns as _, feature_flags, query, quota_usage, service_bindings, service_instances,
+    usage_events,
 };
 use crate::errors::{ApiError, ApiResult, Kind};
-use crate::manifest::{
-    AppManifest, ManifestProcess, ManifestRoute, ManifestService, ManifestSidecar, Routes,
-    random_route,
-};
+use crate::manifest::{AppManifest, ManifestProcess, ManifestService, ManifestSidecar};
 use crate::message::Change;
 use crate::v3::lifecycle::{self, Lifecycle};
 use crate::v3::processes::{self as process_messages, Scale};
@@ -81,7 +78,7 @@ async fn apply(
     for sidecar in &manifest.sidecars {
         set_sidecar(cc, tx, &app, sidecar).await?;
     }
-    set_routes(cc, tx, caller, space, &app, &manifest.routes).await?;
+    routes::set(cc, tx, caller, space, &app, &manifest.routes).await?;
     for service in &manifest.services {
         bind(cc, tx, caller, space, &app, service).await?;
     }
@@ -289,170 +286,6 @@ async fn set_sidecar(
         }
     }
     Ok(())
-}
-
-async fn set_routes(
-    cc: &Cc,
-    tx: &mut Connection,
-    caller: &Caller,
-    space: &Space,
-    app: &App,
-    wanted: &Routes,
-) -> ApiResult<()> {
-    let by = By { cc, caller, manifest: true };
-    let present = routes::of_app(tx, &app.guid).await?;
-    let made_up = match wanted {
-        Routes::Keep => return Ok(()),
-        Routes::None => return unmap_all(by, tx, app, &present).await,
-        Routes::These(these) => return map_all(by, tx, space, app, these).await,
-        Routes::Random | Routes::Default if !present.is_empty() => return Ok(()),
-        Routes::Random => format!("{}-{}", app.name, random_route::name(&mut rand::rng())),
-        Routes::Default => {
-            check_host(&app.name)?;
-            app.name.clone()
-        }
-    };
-    let domain = domains::default_of(tx, &space.org_guid).await?;
-    let domain = domain.ok_or_else(|| ApiError::unprocessable("No default domains available"))?;
-    let text = format!("{made_up}.{}", domain.name);
-    let route = ManifestRoute::parse(&text);
-    let route = route.ok_or_else(|| {
-        ApiError::unprocessable(format!("The route '{text}' is not a properly formed URL"))
-    })?;
-    map_all(by, tx, space, app, &[route]).await
-}
-
-fn check_host(name: &str) -> ApiResult<()> {
-    let why = if name.len() > 63 {
-        "Host cannot exceed 63 characters"
-    } else if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-        "Host must be either \"*\" or contain only alphanumeric characters, \"_\", or \"-\""
-    } else {
-        return Ok(());
-    };
-    Err(ApiError::unprocessable(format!("Failed to create default route from app name: {why}")))
-}
-
-async fn unmap_all(by: By<'_>, tx: &mut Connection, app: &App, present: &[Route]) -> ApiResult<()> {
-    for route in present {
-        for destination in routes::destinations_of(tx, &route.guid).await? {
-            if destination.app_guid == app.guid {
-                route_actions::remove(by, tx, route, &destination).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// All routes are found or made before the first is mapped.
-async fn map_all(
-    by: By<'_>,
-    tx: &mut Connection,
-    space: &Space,
-    app: &App,
-    wanted: &[ManifestRoute],
-) -> ApiResult<()> {
-    let mut found = Vec::new();
-    for one in wanted {
-        let route = find_or_create(by, tx, space, one)
-            .await
-            .map_err(|error| about_route(&one.text, error))?;
-        found.push((route, one));
-    }
-    for (route, one) in found {
-        map(by, tx, app, &route, one.protocol.as_deref())
-            .await
-            .map_err(|error| about_route(&one.text, error))?;
-    }
-    Ok(())
-}
-
-fn about_route(text: &str, error: ApiError) -> ApiError {
-    let told = |(kind, detail): (Kind, String)| match kind {
-        Kind::UnprocessableEntity
-            if !detail.starts_with("No domains exist")
-                && !detail.starts_with("Routes cannot be mapped") =>
-        {
-            (kind, format!("For route '{text}': {detail}"))
-        }
-        _ => (kind, detail),
-    };
-    ApiError(error.0.into_iter().map(told).collect())
-}
-
-async fn find_or_create(
-    by: By<'_>,
-    tx: &mut Connection,
-    space: &Space,
-    wanted: &ManifestRoute,
-) -> ApiResult<Route> {
-    for (host, domain) in wanted.candidates() {
-        let Some(domain) = domains::find_by_name(tx, &domain).await? else { continue };
-        if let Some(problem) = crate::v3::routes::path_problem(&wanted.path) {
-            return Err(ApiError::unprocessable(format!("Path {problem}")));
-        }
-        let port = wanted.port.unwrap_or(0);
-        if let Some(route) =
-            routes::find_by_address(tx, &domain.guid, &host, &wanted.path, port).await?
-        {
-            let shared = routes::shared_spaces(tx, &route.guid).await?;
-            if route.space_guid != space.guid && !shared.contains(&space.guid) {
-                let detail = "Routes cannot be mapped to destinations in different spaces";
-                return Err(ApiError::unprocessable(detail));
-            }
-            if !wanted.options.is_empty() {
-                let after =
-                    crate::v3::routes::read_options(tx, &route.options, &wanted.options).await?;
-                let set = vec![("options", (&after).into()), ("updated_at", by.cc.now().into())];
-                db::update(tx, "routes", &route.guid, set).await?;
-                routes::apps_changed(tx, &route.guid).await?;
-            }
-            return Ok(route);
-        }
-        feature_flags::require(tx, by.caller, "route_creation").await?;
-        if host == "*" && domain.is_shared() && !by.caller.is_admin() {
-            return Err(ApiError::forbidden());
-        }
-        let options = crate::v3::routes::read_options(tx, &json!({}), &wanted.options).await?;
-        // A manifest that names no port does not ask for just any.
-        let address = Address { host, path: wanted.path.clone(), port: Some(port) };
-        let request = json!({
-            "host": address.host,
-            "path": address.path,
-            "port": wanted.port,
-            "relationships": {
-                "space": { "data": { "guid": space.guid } },
-                "domain": { "data": { "guid": domain.guid } },
-            },
-        });
-        return route_actions::create(by, tx, space, &domain, &address, options, request).await;
-    }
-    Err(ApiError::unprocessable(format!("No domains exist for route {}", wanted.text)))
-}
-
-async fn map(
-    by: By<'_>,
-    tx: &mut Connection,
-    app: &App,
-    route: &Route,
-    protocol: Option<&str>,
-) -> ApiResult<()> {
-    let present = routes::destinations_of(tx, &route.guid).await?;
-    let wanted = Wanted {
-        app_guid: app.guid.clone(),
-        process_type: WEB.to_owned(),
-        port: None,
-        weight: None,
-        protocol: protocol.map(str::to_owned),
-    };
-    match present.iter().find(|destination| destination.app_guid == app.guid) {
-        None => route_actions::add(by, tx, route, &[wanted]).await,
-        Some(old) if protocol.is_some_and(|protocol| protocol != old.protocol) => {
-            route_actions::remove(by, tx, route, old).await?;
-            route_actions::add(by, tx, route, &[wanted]).await
-        }
-        Some(_) => Ok(()),
-    }
 }
 
 async fn bind(

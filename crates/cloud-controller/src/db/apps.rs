@@ -90,20 +90,15 @@ pub struct NewApp {
 }
 
 pub async fn insert(connection: &mut Connection, now: Timestamp, new: &NewApp) -> Result<String> {
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("name", (&new.name).into()),
         ("space_guid", (&new.space_guid).into()),
         ("lifecycle", (&new.lifecycle).into()),
         ("stack", (&new.stack).into()),
         ("buildpacks", (&new.buildpacks).into()),
         ("sealed_env", (&new.sealed_env).into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::insert(connection, "apps", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "apps", columns).await
 }
 
 /// Sets columns and the time of the change.
@@ -111,10 +106,9 @@ pub async fn update(
     connection: &mut Connection,
     now: Timestamp,
     guid: &str,
-    mut set: Vec<(&str, Arg)>,
+    set: Vec<(&str, Arg)>,
 ) -> Result<()> {
-    set.push(("updated_at", now.into()));
-    super::update(connection, "apps", guid, set).await
+    super::change(connection, now, "apps", guid, set).await
 }
 
 const NAMES: &str = "SELECT a.guid AS app_guid, a.name AS app_name, s.guid AS space_guid, s.name AS space_name, \

@@ -126,8 +126,8 @@ pub async fn expire(
              AND guid NOT IN ({but}) ORDER BY id DESC LIMIT 1000 OFFSET {kept}"
         );
         for row in query(&text, [app.into()]).all(connection).await? {
-            let set = vec![("state", "EXPIRED".into()), ("updated_at", now.into())];
-            super::update(connection, table, &row.text("guid")?, set).await?;
+            let set = vec![("state", "EXPIRED".into())];
+            super::change(connection, now, table, &row.text("guid")?, set).await?;
             note(connection, now, table, row.maybe_text("sha256")?.as_deref()).await?;
         }
     }

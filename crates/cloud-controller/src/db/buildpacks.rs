@@ -78,9 +78,7 @@ pub async fn insert(
     now: Timestamp,
     new: &NewBuildpack,
 ) -> Result<String> {
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("name", (&new.name).into()),
         ("stack", (&new.stack).into()),
         ("lifecycle", (&new.lifecycle).into()),
@@ -88,10 +86,8 @@ pub async fn insert(
         ("position", i64::MAX.into()),
         ("enabled", new.enabled.into()),
         ("locked", new.locked.into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::insert(connection, "buildpacks", columns).await?;
+    let guid = super::insert_new(connection, now, "buildpacks", columns).await?;
     move_to(connection, &new.lifecycle, &guid, Some(new.position)).await?;
     Ok(guid)
 }

@@ -110,8 +110,7 @@ pub async fn update(
     connection: &mut Connection,
     now: Timestamp,
     guid: &str,
-    mut set: Vec<(&str, Arg)>,
+    set: Vec<(&str, Arg)>,
 ) -> Result<()> {
-    set.push(("updated_at", now.into()));
-    super::update(connection, "builds", guid, set).await
+    super::change(connection, now, "builds", guid, set).await
 }

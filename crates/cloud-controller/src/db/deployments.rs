@@ -179,7 +179,6 @@ pub async fn advance(
         ("status_value", value.into()),
         ("status_reason", reason.into()),
         ("status_changed_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::update(connection, "deployments", guid, set).await
+    super::change(connection, now, "deployments", guid, set).await
 }

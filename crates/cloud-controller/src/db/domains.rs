@@ -71,9 +71,7 @@ pub async fn insert(
     now: Timestamp,
     new: &NewDomain,
 ) -> Result<String> {
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("name", (&new.name).into()),
         ("org_guid", (&new.org_guid).into()),
         ("internal", new.internal.into()),
@@ -81,11 +79,8 @@ pub async fn insert(
         ("tcp", new.tcp.into()),
         ("enforce_route_policies", new.enforce_route_policies.into()),
         ("route_policies_scope", (&new.route_policies_scope).into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::insert(connection, "domains", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "domains", columns).await
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Domain>> {

@@ -69,27 +69,21 @@ pub async fn insert(
     lifecycle: &str,
     mut columns: Vec<(&str, Arg)>,
 ) -> Result<String> {
-    let guid = base::new_guid();
     columns.extend([
-        ("guid", Arg::from(&guid)),
         ("app_guid", app.into()),
         ("state", state.into()),
         ("lifecycle", lifecycle.into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ]);
-    super::insert(connection, "droplets", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "droplets", columns).await
 }
 
 pub async fn update(
     connection: &mut Connection,
     now: Timestamp,
     guid: &str,
-    mut set: Vec<(&str, Arg)>,
+    set: Vec<(&str, Arg)>,
 ) -> Result<()> {
-    set.push(("updated_at", now.into()));
-    super::update(connection, "droplets", guid, set).await
+    super::change(connection, now, "droplets", guid, set).await
 }
 
 /// The droplet's columns that a copy takes over.

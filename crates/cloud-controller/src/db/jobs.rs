@@ -42,21 +42,16 @@ pub async fn insert(
     resource: (&str, &str),
     outcome: &Outcome,
 ) -> Result<String> {
-    let guid = base::new_guid();
     let (state, errors) = parts(outcome);
     let columns = vec![
-        ("guid", (&guid).into()),
         ("operation", operation.into()),
         ("state", state.into()),
         ("resource_type", resource.0.into()),
         ("resource_guid", resource.1.into()),
         ("errors", (&errors).into()),
         ("warnings", "[]".into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::insert(connection, "jobs", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "jobs", columns).await
 }
 
 fn parts(outcome: &Outcome) -> (&'static str, Value) {

@@ -38,18 +38,10 @@ pub async fn insert(
     name: &str,
     suspended: bool,
 ) -> Result<String> {
-    let guid = base::new_guid();
     let quota = super::quotas::default_organization_quota(connection, now).await?;
-    let columns = vec![
-        ("guid", (&guid).into()),
-        ("name", name.into()),
-        ("suspended", suspended.into()),
-        ("quota_guid", quota.into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
-    ];
-    super::insert(connection, "organizations", columns).await?;
-    Ok(guid)
+    let columns =
+        vec![("name", name.into()), ("suspended", suspended.into()), ("quota_guid", quota.into())];
+    super::insert_new(connection, now, "organizations", columns).await
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Organization>> {

@@ -60,27 +60,17 @@ pub async fn insert(
     state: &str,
     mut columns: Vec<(&str, Arg)>,
 ) -> Result<String> {
-    let guid = base::new_guid();
-    columns.extend([
-        ("guid", Arg::from(&guid)),
-        ("app_guid", app.into()),
-        ("type", kind.into()),
-        ("state", state.into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
-    ]);
-    super::insert(connection, "packages", columns).await?;
-    Ok(guid)
+    columns.extend([("app_guid", app.into()), ("type", kind.into()), ("state", state.into())]);
+    super::insert_new(connection, now, "packages", columns).await
 }
 
 pub async fn update(
     connection: &mut Connection,
     now: Timestamp,
     guid: &str,
-    mut set: Vec<(&str, Arg)>,
+    set: Vec<(&str, Arg)>,
 ) -> Result<()> {
-    set.push(("updated_at", now.into()));
-    super::update(connection, "packages", guid, set).await
+    super::change(connection, now, "packages", guid, set).await
 }
 
 /// Sets columns of a package that waits for its bits; `false` when it does not wait (any more).

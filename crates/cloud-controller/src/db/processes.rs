@@ -232,10 +232,9 @@ pub async fn update(
     connection: &mut Connection,
     now: Timestamp,
     guid: &str,
-    mut set: Vec<(&str, Arg)>,
+    set: Vec<(&str, Arg)>,
 ) -> Result<()> {
-    set.push(("updated_at", now.into()));
-    super::update(connection, "processes", guid, set).await
+    super::change(connection, now, "processes", guid, set).await
 }
 
 /// Diego must look again at this version: other instances, routes or names, or a process or app that is gone or stopped.

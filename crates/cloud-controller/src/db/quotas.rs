@@ -126,13 +126,10 @@ pub async fn insert(
     org: Option<&str>,
     limits: &Limits,
 ) -> Result<String> {
-    let guid = base::new_guid();
     let mut columns = level.columns(limits);
-    columns.extend([("guid", (&guid).into()), ("name", name.into())]);
-    columns.extend([("created_at", now.into()), ("updated_at", now.into())]);
+    columns.push(("name", name.into()));
     columns.extend(org.map(|org| ("org_guid", org.into())));
-    super::insert(connection, level.table(), columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, level.table(), columns).await
 }
 
 pub async fn update(
@@ -144,8 +141,8 @@ pub async fn update(
     limits: &Limits,
 ) -> Result<()> {
     let mut columns = level.columns(limits);
-    columns.extend([("name", name.into()), ("updated_at", now.into())]);
-    super::update(connection, level.table(), guid, columns).await
+    columns.push(("name", name.into()));
+    super::change(connection, now, level.table(), guid, columns).await
 }
 
 pub async fn delete(connection: &mut Connection, level: Level, guid: &str) -> Result<()> {

@@ -59,18 +59,13 @@ pub async fn insert(
     user: &str,
     place: (&str, &str),
 ) -> Result<String> {
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("type", kind.into()),
         ("user_guid", user.into()),
         ("org_guid", place.0.into()),
         ("space_guid", place.1.into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::insert(connection, "roles", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "roles", columns).await
 }
 
 /// Whether the user has a role in the organization itself.

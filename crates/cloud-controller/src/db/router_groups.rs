@@ -78,8 +78,8 @@ pub async fn set_ports(
     guid: &str,
     ports: &str,
 ) -> Result<()> {
-    let columns = vec![("reservable_ports", ports.into()), ("updated_at", now.into())];
-    super::update(connection, "router_groups", guid, columns).await
+    let set = vec![("reservable_ports", ports.into())];
+    super::change(connection, now, "router_groups", guid, set).await
 }
 
 /// Whether there was one. Routes below its domains stay.

@@ -163,20 +163,15 @@ pub struct NewRoute {
 }
 
 pub async fn insert(connection: &mut Connection, now: Timestamp, new: &NewRoute) -> Result<String> {
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("host", (&new.host).into()),
         ("path", (&new.path).into()),
         ("port", new.port.into()),
         ("domain_guid", (&new.domain_guid).into()),
         ("space_guid", (&new.space_guid).into()),
         ("options", (&new.options).into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::insert(connection, "routes", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "routes", columns).await
 }
 
 /// Forgets a route, its destinations and shares, and tells the bridge of the apps behind it.
@@ -258,19 +253,15 @@ pub async fn map(
     route: &str,
     new: &NewDestination,
 ) -> Result<String> {
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("route_guid", route.into()),
         ("app_guid", (&new.app_guid).into()),
         ("process_type", (&new.process_type).into()),
         ("port", new.port.into()),
         ("weight", new.weight.into()),
         ("protocol", (&new.protocol).into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    super::insert(connection, "route_destinations", columns).await?;
+    let guid = super::insert_new(connection, now, "route_destinations", columns).await?;
     super::processes::app_changed(connection, &new.app_guid).await?;
     Ok(guid)
 }
@@ -286,8 +277,8 @@ pub async fn set_protocol(
     destination: &Destination,
     protocol: &str,
 ) -> Result<()> {
-    let columns = vec![("protocol", protocol.into()), ("updated_at", now.into())];
-    super::update(connection, "route_destinations", &destination.guid, columns).await?;
+    let set = vec![("protocol", protocol.into())];
+    super::change(connection, now, "route_destinations", &destination.guid, set).await?;
     super::processes::app_changed(connection, &destination.app_guid).await
 }
 

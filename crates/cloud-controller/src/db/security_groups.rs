@@ -80,16 +80,9 @@ pub async fn find_visible(
 pub async fn insert(
     connection: &mut Connection,
     now: Timestamp,
-    mut columns: Vec<(&str, Arg)>,
+    columns: Vec<(&str, Arg)>,
 ) -> Result<String> {
-    let guid = base::new_guid();
-    columns.extend([
-        ("guid", (&guid).into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
-    ]);
-    super::insert(connection, "security_groups", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "security_groups", columns).await
 }
 
 pub async fn delete(connection: &mut Connection, guid: &str) -> Result<()> {

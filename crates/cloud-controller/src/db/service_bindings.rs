@@ -61,16 +61,9 @@ impl Stored for Binding {
 pub async fn insert(
     connection: &mut Connection,
     now: Timestamp,
-    mut columns: Vec<(&str, Arg)>,
+    columns: Vec<(&str, Arg)>,
 ) -> Result<String> {
-    let guid = base::new_guid();
-    columns.extend([
-        ("guid", (&guid).into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
-    ]);
-    super::insert(connection, "service_credential_bindings", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "service_credential_bindings", columns).await
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Binding>> {

@@ -51,16 +51,9 @@ impl Stored for ServiceInstance {
 pub async fn insert(
     connection: &mut Connection,
     now: Timestamp,
-    mut columns: Vec<(&str, Arg)>,
+    columns: Vec<(&str, Arg)>,
 ) -> Result<String> {
-    let guid = base::new_guid();
-    columns.extend([
-        ("guid", (&guid).into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
-    ]);
-    super::insert(connection, "service_instances", columns).await?;
-    Ok(guid)
+    super::insert_new(connection, now, "service_instances", columns).await
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<ServiceInstance>> {

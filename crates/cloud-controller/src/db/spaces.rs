@@ -42,17 +42,9 @@ pub async fn insert(
     name: &str,
     suspended: bool,
 ) -> Result<String> {
-    let guid = base::new_guid();
-    let columns = vec![
-        ("guid", (&guid).into()),
-        ("name", name.into()),
-        ("org_guid", org_guid.into()),
-        ("suspended", suspended.into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
-    ];
-    super::insert(connection, "spaces", columns).await?;
-    Ok(guid)
+    let columns =
+        vec![("name", name.into()), ("org_guid", org_guid.into()), ("suspended", suspended.into())];
+    super::insert_new(connection, now, "spaces", columns).await
 }
 
 pub async fn find(connection: &mut Connection, guid: &str) -> Result<Option<Space>> {

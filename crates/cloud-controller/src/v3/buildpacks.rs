@@ -179,9 +179,8 @@ async fn update(
         ("stack", stack.into()),
         ("enabled", enabled.into()),
         ("locked", locked.into()),
-        ("updated_at", cc.now().into()),
     ];
-    db::update(&mut tx, "buildpacks", &guid, set).await?;
+    db::change(&mut tx, cc.now(), "buildpacks", &guid, set).await?;
     if let Some(position) = position {
         buildpacks::move_to(&mut tx, &before.lifecycle, &guid, Some(position)).await?;
     }
@@ -268,9 +267,8 @@ async fn upload(
                 ("filename", filename.into()),
                 ("sha256", (&digest).into()),
                 ("stack", stack.into()),
-                ("updated_at", cc.now().into()),
             ];
-            db::update(&mut tx, "buildpacks", &guid, set).await?;
+            db::change(&mut tx, cc.now(), "buildpacks", &guid, set).await?;
             audit(
                 &cc,
                 &mut tx,
@@ -328,7 +326,7 @@ fn inspect(path: &FilePath, is_zip: bool, limit: u64) -> anyhow::Result<Inspecte
         // A manifest that is no text names no stack.
         let _ = manifest.take(MOST).read_to_string(&mut text);
     }
-    let named = serde_norway::from_str::<Value>(&text).ok();
+    let named = crate::yaml::from_str::<Value>(&text).ok();
     let stack = named
         .as_ref()
         .and_then(|manifest| manifest.get("stack"))

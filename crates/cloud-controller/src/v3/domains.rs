@@ -354,7 +354,7 @@ async fn update(
     fields.finish()?;
     let mut tx = cc.db.begin().await?;
     change(&mut tx, &caller, &guid).await?;
-    db::update(&mut tx, "domains", &guid, vec![("updated_at", cc.now().into())]).await?;
+    db::change(&mut tx, cc.now(), "domains", &guid, Vec::new()).await?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let document = document(&mut tx, &caller, &urls, &guid).await?;
     tx.commit().await?;

@@ -100,7 +100,7 @@ async fn update(
     if guid == SHARED {
         return Err(ApiError::unprocessable("Cannot update the shared Isolation Segment"));
     }
-    let mut set = vec![("updated_at", cc.now().into())];
+    let mut set = Vec::new();
     if let Some(name) = &name {
         let used = segments::is_default(&mut tx, &guid, None).await?;
         if used || !segments::spaces(&mut tx, &guid, None).await?.is_empty() {
@@ -112,7 +112,7 @@ async fn update(
         }
         set.push(("name", name.into()));
     }
-    db::update(&mut tx, "isolation_segments", &guid, set).await?;
+    db::change(&mut tx, cc.now(), "isolation_segments", &guid, set).await?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let document = document(&mut tx, &caller, &urls, &guid).await?;
     tx.commit().await?;

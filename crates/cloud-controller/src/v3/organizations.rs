@@ -122,12 +122,12 @@ async fn update(
     if message.suspended == Some(true) && !caller.is_admin() {
         return Err(ApiError::forbidden());
     }
-    let mut set = vec![("updated_at", cc.now().into())];
+    let mut set = Vec::new();
     set.extend(message.name.as_ref().map(|name| ("name", name.into())));
     set.extend(message.suspended.map(|suspended| ("suspended", suspended.into())));
     let name = message.name.clone().unwrap_or_default();
     let taken = ApiError::unprocessable(format!("Organization name '{name}' is already taken."));
-    db::update(&mut tx, "organizations", &guid, set)
+    db::change(&mut tx, cc.now(), "organizations", &guid, set)
         .await
         .map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &message.metadata).await?;

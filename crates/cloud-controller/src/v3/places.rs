@@ -168,8 +168,8 @@ async fn set_isolation_segment(
             "Unable to assign isolation segment with guid '{segment}'. Ensure it has been entitled to {entitled}."
         )));
     }
-    let set = vec![(column, (&segment).into()), ("updated_at", cc.now().into())];
-    db::update(&mut tx, level.members(), &guid, set).await?;
+    let set = vec![(column, (&segment).into())];
+    db::change(&mut tx, cc.now(), level.members(), &guid, set).await?;
     tx.commit().await?;
     Ok(respond::ok(segment_document(level, &urls, &guid, segment.as_deref())))
 }

@@ -6,6 +6,7 @@ use axum::response::Response;
 use axum::routing::{delete, get};
 use diego::actual_lrp::State;
 use diego::{ActualLrp, LrpKey};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::auth::Caller;
@@ -14,7 +15,7 @@ use crate::db::access::OPERATORS;
 use crate::db::processes::Process;
 use crate::errors::{ApiError, ApiResult, Kind};
 use crate::urls::Urls;
-use crate::v3::processes::{visible, visible_by_type};
+use crate::v3::processes::{Named, visible};
 use crate::{Cc, actions, respond};
 
 pub fn routes() -> Router<Cc> {
@@ -22,29 +23,16 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/processes/{guid}/stats", get(stats))
         .route("/v3/processes/{guid}/process_instances", get(process_instances))
         .route("/v3/processes/{guid}/instances/{index}", delete(kill))
-        .route("/v3/apps/{guid}/processes/{type}/stats", get(stats_by_type))
-        .route("/v3/apps/{guid}/processes/{type}/instances/{index}", delete(kill_by_type))
-}
-
-async fn stats(cc: Cc, caller: Caller, Path(guid): Path<String>) -> ApiResult<Response> {
-    let process = visible(&mut *cc.db.read().await?, &caller, &guid).await?.0;
-    held(&cc, process).await
-}
-
-async fn stats_by_type(
-    cc: Cc,
-    caller: Caller,
-    Path((app, kind)): Path<(String, String)>,
-) -> ApiResult<Response> {
-    let process = visible_by_type(&mut *cc.db.read().await?, &caller, &app, &kind).await?.0;
-    held(&cc, process).await
+        .route("/v3/apps/{guid}/processes/{type}/stats", get(stats))
+        .route("/v3/apps/{guid}/processes/{type}/instances/{index}", delete(kill))
 }
 
 /// Clients that wait for an app ask this every few seconds. While it is on its way up the answer is held for a moment,
 /// so that the first answer that matters comes as soon as it is true. What ran already and is down now is told at once.
-async fn held(cc: &Cc, process: Process) -> ApiResult<Response> {
+async fn stats(cc: Cc, caller: Caller, Path(named): Path<Named>) -> ApiResult<Response> {
+    let (process, _) = visible(&mut *cc.db.read().await?, &caller, &named).await?;
     if process.wanted() > 0 {
-        heard(cc).await?;
+        heard(&cc).await?;
     }
     let guid = process.guid.clone();
     let look = || std::future::ready(Ok(cc.mirror.instances(&process.lrp_guid())));
@@ -59,7 +47,7 @@ async fn held(cc: &Cc, process: Process) -> ApiResult<Response> {
     let lrps = lrps.await?;
     let resources: Vec<Value> = (0..process.instances)
         .map(|index| match lrps.iter().find(|lrp| i64::from(lrp.key.index) == index) {
-            Some(lrp) => present(cc, &process, lrp),
+            Some(lrp) => present(&cc, &process, lrp),
             None => down(&process, index),
         })
         .collect();
@@ -157,11 +145,11 @@ async fn process_instances(
     cc: Cc,
     caller: Caller,
     urls: Urls,
-    Path(guid): Path<String>,
+    Path(named): Path<Named>,
 ) -> ApiResult<Response> {
-    let process = visible(&mut *cc.db.read().await?, &caller, &guid).await?.0;
+    let (process, _) = visible(&mut *cc.db.read().await?, &caller, &named).await?;
     heard(&cc).await?;
-    let own = format!("processes/{guid}");
+    let own = format!("processes/{}", process.guid);
     let links = json!({ "self": urls.link(&format!("{own}/process_instances")), "process": urls.link(&own) });
     Ok(respond::ok(json!({ "resources": instances(&cc, &process), "links": links })))
 }
@@ -178,33 +166,19 @@ pub fn instances(cc: &Cc, process: &Process) -> Value {
     (0..process.instances).map(one).collect()
 }
 
+#[derive(Debug, Deserialize)]
+struct Instance {
+    index: String,
+}
+
 async fn kill(
     cc: Cc,
     caller: Caller,
-    Path((guid, index)): Path<(String, String)>,
+    Path(named): Path<Named>,
+    Path(Instance { index }): Path<Instance>,
 ) -> ApiResult<Response> {
-    let (process, rights) = visible(&mut *cc.db.read().await?, &caller, &guid).await?;
+    let (process, rights) = visible(&mut *cc.db.read().await?, &caller, &named).await?;
     rights.change("Process", OPERATORS)?;
-    terminate(&cc, &caller, &process, &index).await
-}
-
-async fn kill_by_type(
-    cc: Cc,
-    caller: Caller,
-    Path((app, kind, index)): Path<(String, String, String)>,
-) -> ApiResult<Response> {
-    let (process, rights) =
-        visible_by_type(&mut *cc.db.read().await?, &caller, &app, &kind).await?;
-    rights.change("Process", OPERATORS)?;
-    terminate(&cc, &caller, &process, &index).await
-}
-
-async fn terminate(
-    cc: &Cc,
-    caller: &Caller,
-    process: &Process,
-    index: &str,
-) -> ApiResult<Response> {
     let wanted = index.parse::<u32>().ok().filter(|index| i64::from(*index) < process.wanted());
     let index = wanted.ok_or_else(|| ApiError::not_found("Instance"))?;
     let key = LrpKey { process_guid: process.lrp_guid().into(), index, domain: APPS_DOMAIN.into() };
@@ -219,9 +193,9 @@ async fn terminate(
     if let Some(app) = crate::db::apps::find(&mut tx, &process.app_guid).await? {
         let data = json!({ "process_guid": process.guid, "process_type": process.kind, "process_index": index });
         actions::apps::audit(
-            cc,
+            &cc,
             &mut tx,
-            caller,
+            &caller,
             "audit.app.process.terminate_instance",
             &app,
             data,

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use sql::Connection;
 
@@ -52,8 +53,8 @@ pub fn routes() -> Router<Cc> {
         .route("/v3/processes/{guid}", get(find).patch(update))
         .route("/v3/processes/{guid}/actions/scale", post(scale))
         .route("/v3/apps/{guid}/processes", get(list_of_app))
-        .route("/v3/apps/{guid}/processes/{type}", get(find_by_type).patch(update_by_type))
-        .route("/v3/apps/{guid}/processes/{type}/actions/scale", post(scale_by_type))
+        .route("/v3/apps/{guid}/processes/{type}", get(find).patch(update))
+        .route("/v3/apps/{guid}/processes/{type}/actions/scale", post(scale))
         .merge(process_stats::routes())
 }
 
@@ -61,27 +62,28 @@ fn not_found() -> ApiError {
     ApiError::not_found("Process")
 }
 
+/// How a path names a process: by its own guid, or by its app's and its type.
+#[derive(Debug, Deserialize)]
+pub struct Named {
+    guid: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
 /// The process, and what the caller may do with it; 404 when that is nothing.
 pub async fn visible(
     connection: &mut Connection,
     caller: &Caller,
-    guid: &str,
+    Named { guid, kind }: &Named,
 ) -> ApiResult<(Process, Rights)> {
+    if let Some(kind) = kind {
+        let (_, rights) = crate::v3::apps::visible(connection, caller, guid).await?;
+        let process = processes::find_by_type(connection, guid, kind).await?;
+        return Ok((process.ok_or_else(not_found)?, rights));
+    }
     let process = processes::find(connection, guid).await?.ok_or_else(not_found)?;
     let rights = access::in_space(connection, caller, &process.space_guid).await?;
     rights.see("Process")?;
-    Ok((process, rights))
-}
-
-/// As [`visible`], by app and type.
-pub async fn visible_by_type(
-    connection: &mut Connection,
-    caller: &Caller,
-    app: &str,
-    kind: &str,
-) -> ApiResult<(Process, Rights)> {
-    let (_, rights) = crate::v3::apps::visible(connection, caller, app).await?;
-    let process = processes::find_by_type(connection, app, kind).await?.ok_or_else(not_found)?;
     Ok((process, rights))
 }
 
@@ -146,43 +148,18 @@ async fn find(
     caller: Caller,
     urls: Urls,
     params: Params,
-    Path(guid): Path<String>,
+    Path(named): Path<Named>,
 ) -> ApiResult<Response> {
     params.only(&["embed"])?;
     let embed = embedded(&cc, &params).await?;
     let mut connection = cc.db.read().await?;
-    let (process, rights) = visible(&mut connection, &caller, &guid).await?;
-    one(&cc, &mut connection, &process, &rights, &urls, embed).await
-}
-
-async fn find_by_type(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    params: Params,
-    Path((app, kind)): Path<(String, String)>,
-) -> ApiResult<Response> {
-    params.only(&["embed"])?;
-    let embed = embedded(&cc, &params).await?;
-    let mut connection = cc.db.read().await?;
-    let (process, rights) = visible_by_type(&mut connection, &caller, &app, &kind).await?;
-    one(&cc, &mut connection, &process, &rights, &urls, embed).await
-}
-
-async fn one(
-    cc: &Cc,
-    connection: &mut Connection,
-    process: &Process,
-    rights: &Rights,
-    urls: &Urls,
-    embed: bool,
-) -> ApiResult<Response> {
-    let mut document = present_one(connection, process, urls).await?;
+    let (process, rights) = visible(&mut connection, &caller, &named).await?;
+    let mut document = present_one(&mut connection, &process, &urls).await?;
     if !rights.can_read_secrets() && document["command"].is_string() {
         document["command"] = crate::REDACTED.into();
     }
     if embed {
-        document["process_instances"] = process_stats::instances(cc, process);
+        document["process_instances"] = process_stats::instances(&cc, &process);
     }
     Ok(respond::ok(document))
 }
@@ -191,55 +168,31 @@ async fn update(
     cc: Cc,
     caller: Caller,
     urls: Urls,
-    Path(guid): Path<String>,
+    Path(named): Path<Named>,
     body: Body,
 ) -> ApiResult<Response> {
     let mut tx = cc.db.begin().await?;
-    let (process, rights) = visible(&mut tx, &caller, &guid).await?;
+    let (process, rights) = visible(&mut tx, &caller, &named).await?;
     rights.change("Process", OPERATORS)?;
-    change(&cc, tx, &caller, &urls, &process, &body).await
-}
-
-async fn update_by_type(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path((app, kind)): Path<(String, String)>,
-    body: Body,
-) -> ApiResult<Response> {
-    let mut tx = cc.db.begin().await?;
-    let (process, rights) = visible_by_type(&mut tx, &caller, &app, &kind).await?;
-    rights.change("Process", OPERATORS)?;
-    change(&cc, tx, &caller, &urls, &process, &body).await
-}
-
-async fn change(
-    cc: &Cc,
-    mut tx: sql::Tx,
-    caller: &Caller,
-    urls: &Urls,
-    process: &Process,
-    body: &Body,
-) -> ApiResult<Response> {
     let mut fields = body.fields();
     let patch = Patch::read(&mut fields);
     let metadata = fields.metadata();
     fields.finish()?;
-    let app = app_of(&mut tx, process).await?;
+    let app = app_of(&mut tx, &process).await?;
     if process.kind == WEB && deployments::is_deploying(&mut tx, &app.guid).await? {
         let detail = "Cannot update this process while a deployment is in flight.";
         return Err(Kind::ProcessUpdateDisabledDuringDeployment.with(detail));
     }
-    if apply(cc, &mut tx, process, patch).await? && process.app_started {
-        processes::renew(&mut tx, cc.now(), process).await?;
+    if apply(&cc, &mut tx, &process, patch).await? && process.app_started {
+        processes::renew(&mut tx, cc.now(), &process).await?;
     }
     crate::v3::common::write_metadata(&mut tx, KIND, &process.guid, &metadata).await?;
     let request = body.redacted(&["command", "environment_variables"]);
     let data =
         json!({ "process_guid": process.guid, "process_type": process.kind, "request": request });
-    actions::apps::audit(cc, &mut tx, caller, "audit.app.process.update", &app, data).await?;
+    actions::apps::audit(&cc, &mut tx, &caller, "audit.app.process.update", &app, data).await?;
     let process = processes::find(&mut tx, &process.guid).await?.ok_or_else(not_found)?;
-    let document = present_one(&mut tx, &process, urls).await?;
+    let document = present_one(&mut tx, &process, &urls).await?;
     tx.commit().await?;
     cc.nsync.poke();
     Ok(respond::ok(document))
@@ -361,32 +314,6 @@ pub async fn apply(
     Ok(anew)
 }
 
-async fn scale(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path(guid): Path<String>,
-    body: Body,
-) -> ApiResult<Response> {
-    let mut tx = cc.db.begin().await?;
-    let (process, rights) = visible(&mut tx, &caller, &guid).await?;
-    rights.change("Process", OPERATORS)?;
-    resize(&cc, tx, &caller, &urls, &process, &body).await
-}
-
-async fn scale_by_type(
-    cc: Cc,
-    caller: Caller,
-    urls: Urls,
-    Path((app, kind)): Path<(String, String)>,
-    body: Body,
-) -> ApiResult<Response> {
-    let mut tx = cc.db.begin().await?;
-    let (process, rights) = visible_by_type(&mut tx, &caller, &app, &kind).await?;
-    rights.change("Process", OPERATORS)?;
-    resize(&cc, tx, &caller, &urls, &process, &body).await
-}
-
 /// What of a process's size is to change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scale {
@@ -407,28 +334,30 @@ impl Scale {
     }
 }
 
-async fn resize(
-    cc: &Cc,
-    mut tx: sql::Tx,
-    caller: &Caller,
-    urls: &Urls,
-    process: &Process,
-    body: &Body,
+async fn scale(
+    cc: Cc,
+    caller: Caller,
+    urls: Urls,
+    Path(named): Path<Named>,
+    body: Body,
 ) -> ApiResult<Response> {
+    let mut tx = cc.db.begin().await?;
+    let (process, rights) = visible(&mut tx, &caller, &named).await?;
+    rights.change("Process", OPERATORS)?;
     let mut fields = body.fields();
     let scale = Scale::read(&mut fields);
     fields.finish()?;
-    feature_flags::require(&mut tx, caller, "app_scaling").await?;
-    let app = app_of(&mut tx, process).await?;
+    feature_flags::require(&mut tx, &caller, "app_scaling").await?;
+    let app = app_of(&mut tx, &process).await?;
     if process.kind == WEB && deployments::is_deploying(&mut tx, &app.guid).await? {
         let detail = "Cannot scale this process while a deployment is in flight.";
         return Err(Kind::ScaleDisabledDuringDeployment.with(detail));
     }
-    actions::scale::run(cc, &mut tx, process, scale).await?;
+    actions::scale::run(&cc, &mut tx, &process, scale).await?;
     let data = json!({ "process_guid": process.guid, "process_type": process.kind, "request": body.redacted(&[]) });
-    actions::apps::audit(cc, &mut tx, caller, "audit.app.process.scale", &app, data).await?;
+    actions::apps::audit(&cc, &mut tx, &caller, "audit.app.process.scale", &app, data).await?;
     let process = processes::find(&mut tx, &process.guid).await?.ok_or_else(not_found)?;
-    let document = present_one(&mut tx, &process, urls).await?;
+    let document = present_one(&mut tx, &process, &urls).await?;
     tx.commit().await?;
     cc.nsync.poke();
     Ok(respond::accepted(document))

@@ -425,8 +425,8 @@ async fn transfer(
         )));
     }
     if space != route.space_guid {
-        let set = vec![("space_guid", (&space).into()), ("updated_at", cc.now().into())];
-        db::update(&mut tx, "routes", &guid, set).await?;
+        let set = vec![("space_guid", (&space).into())];
+        db::change(&mut tx, cc.now(), "routes", &guid, set).await?;
         routes::unshare(&mut tx, &guid, &space).await?;
         routes::share(&mut tx, &guid, &route.space_guid).await?;
         let data = json!({ "target_space_guid": space });

@@ -12,6 +12,7 @@ use sql::Connection;
 use super::resource::by_guids as resources_by_guids;
 use super::{common, domains, organizations, route_destinations};
 use crate::Cc;
+use crate::actions::route_options;
 use crate::actions::routes::{self as actions, Address, By};
 use crate::auth::Caller;
 use crate::db::access::{self, OPERATORS};
@@ -220,7 +221,7 @@ pub async fn read_options(
     change: &Map<String, Value>,
 ) -> ApiResult<Value> {
     let hash = feature_flags::is_enabled(tx, "hash_based_routing").await?;
-    actions::options(before, change, hash)
+    route_options::changed(before, change, hash)
         .map_err(|wrong| ApiError::unprocessable(wrong.join(", ")))
 }
 
@@ -275,13 +276,13 @@ async fn update(
     fields.finish()?;
     let mut tx = cc.db.begin().await?;
     let route = changeable(&mut tx, &caller, &guid).await?;
-    let mut set = vec![("updated_at", cc.now().into())];
+    let mut set = Vec::new();
     if let Some(change) = &options {
         let after = read_options(&mut tx, &route.options, change).await?;
         set.push(("options", (&after).into()));
         routes::apps_changed(&mut tx, &guid).await?;
     }
-    db::update(&mut tx, "routes", &guid, set).await?;
+    db::change(&mut tx, cc.now(), "routes", &guid, set).await?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let target = (guid.as_str(), KIND, route.host.as_str());
     let data = json!({ "request": body.redacted(&[]) });

@@ -231,12 +231,12 @@ async fn update(
     fields.finish()?;
     // Both who had it and who has it now must hear of it.
     groups::apps_changed(&mut tx, &guid).await?;
-    let mut set = vec![("updated_at", cc.now().into())];
+    let mut set = Vec::new();
     set.extend(message.name.as_ref().map(|name| ("name", name.into())));
     set.extend(message.rules.as_ref().map(|rules| ("rules", rules.into())));
     set.extend(message.running.map(|on| ("running_default", on.into())));
     set.extend(message.staging.map(|on| ("staging_default", on.into())));
-    let updated = db::update(&mut tx, "security_groups", &guid, set).await;
+    let updated = db::change(&mut tx, cc.now(), "security_groups", &guid, set).await;
     updated
         .map_err(|cause| when_taken(cause, taken(message.name.as_deref().unwrap_or_default())))?;
     groups::apps_changed(&mut tx, &guid).await?;

@@ -207,8 +207,7 @@ async fn update(
     let metadata = fields.metadata();
     fields.finish()?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
-    let set = vec![("updated_at", cc.now().into())];
-    db::update(&mut tx, "service_credential_bindings", &guid, set).await?;
+    db::change(&mut tx, cc.now(), "service_credential_bindings", &guid, Vec::new()).await?;
     let document = document(&mut tx, &urls, &guid).await?;
     tx.commit().await?;
     Ok(respond::ok(document))

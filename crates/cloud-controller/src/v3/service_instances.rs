@@ -297,8 +297,8 @@ async fn update(
     fields.finish()?;
     let name = message.name.clone().unwrap_or_else(|| before.name.clone());
     let mut columns = message.columns(&cc);
-    columns.extend([("operation_type", "update".into()), ("updated_at", cc.now().into())]);
-    let updated = db::update(&mut tx, "service_instances", &guid, columns).await;
+    columns.push(("operation_type", "update".into()));
+    let updated = db::change(&mut tx, cc.now(), "service_instances", &guid, columns).await;
     updated.map_err(|cause| when_taken(cause, taken(&name)))?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     instances::refresh_bindings(&mut tx, &guid).await?;

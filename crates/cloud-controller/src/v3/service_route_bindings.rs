@@ -122,19 +122,15 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
                 .with("A route may only be bound to a single service instance")
         });
     }
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("route_guid", (&route.guid).into()),
         ("service_instance_guid", (&instance).into()),
         ("route_service_url", url.into()),
         ("operation_description", "Operation succeeded".into()),
-        ("created_at", cc.now().into()),
-        ("updated_at", cc.now().into()),
     ];
     let taken = Kind::RouteAlreadyBoundToServiceInstance
         .with("A route may only be bound to a single service instance");
-    db::insert(&mut tx, "service_route_bindings", columns)
+    let guid = db::insert_new(&mut tx, cc.now(), "service_route_bindings", columns)
         .await
         .map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;

@@ -63,11 +63,11 @@ async fn list_of_process(
     caller: Caller,
     urls: Urls,
     params: Params,
-    Path(guid): Path<String>,
+    Path(named): Path<v3_processes::Named>,
 ) -> ApiResult<Response> {
     let mut listing = LIST.read(params)?;
     let mut connection = cc.db.read().await?;
-    let (process, _) = v3_processes::visible(&mut connection, &caller, &guid).await?;
+    let (process, _) = v3_processes::visible(&mut connection, &caller, &named).await?;
     listing.equals("sidecars.app_guid", &process.app_guid);
     // The types are a JSON list of texts, and no type holds a quote.
     let quoted = listing.sql().arg(format!("%\"{}\"%", process.kind.replace(['%', '_'], "")));
@@ -139,18 +139,14 @@ async fn create(
     let mut tx = cc.db.begin().await?;
     let (app, rights) = v3_apps::visible(&mut tx, &caller, &guid).await?;
     rights.change("App", DEVELOPERS)?;
-    let (own, now) = (base::new_guid(), cc.now());
     let columns = vec![
-        ("guid", (&own).into()),
         ("app_guid", (&app.guid).into()),
         ("name", (&message.name).into()),
         ("command", (&message.command).into()),
         ("process_types", (&message.process_types.unwrap_or_default()).into()),
         ("memory_mb", message.memory_mb.into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
     ];
-    db::insert(&mut tx, "sidecars", columns)
+    let own = db::insert_new(&mut tx, cc.now(), "sidecars", columns)
         .await
         .map_err(|error| when_taken(error, taken(message.name.as_deref())))?;
     let (row, _) = visible(&mut tx, &caller, &own).await?;
@@ -170,12 +166,12 @@ async fn update(
     let mut tx = cc.db.begin().await?;
     let (_, rights) = visible(&mut tx, &caller, &guid).await?;
     rights.change("Sidecar", DEVELOPERS)?;
-    let mut set = vec![("updated_at", cc.now().into())];
+    let mut set = Vec::new();
     set.extend(message.name.as_ref().map(|name| ("name", name.into())));
     set.extend(message.command.map(|command| ("command", command.into())));
     set.extend(message.process_types.map(|types| ("process_types", (&types).into())));
     set.extend(message.memory_mb.map(|memory| ("memory_mb", memory.into())));
-    db::update(&mut tx, "sidecars", &guid, set)
+    db::change(&mut tx, cc.now(), "sidecars", &guid, set)
         .await
         .map_err(|error| when_taken(error, taken(message.name.as_deref())))?;
     let (row, _) = visible(&mut tx, &caller, &guid).await?;

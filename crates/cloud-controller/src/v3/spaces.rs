@@ -144,10 +144,10 @@ async fn update(
         return Err(ApiError::forbidden());
     }
     let before = expect(&mut tx, &guid).await?;
-    let mut set = vec![("updated_at", cc.now().into())];
+    let mut set = Vec::new();
     set.extend(message.name.as_ref().map(|name| ("name", name.into())));
     set.extend(message.suspended.map(|suspended| ("suspended", suspended.into())));
-    if let Err(cause) = db::update(&mut tx, "spaces", &guid, set).await {
+    if let Err(cause) = db::change(&mut tx, cc.now(), "spaces", &guid, set).await {
         drop(tx);
         let org = db::organizations::find(&mut *cc.db.read().await?, &before.org_guid).await?;
         let (org, name) =
@@ -218,8 +218,8 @@ async fn set_feature(
         fields.error("Enabled must be a boolean");
     }
     fields.finish()?;
-    let set = vec![("allow_ssh", enabled.unwrap_or(false).into()), ("updated_at", cc.now().into())];
-    db::update(&mut tx, "spaces", &guid, set).await?;
+    let set = vec![("allow_ssh", enabled.unwrap_or(false).into())];
+    db::change(&mut tx, cc.now(), "spaces", &guid, set).await?;
     let space = expect(&mut tx, &guid).await?;
     let target = (guid.as_str(), KIND, space.name.as_str());
     let data = json!({ "request": body.redacted(&[]) });

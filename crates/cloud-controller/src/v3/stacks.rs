@@ -121,18 +121,15 @@ async fn create(cc: Cc, caller: Caller, urls: Urls, body: Body) -> ApiResult<Res
     let metadata = fields.metadata();
     fields.finish()?;
     let mut tx = cc.db.begin().await?;
-    let guid = base::new_guid();
     let columns = vec![
-        ("guid", (&guid).into()),
         ("name", (&name).into()),
         ("description", description.into()),
         ("state", state.unwrap_or_else(|| "ACTIVE".to_owned()).into()),
         ("state_reason", reason.into()),
-        ("created_at", cc.now().into()),
-        ("updated_at", cc.now().into()),
     ];
-    let made = db::insert(&mut tx, "stacks", columns).await;
-    made.map_err(|cause| when_taken(cause, ApiError::unprocessable("Name must be unique")))?;
+    let made = db::insert_new(&mut tx, cc.now(), "stacks", columns).await;
+    let taken = ApiError::unprocessable("Name must be unique");
+    let guid = made.map_err(|cause| when_taken(cause, taken))?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let document = document(&cc, &mut tx, &urls, &guid).await?;
     tx.commit().await?;
@@ -163,13 +160,13 @@ async fn update(
     let (state, reason) = (read_state(&mut fields), fields.change_text("state_reason"));
     let metadata = fields.metadata();
     fields.finish()?;
-    let mut set = vec![("updated_at", cc.now().into())];
+    let mut set = Vec::new();
     set.extend(state.map(|state| ("state", state.into())));
     match reason {
         crate::message::Change::Keep => {}
         change => set.push(("state_reason", change.over(None).into())),
     }
-    db::update(&mut tx, "stacks", &guid, set).await?;
+    db::change(&mut tx, cc.now(), "stacks", &guid, set).await?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     let document = document(&cc, &mut tx, &urls, &guid).await?;
     tx.commit().await?;

@@ -173,7 +173,7 @@ async fn update(
     let mut fields = body.fields();
     let metadata = fields.metadata();
     fields.finish()?;
-    db::update(&mut tx, "users", &guid, vec![("updated_at", cc.now().into())]).await?;
+    db::change(&mut tx, cc.now(), "users", &guid, Vec::new()).await?;
     common::write_metadata(&mut tx, KIND, &guid, &metadata).await?;
     tx.commit().await?;
     Ok(respond::ok(document(&cc, &mut *cc.db.read().await?, &urls, &guid).await?))
