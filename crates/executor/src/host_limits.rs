@@ -44,6 +44,20 @@ struct Knob {
     consequence: &'static str,
 }
 
+impl Knob {
+    fn path(&self, root: &Path) -> PathBuf {
+        root.join(self.name.replace('.', "/"))
+    }
+
+    fn complaint(&self, is: u64) -> Complaint {
+        let Knob { name, wanted, consequence } = *self;
+        let remedy = format!(
+            "{consequence}; run `sysctl -w {name}={wanted}` as root and add {name} = {wanted} to a file in /etc/sysctl.d"
+        );
+        Complaint { limit: name.to_owned(), is, wanted, remedy }
+    }
+}
+
 fn knobs(instances: u64) -> [Knob; 8] {
     let knob = |name, wanted, consequence| Knob { name, wanted, consequence };
     [
@@ -93,13 +107,30 @@ pub fn prepare(instances: u64) -> Vec<Complaint> {
     complaints
 }
 
+/// What [`prepare`] would complain of. Nothing is changed but this program's own limit of open files.
+pub fn look(instances: u64) -> Vec<Complaint> {
+    let root = Path::new("/proc/sys");
+    let mut complaints: Vec<_> =
+        knobs(instances).iter().filter_map(|knob| stuck(root, knob)).collect();
+    complaints.extend(open_files(instances * FILES_EACH + FILES_BESIDES));
+    complaints
+}
+
+/// Too low, and nothing that this program may raise.
+fn stuck(root: &Path, knob: &Knob) -> Option<Complaint> {
+    let path = knob.path(root);
+    let is = read(&path).filter(|is| *is < knob.wanted)?;
+    let raisable = std::fs::OpenOptions::new().write(true).open(&path).is_ok();
+    (!raisable).then(|| knob.complaint(is))
+}
+
 fn prepare_below(root: &Path, instances: u64) -> Vec<Complaint> {
     knobs(instances).iter().filter_map(|knob| turn(root, knob)).collect()
 }
 
 /// A limit that this host does not have is no limit.
 fn turn(root: &Path, knob: &Knob) -> Option<Complaint> {
-    let path: PathBuf = root.join(knob.name.replace('.', "/"));
+    let path = knob.path(root);
     let is = read(&path).filter(|is| *is < knob.wanted)?;
     let raised = std::fs::write(&path, knob.wanted.to_string()).is_ok();
     let now = read(&path).unwrap_or(is);
@@ -107,15 +138,7 @@ fn turn(root: &Path, knob: &Knob) -> Option<Complaint> {
         info!(limit = knob.name, from = is, to = now, "raised a limit of the host");
         return None;
     }
-    let Knob { name, wanted, consequence } = *knob;
-    Some(Complaint {
-        limit: name.to_owned(),
-        is: now,
-        wanted,
-        remedy: format!(
-            "{consequence}; run `sysctl -w {name}={wanted}` as root and add {name} = {wanted} to a file in /etc/sysctl.d"
-        ),
-    })
+    Some(knob.complaint(now))
 }
 
 fn read(path: &Path) -> Option<u64> {
@@ -173,6 +196,8 @@ mod tests {
             ("net.core.somaxconn", "4096\n"),
         ]);
         assert_eq!(prepare_below(host.path(), 1000), []);
+        let low = Knob { name: "fs.inotify.max_user_instances", wanted: 2000, consequence: "" };
+        assert_eq!(stuck(host.path(), &low), None, "whoever may raise it need not be told");
         let read = |name: &str| read(&host.path().join(name.replace('.', "/")));
         assert_eq!(read("fs.inotify.max_user_instances"), Some(1000));
         assert_eq!(read("kernel.pid_max"), Some(4_194_304));
@@ -184,6 +209,7 @@ mod tests {
         // The kernel lets nobody write this one.
         let knob = Knob { name: "kernel.ngroups_max", wanted: 1 << 40, consequence: "groups lack" };
         let complaint = turn(Path::new("/proc/sys"), &knob).unwrap();
+        assert_eq!(stuck(Path::new("/proc/sys"), &knob), Some(complaint.clone()));
         assert_eq!((complaint.is, complaint.wanted), (65_536, 1 << 40));
         assert_eq!(
             complaint.to_string(),

@@ -240,6 +240,12 @@ async fn containers(
     let dir = data.folder("containers")?;
     match settings.backend {
         Backend::Linux => {
+            if let Site::Outside { address, .. } = site {
+                anyhow::ensure!(
+                    !address.is_loopback(),
+                    "isolated containers are not reached at {address}: --cells-listen and --address name addresses by which machines reach each other"
+                );
+            }
             // Until its network shows in the routes, another platform would choose the same.
             let _turn = tokio::task::spawn_blocking(network::turn).await??;
             let mut config = guardian::linux::Config::new(dir, &network::instance(data)?);

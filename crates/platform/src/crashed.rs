@@ -12,7 +12,7 @@ use futures::TryStreamExt as _;
 use rep::{Client, CrashedInstance, FileKind, Listing, Pieces};
 
 use crate::data_dir::CellAtWork;
-use crate::{operator, settings};
+use crate::{operator, print, settings};
 
 #[derive(Args)]
 pub struct CrashedArgs {
@@ -68,26 +68,27 @@ async fn run(args: CrashedArgs) -> anyhow::Result<()> {
         What::List { json } => {
             let all: Vec<_> =
                 all(&cells).await?.into_iter().map(|(_, instance)| instance).collect();
-            if json {
-                println!("{}", serde_json::to_string_pretty(&all)?);
+            let text = if json {
+                serde_json::to_string_pretty(&all)?
             } else {
-                list(&all, Clock::system().now()).iter().for_each(|line| println!("{line}"));
-            }
+                list(&all, Clock::system().now()).join("\n")
+            };
+            print::out(&format!("{text}\n"));
             Ok(())
         }
         What::Ls { guid, path } => {
             let (cell, guid) = holder(&cells, &guid).await?;
             let listing = cell.crashed_list(&guid, &path).await?;
-            folder(&listing).iter().for_each(|line| println!("{line}"));
+            folder(&listing).iter().for_each(|line| print::out(&format!("{line}\n")));
             Ok(())
         }
         What::Cat { guid, path } => {
             let (cell, guid) = holder(&cells, &guid).await?;
-            print(cell.crashed_file(&guid, &path).await?).await
+            copy(cell.crashed_file(&guid, &path).await?).await
         }
         What::Tar { guid, path } => {
             let (cell, guid) = holder(&cells, &guid).await?;
-            print(cell.crashed_tar(&guid, &path).await?).await
+            copy(cell.crashed_tar(&guid, &path).await?).await
         }
         What::Rm { guid } => {
             let (cell, guid) = holder(&cells, &guid).await?;
@@ -145,10 +146,14 @@ async fn holder<'a>(cells: &'a [Client], guid: &str) -> anyhow::Result<(&'a Clie
     Ok((cell, instance.instance_guid))
 }
 
-async fn print(mut pieces: Pieces) -> anyhow::Result<()> {
+/// To standard output, until all is written or nobody reads any more.
+async fn copy(mut pieces: Pieces) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     while let Some(piece) = pieces.try_next().await? {
-        out.write_all(&piece)?;
+        match out.write_all(&piece) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
     }
     Ok(out.flush()?)
 }
@@ -159,14 +164,12 @@ fn list(instances: &[CrashedInstance], now: Timestamp) -> Vec<String> {
     }
     let mut lines = Vec::new();
     for instance in instances {
-        let ago = now.as_nanos().saturating_sub(instance.crashed_at.as_nanos()) / 1_000_000_000;
-        lines.push(format!("{}  on {}, {ago} s ago", instance.instance_guid, instance.cell_id));
-        lines
-            .push(format!("    {}/{}: {}", instance.process_guid, instance.index, instance.reason));
-        lines.push(format!(
-            "    {} bytes written, kept until {}",
-            instance.bytes, instance.kept_until
-        ));
+        let ago = print::span(now.since(instance.crashed_at));
+        let left = print::span(instance.kept_until.since(now));
+        let reason = print::plain(&instance.reason);
+        lines.push(format!("{}  on {}, {ago} ago", instance.instance_guid, instance.cell_id));
+        lines.push(format!("    {}/{}: {reason}", instance.process_guid, instance.index));
+        lines.push(format!("    {} bytes written, kept for {left}", instance.bytes));
     }
     lines
 }
@@ -180,13 +183,14 @@ fn folder(listing: &Listing) -> Vec<String> {
             FileKind::Link => 'l',
             FileKind::Other => '?',
         };
-        let link = entry.link.as_ref().map(|to| format!(" -> {to}")).unwrap_or_default();
+        let name = print::plain(&entry.name);
+        let link = entry.link.as_ref().map(|to| format!(" -> {}", print::plain(to)));
         lines.push(format!(
-            "{kind}{:04o}  {:>12}  {}  {}{link}",
+            "{kind}{:04o}  {:>12}  {}  {name}{}",
             entry.mode & 0o7777,
             entry.size,
-            entry.modified_at,
-            entry.name
+            entry.modified_at.to_rfc3339(),
+            link.unwrap_or_default()
         ));
     }
     if listing.truncated {

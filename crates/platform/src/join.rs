@@ -258,7 +258,8 @@ fn cell_settings(args: &JoinArgs, data: &DataDir) -> anyhow::Result<CellSettings
     Ok(CellSettings {
         cell_id,
         zone: args.zone.clone(),
-        placement_tags: args.placement_tags.clone(),
+        // `CUPOLA_PLACEMENT_TAGS=` says none; a tag without a name would keep all work away.
+        placement_tags: args.placement_tags.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
         backend: settings::backend(args.backend)?,
         stacks: args.stacks.clone(),
         memory_mb: args.memory_mb,

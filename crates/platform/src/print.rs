@@ -8,6 +8,17 @@ pub fn out(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// The same for what goes on for ever; false when nobody reads any more.
+pub fn tell(line: &str) -> bool {
+    std::io::stdout().write_all(format!("{line}\n").as_bytes()).is_ok()
+}
+
+/// What an app wrote, as one line that cannot steer the terminal: control characters are shown as escapes.
+pub fn plain(text: &str) -> String {
+    let escaped = |letter: char| letter.escape_default().to_string();
+    text.chars().map(|c| if c.is_control() { escaped(c) } else { c.to_string() }).collect()
+}
+
 /// At most `most` letters, the last of them dots when something is left out.
 pub fn short(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -106,5 +117,10 @@ mod tests {
         );
         assert_eq!((short("abcd", 4), short("ab cd", 4)), ("abcd".into(), "ab…".into()));
         assert_eq!((count(1, "cell"), count(0, "cell")), ("1 cell".into(), "0 cells".into()));
+    }
+
+    #[test]
+    fn what_apps_write_does_not_steer_the_terminal() {
+        assert_eq!(plain("zwölf\n\u{1b}[31mred\u{9b}"), r"zwölf\n\u{1b}[31mred\u{9b}");
     }
 }

@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use client::Receptor;
 
+use crate::print;
+
 #[derive(Args)]
 pub struct DiegoArgs {
     #[command(subcommand)]
@@ -79,11 +81,8 @@ async fn run(args: DiegoArgs) -> anyhow::Result<()> {
     };
     // As the API says it, or for people.
     let print = |value: &Value, lines: Vec<String>| {
-        if args.json {
-            println!("{value:#}");
-        } else {
-            lines.iter().for_each(|line| println!("{line}"));
-        }
+        let text = if args.json { format!("{value:#}") } else { lines.join("\n") };
+        print::out(&format!("{text}\n"));
     };
     match args.what {
         What::Cells => {
@@ -120,10 +119,13 @@ async fn run(args: DiegoArgs) -> anyhow::Result<()> {
         What::Events => {
             let mut events = std::pin::pin!(receptor.events().await?);
             while let Some((name, body)) = events.try_next().await? {
-                if args.json {
-                    println!("{}", serde_json::json!({ "event": name, "data": body }));
+                let line = if args.json {
+                    serde_json::json!({ "event": name, "data": body }).to_string()
                 } else {
-                    println!("{}", show::event(&name, &body, base::Clock::system().now()));
+                    show::event(&name, &body, base::Clock::system().now())
+                };
+                if !print::tell(&line) {
+                    return Ok(());
                 }
             }
             anyhow::bail!(
@@ -133,12 +135,12 @@ async fn run(args: DiegoArgs) -> anyhow::Result<()> {
         What::Restart { process_guid, index } => {
             let guid = client::segment(&process_guid);
             receptor.delete(&format!("/v1/actual_lrps/{guid}/index/{index}")).await?;
-            println!("instance {index} stops");
+            print::out(&format!("instance {index} stops\n"));
         }
         What::Cancel { task_guid } => {
             let path = format!("/v1/tasks/{}/cancel", client::segment(&task_guid));
             receptor.post(&path).await.context("cancelling")?;
-            println!("the task is cancelled");
+            print::out("the task is cancelled\n");
         }
     }
     Ok(())

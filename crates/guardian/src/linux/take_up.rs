@@ -33,7 +33,7 @@ pub async fn open(config: Config, containers: Containers, lock: OwnedFd) -> anyh
     let disk =
         Disk::open(&config, !lives.is_empty()).context("opening the disk of writable layers")?;
     left.extend(disk.indexes().into_iter().filter(|index| !lives.contains(index)));
-    let ports = HostPorts::new(config.host_ports.clone());
+    let ports = HostPorts::new(config.host_ports.clone(), config.host_ip);
     let filters = seccomp::filters()
         .context("compiling the system call filters")?
         .into_iter()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 use tokio::io::AsyncBufReadExt as _;
 use tokio_util::io::StreamReader;
@@ -90,6 +90,12 @@ impl Receptor {
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            bail!(
+                "the Receptor takes no such user and password; its own are {} and what lies in FOLDER/receptor-password: --receptor http://USER:PASSWORD@HOST:PORT",
+                data_dir::RECEPTOR_USER
+            );
         }
         let body: Value = answer.json().await.unwrap_or_default();
         match (body["name"].as_str(), body["message"].as_str()) {

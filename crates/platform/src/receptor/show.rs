@@ -19,7 +19,7 @@ fn header(names: &[&str]) -> Vec<String> {
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => print::plain(text),
         other => other.to_string(),
     }
 }
@@ -81,6 +81,7 @@ pub fn cells(cells: &Value, desired: &Value, actual: &Value, tasks: &Value) -> V
         "disk (MB)",
         "containers",
         "stacks",
+        "takes",
     ])];
     for cell in list(cells) {
         let id = text(&cell["cell_id"]);
@@ -98,12 +99,27 @@ pub fn cells(cells: &Value, desired: &Value, actual: &Value, tasks: &Value) -> V
             format!("{} of {}", on.disk_mb, number(&capacity["disk_mb"])),
             format!("{} of {}", on.lrps + on.tasks, number(&capacity["containers"])),
             stacks.unwrap_or_default(),
+            takes(cell),
         ]);
     }
     if rows.len() == 1 {
         return vec!["no cell has announced itself".to_owned()];
     }
     table(rows)
+}
+
+/// What work a cell takes, where it does not take any.
+fn takes(cell: &Value) -> String {
+    let tags = |name: &str| list(&cell[name]).iter().map(text).collect::<Vec<_>>().join(", ");
+    if cell["evacuating"] == true {
+        return "nothing: it is emptied".to_owned();
+    }
+    match (tags("placement_tags"), tags("optional_placement_tags")) {
+        (must, may) if must.is_empty() && may.is_empty() => String::new(),
+        (must, may) if may.is_empty() => format!("only {must}"),
+        (must, may) if must.is_empty() => format!("also {may}"),
+        (must, may) => format!("only {must}; also {may}"),
+    }
 }
 
 pub fn lrps(desired: &Value, actual: &Value) -> Vec<String> {
@@ -213,8 +229,13 @@ pub fn tasks(tasks: &Value, now: Timestamp) -> Vec<String> {
     table(rows)
 }
 
+/// How it ended, or why it has not begun.
 fn outcome(task: &Value) -> String {
     match (task["state"].as_str(), task["failed"].as_bool()) {
+        (Some("PENDING"), _) if number(&task["rejection_count"]) > 0 => {
+            let times = print::count(number(&task["rejection_count"]), "rejection");
+            format!("{times} so far: {}", text(&task["rejection_reason"]))
+        }
         (Some("COMPLETED" | "RESOLVING"), Some(true)) => {
             format!("failed: {}", text(&task["failure_reason"]))
         }
@@ -225,7 +246,7 @@ fn outcome(task: &Value) -> String {
 
 pub fn task(task: &Value, now: Timestamp) -> Vec<String> {
     let fact = |name: &str, value: String| vec![name.to_owned(), value];
-    table(vec![
+    let mut lines = table(vec![
         fact("task", text(&task["task_guid"])),
         fact("domain", text(&task["domain"])),
         fact("state", text(&task["state"])),
@@ -235,8 +256,13 @@ pub fn task(task: &Value, now: Timestamp) -> Vec<String> {
         fact("disk", format!("{} MB", text(&task["disk_mb"]))),
         fact("rootfs", text(&task["rootfs"])),
         fact("outcome", outcome(task)),
-        fact("result", text(&task["result"])),
-    ])
+    ]);
+    let result = task["result"].as_str().unwrap_or_default();
+    if !result.is_empty() {
+        lines.extend(["", "result"].map(str::to_owned));
+        lines.extend(result.lines().map(|line| format!("  {}", print::plain(line))));
+    }
+    lines
 }
 
 pub fn domains(domains: &Value) -> Vec<String> {
@@ -252,7 +278,7 @@ pub fn event(name: &str, body: &Value, now: Timestamp) -> String {
         body.get(format!("actual_lrp{key}")).or_else(|| body.get(format!("desired_lrp{key}")))
     };
     let before = of("_before");
-    let Some(after) = of("_after").or_else(|| of("")) else { return format!("{now}  {name}") };
+    let Some(after) = of("_after").or_else(|| of("")) else { return format!("{now:.3}  {name}") };
     let index = after.get("index").map(|index| format!("/{index}")).unwrap_or_default();
     let state = |lrp: &Value| match lrp.get("state") {
         Some(state) => text(state),
@@ -262,13 +288,19 @@ pub fn event(name: &str, body: &Value, now: Timestamp) -> String {
         Some(before) if before != state(after) => format!("{before} > {}", state(after)),
         _ => state(after),
     };
-    for (key, word) in [("cell_id", "on"), ("placement_error", "for"), ("crash_reason", "for")] {
-        let value = text(&after[key]);
-        if !value.is_empty() {
-            change.push_str(&format!(" {word} {value}"));
+    let cell = text(&after["cell_id"]);
+    if !cell.is_empty() {
+        change.push_str(&format!(" on {cell}"));
+    }
+    // The reason stays with the record; it is news with the crash alone.
+    let crashed = before.is_some_and(|before| before["crash_count"] != after["crash_count"]);
+    for (news, key) in [(true, "placement_error"), (crashed, "crash_reason")] {
+        let why = text(&after[key]);
+        if news && !why.is_empty() {
+            change.push_str(&format!(": {why}"));
         }
     }
-    format!("{now}  {name}  {}{index}  {change}", text(&after["process_guid"]))
+    format!("{now:.3}  {name}  {}{index}  {change}", text(&after["process_guid"]))
 }
 
 #[cfg(test)]
@@ -285,15 +317,49 @@ mod tests {
         let cell = json!([{
             "cell_id": "cell-0", "zone": "z1", "rootfs_providers": { "preloaded": ["cflinuxfs4"] },
             "capacity": { "memory_mb": 1000, "disk_mb": 2000, "containers": 250 }
+        }, {
+            "cell_id": "cell-1", "rootfs_providers": { "preloaded": ["cflinuxfs4"] },
+            "capacity": { "memory_mb": 1000, "disk_mb": 2000, "containers": 250 },
+            "placement_tags": ["gpu"], "optional_placement_tags": ["ssd"]
         }]);
         let desired = json!([{ "process_guid": "p", "memory_mb": 64, "disk_mb": 128 }]);
         let actual = json!([{ "process_guid": "p", "cell_id": "cell-0" }, { "process_guid": "p", "cell_id": "" }]);
         let tasks =
             json!([{ "state": "RUNNING", "cell_id": "cell-0", "memory_mb": 10, "disk_mb": 1 }]);
         expect![[r#"
-            cell    zone  lrps  tasks  memory (MB)  disk (MB)    containers  stacks
-            cell-0  z1    1     1      74 of 1000   129 of 2000  2 of 250    cflinuxfs4"#]]
+            cell    zone  lrps  tasks  memory (MB)  disk (MB)    containers  stacks      takes
+            cell-0  z1    1     1      74 of 1000   129 of 2000  2 of 250    cflinuxfs4
+            cell-1        0     0      0 of 1000    0 of 2000    0 of 250    cflinuxfs4  only gpu; also ssd"#]]
         .assert_eq(&cells(&cell, &desired, &actual, &tasks).join("\n"));
+        assert_eq!(takes(&json!({ "evacuating": true })), "nothing: it is emptied");
+    }
+
+    #[test]
+    fn a_task_says_why_it_waits_and_shows_what_it_brought() {
+        let waiting = json!({ "task_guid": "t", "domain": "d", "state": "PENDING", "created_at": 940_000_000_000_i64,
+            "cell_id": "", "rejection_count": 2, "rejection_reason": "insufficient resources: memory" });
+        expect![[r#"
+            task  domain  state    created   cell  outcome
+            t     d       PENDING  60 s ago        2 rejections so far: insufficient resources: memory"#]]
+        .assert_eq(&tasks(&json!([waiting]), NOW).join("\n"));
+        let done = json!({ "task_guid": "t", "domain": "d", "state": "COMPLETED", "failed": false, "memory_mb": 1,
+            "disk_mb": 2, "rootfs": "preloaded:x", "created_at": 940_000_000_000_i64, "cell_id": "",
+            "result": "one\n\u{1b}[31mtwo\n" });
+        expect![[r#"
+            task     t
+            domain   d
+            state    COMPLETED
+            created  60 s ago
+            cell
+            memory   1 MB
+            disk     2 MB
+            rootfs   preloaded:x
+            outcome  succeeded
+
+            result
+              one
+              \u{1b}[31mtwo"#]]
+        .assert_eq(&task(&done, NOW).join("\n"));
     }
 
     #[test]
@@ -327,6 +393,17 @@ mod tests {
         let body = json!({ "actual_lrp_before": lrp("CLAIMED", "c"), "actual_lrp_after": lrp("RUNNING", "c") });
         let line = event("actual_lrp_changed", &body, NOW);
         assert!(line.ends_with("actual_lrp_changed  p/3  CLAIMED > RUNNING on c"), "{line}");
+        let crashed = |state: &str, count: u32| {
+            json!({ "process_guid": "p", "index": 3, "state": state, "crash_count": count,
+            "crash_reason": "Exited with\nstatus 4" })
+        };
+        let body = json!({ "actual_lrp_before": crashed("RUNNING", 1), "actual_lrp_after": crashed("UNCLAIMED", 2) });
+        let line = event("actual_lrp_changed", &body, NOW);
+        let want = r"1970-01-01T00:16:40.000Z  actual_lrp_changed  p/3  RUNNING > UNCLAIMED: Exited with\nstatus 4";
+        assert_eq!(line, want);
+        let body = json!({ "actual_lrp_before": crashed("UNCLAIMED", 2), "actual_lrp_after": crashed("CLAIMED", 2) });
+        let line = event("actual_lrp_changed", &body, NOW);
+        assert!(line.ends_with("UNCLAIMED > CLAIMED"), "the last crash is no news: {line}");
         let body = json!({ "desired_lrp": { "process_guid": "p", "instances": 2 } });
         let line = event("desired_lrp_created", &body, NOW);
         assert!(line.ends_with("desired_lrp_created  p  2 instances"), "{line}");
