@@ -215,7 +215,7 @@ pub fn common(cx: &mut Context) {
             continue;
         }
         say!(cx.ui, "\n{title}");
-        for line in table::layout(&rows) {
+        for line in table::layout(&rows, table::GAP) {
             say!(cx.ui, "  {}", line.concat().trim_end());
         }
     }

@@ -3,6 +3,8 @@
 //! It knows nothing of the platform's insides; any Cloud Foundry that speaks v3 will do. Sentences shown to
 //! people are the well-known ones, so that scripts and habits keep working.
 
+pub mod table;
+
 mod bits;
 mod client;
 mod command;
@@ -14,7 +16,6 @@ mod logs;
 mod manifest;
 mod resources;
 mod size;
-mod table;
 mod ui;
 
 use std::ffi::OsString;

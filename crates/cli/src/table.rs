@@ -2,11 +2,12 @@
 
 use crate::ui::{Ui, say};
 
-const GAP: usize = 3;
+pub(crate) const GAP: usize = 3;
 
-/// Lines of text; a row shorter than the first is filled with nothing.
-pub fn layout(rows: &[Vec<String>]) -> Vec<Vec<String>> {
-    let columns = rows.first().map_or(0, Vec::len);
+/// Each row's cells with the spaces behind them, so that columns are `gap` apart; a row shorter than the longest is
+/// filled with nothing.
+pub fn layout(rows: &[Vec<String>], gap: usize) -> Vec<Vec<String>> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -23,7 +24,7 @@ pub fn layout(rows: &[Vec<String>]) -> Vec<Vec<String>> {
                     if column + 1 == columns {
                         return cell.to_owned();
                     }
-                    let fill = widths[column] + GAP - cell.chars().count();
+                    let fill = widths[column] + gap - cell.chars().count();
                     format!("{cell}{}", " ".repeat(fill))
                 })
                 .collect()
@@ -32,8 +33,8 @@ pub fn layout(rows: &[Vec<String>]) -> Vec<Vec<String>> {
 }
 
 /// A table whose first row is the header.
-pub fn with_header(ui: &mut Ui, prefix: &str, rows: &[Vec<String>]) {
-    for (index, row) in layout(rows).into_iter().enumerate() {
+pub(crate) fn with_header(ui: &mut Ui, prefix: &str, rows: &[Vec<String>]) {
+    for (index, row) in layout(rows, GAP).into_iter().enumerate() {
         // Bold around the word only: the gap keeps its width whatever the terminal shows.
         let text: String = if index == 0 {
             row.iter()
@@ -47,10 +48,10 @@ pub fn with_header(ui: &mut Ui, prefix: &str, rows: &[Vec<String>]) {
 }
 
 /// `key:   value` lines; rows without a value are left out where they are `None`.
-pub fn key_values(ui: &mut Ui, rows: &[(&str, String)]) {
+pub(crate) fn key_values(ui: &mut Ui, rows: &[(&str, String)]) {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|(key, value)| vec![(*key).to_owned(), value.clone()]).collect();
-    for row in layout(&rows) {
+    for row in layout(&rows, GAP) {
         say!(ui, "{}", row.concat());
     }
 }
@@ -83,7 +84,7 @@ mod tests {
             row!["über", "stopped", ""],
         ];
         let text: Vec<String> =
-            layout(&rows).iter().map(|row| format!("{}|", row.concat())).collect();
+            layout(&rows, GAP).iter().map(|row| format!("{}|", row.concat())).collect();
         expect![[r#"
             name   requested state   routes|
             dora   started           dora.example.com|
@@ -93,6 +94,6 @@ mod tests {
 
     #[test]
     fn nothing_makes_nothing() {
-        assert!(layout(&[]).is_empty());
+        assert!(layout(&[], GAP).is_empty());
     }
 }

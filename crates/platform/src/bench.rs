@@ -8,6 +8,7 @@ mod engines;
 mod first_app;
 mod hosts;
 mod idle;
+mod load;
 mod platform;
 mod push;
 mod start;

@@ -34,21 +34,8 @@ pub fn table(rows: &[Vec<String>]) -> String {
 
 /// The same with columns `gap` spaces apart.
 pub fn columns(rows: &[Vec<String>], gap: usize) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
-    };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths);
-        let text: String = cells
-            .map(|(cell, width)| {
-                format!("{cell}{}", " ".repeat(width + gap - cell.chars().count().min(*width)))
-            })
-            .collect();
-        format!("{}\n", text.trim_end())
-    };
-    rows.iter().map(line).collect()
+    let lines = cli::table::layout(rows, gap);
+    lines.iter().map(|cells| format!("{}\n", cells.concat().trim_end())).collect()
 }
 
 /// `["a", b.to_string()]` as texts.

@@ -226,7 +226,7 @@ fn show_operation(cx: &mut Context, instance: &ServiceInstance) {
         row!["   started:", last.created_at],
         row!["   updated:", last.updated_at],
     ];
-    for line in table::layout(&rows) {
+    for line in table::layout(&rows, table::GAP) {
         say!(cx.ui, "{}", line.concat());
     }
     say!(cx.ui);

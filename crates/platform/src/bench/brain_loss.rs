@@ -2,21 +2,19 @@
 //! request to an app lost meanwhile?
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use base::CancellationToken;
 use bbs::Standing;
-use reqwest::{StatusCode, Url};
+use reqwest::Url;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::hosts::{Hosts, Programs};
+use super::load::Load;
 use super::platform::{PATIENCE, Platform, tail};
-use super::trivial::{self, APP};
+use super::trivial;
 use super::{Figures, Report, percentile, rounded};
 use crate::data_dir;
 use crate::operator;
@@ -106,7 +104,7 @@ impl Bench<'_> {
                 percentile(took, 100)
             ));
         }
-        let (requests, lost) = load.end().await;
+        let (requests, lost) = load.end().await?;
         self.report.line(&format!("{lost} of {requests} requests lost meanwhile"));
         let figure = |loss: Loss| rounded(percentile(&seconds[loss.name()], 100));
         Ok(Figures::from_iter([
@@ -223,38 +221,5 @@ impl Loss {
             Loss::Killed => "killed",
             Loss::Frozen => "frozen",
         }
-    }
-}
-
-/// Requests to the app, one after the other.
-struct Load {
-    stop: CancellationToken,
-    counts: Arc<[AtomicU64; 2]>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Load {
-    fn start(platform: &Platform) -> Load {
-        let (stop, counts) = (CancellationToken::new(), Arc::<[AtomicU64; 2]>::default());
-        let (until, count) = (stop.clone(), counts.clone());
-        let ask = platform.request(APP);
-        let task = tokio::spawn(async move {
-            while !until.is_cancelled() {
-                let answer = ask.try_clone().expect("it has no body").send().await;
-                count[0].fetch_add(1, Ordering::Relaxed);
-                let lost = !answer.is_ok_and(|answer| answer.status() == StatusCode::OK);
-                count[1].fetch_add(u64::from(lost), Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        });
-        Load { stop, counts, task }
-    }
-
-    /// `(requests, lost)`.
-    async fn end(self) -> (u64, u64) {
-        self.stop.cancel();
-        // It never panics, and is not aborted.
-        let _ = self.task.await;
-        (self.counts[0].load(Ordering::Relaxed), self.counts[1].load(Ordering::Relaxed))
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use base::CancellationToken;
 use diego::actual_lrp::State;
 use diego::bbs::ActualLrpFilter;
 use diego::{ActualLrp, Bbs as _, CellId};
@@ -15,6 +14,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::hosts::{Hosts, Programs, signal};
+use super::load::Load;
 use super::platform::{PATIENCE, Platform, at_work, keepers, tail};
 use super::trivial::{self, APP};
 use super::{Figures, Report, percentile, rounded};
@@ -171,28 +171,12 @@ impl Bench<'_> {
     /// Ends a cell by SIGTERM while requests go to its instances: `(requests, lost)`.
     async fn drain(&mut self, index: u8) -> anyhow::Result<(u64, u64)> {
         let mut child = self.cells.take(index)?;
-        let done = CancellationToken::new();
-        let drained = async {
-            let _done = done.clone().drop_guard();
-            signal(child.id().context("the cell runs")?, Signal::TERM)?;
-            let status = tokio::time::timeout(PATIENCE, child.wait())
-                .await
-                .context("the cell does not end")??;
-            ensure!(status.success(), "the cell ended with {status}: {}", tail(&self.log(index)));
-            anyhow::Ok(())
-        };
-        let asked = async {
-            let (mut requests, mut lost) = (0_u64, 0_u64);
-            while !done.is_cancelled() {
-                requests += 1;
-                let answer = self.platform.get(APP).await;
-                lost += u64::from(!matches!(answer, Ok((StatusCode::OK, _))));
-            }
-            (requests, lost)
-        };
-        let (drained, counts) = tokio::join!(drained, asked);
-        drained?;
-        Ok(counts)
+        let load = Load::start(&self.platform);
+        signal(child.id().context("the cell runs")?, Signal::TERM)?;
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        let status = ended.context("the cell does not end")??;
+        ensure!(status.success(), "the cell ended with {status}: {}", tail(&self.log(index)));
+        load.end().await
     }
 
     /// Seconds since `begun` until each of these instances ran on another cell.

@@ -72,7 +72,7 @@ async fn show_destinations(cx: &mut Context<'_>, route: &resources::Route) -> Re
             to.protocol.clone().unwrap_or_default(),
         ]);
     }
-    for line in table::layout(&rows) {
+    for line in table::layout(&rows, table::GAP) {
         say!(cx.ui, "\t{}", line.concat());
     }
     Ok(())
