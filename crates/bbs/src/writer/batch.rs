@@ -7,7 +7,7 @@ use base::Timestamp;
 use diego::actual_lrp::State as LrpState;
 use diego::bbs::Result;
 use diego::cell::Resources;
-use diego::crash::{self, Restart};
+use diego::crash::Restart;
 use diego::task::State as TaskState;
 use diego::{ActualLrp, CellId, Event, InstanceGuid, Presence, ProcessGuid, Task, TaskGuid};
 use tokio::sync::oneshot;
@@ -123,7 +123,7 @@ impl Batch {
                 }
                 due = after.as_ref().and_then(|lrp| match &lrp.state {
                     LrpState::Unclaimed { .. } => Some(lrp.since + self.timings.stale_unclaimed),
-                    LrpState::Crashed => match crash::restart(lrp.crash_count) {
+                    LrpState::Crashed => match self.timings.crash_rule().restart(lrp.crash_count) {
                         Restart::After(wait) => Some(lrp.since + wait),
                         Restart::AtOnce | Restart::Never => None,
                     },
