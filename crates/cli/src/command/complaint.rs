@@ -109,6 +109,10 @@ mod tests {
             "scale a -i x",
             expect!["invalid argument for flag `--instances' (expected int > 0)"],
         );
+        check(
+            "push a -i -1",
+            expect!["invalid argument for flag `--instances' (expected int > 0)"],
+        );
         check("push a -f", expect!["expected argument for flag `--manifest'"]);
         check(
             "scale a -m 3",

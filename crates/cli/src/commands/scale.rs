@@ -18,7 +18,7 @@ pub struct Scale {
     #[arg(long, short = 'f')]
     force: bool,
     /// Number of instances
-    #[arg(long, short = 'i')]
+    #[arg(long, short = 'i', allow_negative_numbers = true)]
     instances: Option<u32>,
     /// Disk limit (e.g. 256M, 1024M, 1G)
     #[arg(short = 'k', value_parser = size::megabytes)]

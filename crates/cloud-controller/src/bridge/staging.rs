@@ -9,7 +9,7 @@ use diego::action::{DownloadAction, EnvVar, ResourceLimits, RunAction, UploadAct
 use diego::bbs::{ErrorKind, TaskFilter};
 use diego::desired_lrp::{CachedDependency, RunInfo};
 use diego::task::TaskCallback;
-use diego::{Action, TaskDefinition};
+use diego::{Action, Task, TaskDefinition};
 use envelope::LogType;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -272,18 +272,34 @@ struct UsedBuildpack {
     version: Option<String>,
 }
 
+fn given<'a>(cc: &'a Cc, build: &'a Build) -> Given<'a> {
+    Given {
+        memory_mb: build.memory_mb,
+        disk_mb: build.disk_mb,
+        timeout: cc.config.limits.staging_timeout,
+        stack: build.stack.as_deref().unwrap_or_else(|| cc.config.default_stack()),
+    }
+}
+
+/// Tells in the app's log that no cell took a build, for whoever waits does not see why.
+pub async fn waits(cc: &Cc, task: &Task) -> anyhow::Result<()> {
+    let mut connection = cc.db.read().await?;
+    let build = builds::find(&mut connection, task.task_guid.as_str()).await?;
+    let Some(build) = build.filter(|build| !build.is_final()) else { return Ok(()) };
+    let names = apps::names(&mut connection, &build.app_guid).await?;
+    let next = explain::staging(&task.rejection_reason, given(cc, &build)).next;
+    let line = format!("The build waits, and is tried again for a while. {next}");
+    cc.app_log(&names, "STG", LogType::Err, &line);
+    Ok(())
+}
+
 /// Records how a build ended. Told twice, it changes nothing the second time.
 pub async fn complete(cc: &Cc, guid: &str, callback: &TaskCallback) -> anyhow::Result<()> {
     let build = builds::find(&mut *cc.db.read().await?, guid).await?;
     let Some(build) = build.filter(|build| !build.is_final()) else { return Ok(()) };
     if callback.failed {
-        let given = Given {
-            memory_mb: build.memory_mb,
-            disk_mb: build.disk_mb,
-            timeout: cc.config.limits.staging_timeout,
-            stack: build.stack.as_deref().unwrap_or_else(|| cc.config.default_stack()),
-        };
-        return fail(cc, &build, &explain::staging(&callback.failure_reason, given)).await;
+        let failure = explain::staging(&callback.failure_reason, given(cc, &build));
+        return fail(cc, &build, &failure).await;
     }
     match serde_json::from_str::<BuildResult>(&callback.result) {
         Ok(result) => succeed(cc, &build, result).await,

@@ -7,13 +7,14 @@ use anyhow::Context as _;
 use base::Backoff;
 use diego::actual_lrp::State;
 use diego::bbs::ActualLrpFilter;
-use diego::{ActualLrp, Event, InstanceKey, LrpKey};
+use diego::task::State as TaskState;
+use diego::{ActualLrp, Event, InstanceKey, LrpKey, Task};
 use envelope::LogType;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use super::{APPS_DOMAIN, explain};
+use super::{APPS_DOMAIN, STAGING_DOMAIN, explain, staging};
 use crate::Cc;
 use crate::actions::apps::audit_by;
 use crate::db::apps;
@@ -76,6 +77,11 @@ async fn stream(cc: &Cc, backoff: &mut Backoff) -> anyhow::Result<()> {
         {
             warn!(lrp = %change.key, error = %format!("{error:#}"), "a change of readiness was not recorded");
         }
+        if let Some(task) = waiting_build(&event)
+            && let Err(error) = staging::waits(cc, task).await
+        {
+            warn!(build.guid = %task.task_guid, error = %format!("{error:#}"), "a build without a cell was not told of");
+        }
         if let Some((key, error)) = told.news(&event)
             && let Err(error) = unplaced(cc, key, error).await
         {
@@ -134,6 +140,14 @@ async fn record_readiness(cc: &Cc, change: &Readiness<'_>) -> anyhow::Result<()>
 
 fn actor(process: &Process) -> Actor {
     Actor { guid: process.guid.clone(), kind: "process".to_owned(), name: process.kind.clone() }
+}
+
+/// Pure: the staging task that no cell took at the first try. Diego tries it again before it gives up.
+fn waiting_build(event: &Event) -> Option<&Task> {
+    let Event::TaskChanged { before, after } = event else { return None };
+    let first = before.rejection_count == 0 && after.rejection_count > 0;
+    let waits = after.state == TaskState::Pending && after.domain.as_str() == STAGING_DOMAIN;
+    (first && waits).then_some(after)
 }
 
 /// Which instances their apps were told to be without a cell, and why. As large as there are such instances.

@@ -197,3 +197,22 @@ async fn an_instance_that_no_cell_takes_is_told_of_once() {
         assert_eq!(harness.lines().iter().filter(|line| line.contains("has no cell")).count(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_build_that_no_cell_takes_is_told_of_once() {
+    for harness in harness::all().await {
+        let space = harness.space("org", "space").await;
+        let app = harness.admin().app("dora", &space).await;
+        let package = harness.package(&app).await;
+        let (build, task) = harness.build(&package).await;
+        let reason = "insufficient resources: memory (1 cell lacks memory: needed 1024 MB, most free 380 MB)";
+        for _ in 0..3 {
+            harness.bbs.reject_task(&build, reason);
+        }
+        harness.line_when("The build waits").await;
+        harness.end_build(&build, &task, Some(reason)).await;
+        harness.told("Failed to stage build").await;
+        expect_test::expect!["[STG] The build waits, and is tried again for a while. No cell has 1024 MB of memory and 4096 MB of disk free to stage with (insufficient resources: memory (1 cell lacks memory: needed 1024 MB, most free 380 MB)): stop other apps, or ask an operator for more cells."]
+            .assert_eq(&harness.told("The build waits").await);
+    }
+}

@@ -40,7 +40,7 @@ pub struct Push {
     #[arg(long, short = 'u', value_parser = ["port", "process", "http", "none"])]
     health_check_type: Option<String>,
     /// Number of instances
-    #[arg(long, short = 'i')]
+    #[arg(long, short = 'i', allow_negative_numbers = true)]
     instances: Option<u32>,
     /// How the app is staged and run: buildpack, docker or cnb
     #[arg(long, value_parser = ["buildpack", "docker", "cnb"])]

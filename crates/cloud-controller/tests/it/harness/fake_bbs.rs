@@ -95,6 +95,19 @@ impl FakeBbs {
         });
     }
 
+    /// No cell took a task, once more.
+    pub fn reject_task(&self, guid: &str, reason: &str) {
+        let mut state = self.state.lock();
+        let before = state.tasks[&TaskGuid::from(guid)].clone();
+        let mut after = Task::clone(&before);
+        after.rejection_count += 1;
+        after.rejection_reason = reason.to_owned();
+        let after = Arc::new(after);
+        state.tasks.insert(guid.into(), after.clone());
+        drop(state);
+        self.tell(Event::TaskChanged { before, after });
+    }
+
     pub fn tell_crash(&self, event: Event) {
         self.tell(event);
     }

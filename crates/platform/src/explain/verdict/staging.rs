@@ -18,6 +18,12 @@ pub fn not_staged(facts: &Facts) -> Option<Verdict> {
             format!("{name} was created, but nothing was pushed to it"),
             format!("push its files: cf push {name}"),
         ),
+        Some("READY") if let Some(quota) = facts.quotas.iter().find(|quota| quota.is_short()) => {
+            wrong(
+                format!("{name} was pushed but not staged: {}", super::shortage(quota)),
+                super::quota_remedy(quota, name),
+            )
+        }
         Some("READY") => wrong(
             format!("{name} was pushed but never staged"),
             format!("stage it: cf restage {name}"),

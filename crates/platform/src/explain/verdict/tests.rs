@@ -305,6 +305,28 @@ fn stopped() {
 }
 
 #[test]
+fn a_quota_that_staging_does_not_fit_into() {
+    check(
+        |facts| {
+            fresh(facts);
+            facts.quotas = vec![Quota {
+                of: "org acme".into(),
+                name: "small".into(),
+                what: "MB of memory",
+                limit: 1024,
+                used: 1000,
+                needed: 2048,
+            }];
+        },
+        expect![[r#"
+            shop was pushed but not staged: the quota small of the org acme allows 1024 MB of memory, 1000 are used and it needs 2048
+            > make it smaller (cf scale shop), stop others, or raise the quota: cf update-org-quota small -m MEMORY
+            not well
+        "#]],
+    );
+}
+
+#[test]
 fn a_quota_in_the_way() {
     check(
         |facts| {
