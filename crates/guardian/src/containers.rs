@@ -30,7 +30,7 @@ use record::{load, make_process_folder};
 use transfer::Writer;
 
 pub use container::{Container, Life};
-pub use host::{capacity, lock, remove_tree, text, to_the_end};
+pub use host::{capacity, lock, memory_mb, remove_tree, text, to_the_end};
 pub use record::{Record, make_keeper_folders, save};
 
 /// Between asking processes to end and ending them.

@@ -23,7 +23,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether a container's processes end with its keeper by themselves.
     fn is_isolated(&self) -> bool;
 
+    /// Counts; may block.
     fn capacity(&self) -> Result<Capacity>;
+
+    /// Bytes that a container wrote to its disk; may block.
+    fn written(&self, container: &Container) -> u64;
 
     /// All or nothing. The handle is this container's alone, and so is everything in its spec that can be refused.
     async fn make(self: Arc<Self>, handle: Handle, spec: ContainerSpec) -> Result<Arc<Container>>;
@@ -144,7 +148,8 @@ async fn destroy<B: Backend>(backend: Arc<B>, handle: Handle) -> Result<()> {
 #[async_trait]
 impl<B: Backend> Garden for Hosted<B> {
     async fn capacity(&self) -> Result<Capacity> {
-        self.0.capacity()
+        let backend = self.0.clone();
+        blocking("counting", move || backend.capacity()).await
     }
 
     async fn create(&self, spec: ContainerSpec) -> Result<ContainerInfo> {

@@ -35,7 +35,7 @@ use shim::wire::Blob;
 pub use check::{Check, check};
 pub use config::{Config, DiskLimits, Network};
 
-use crate::containers::{Container, Containers, Record, capacity, lock};
+use crate::containers::{Container, Containers, Record, capacity, lock, memory_mb};
 use crate::hosted::{Backend, Hosted};
 use disk::Disk;
 use nft::{Member, Nft};
@@ -126,8 +126,13 @@ impl Backend for Linux {
     }
 
     fn capacity(&self) -> Result<Capacity> {
-        let config = &self.config;
-        capacity(&config.state_dir, config.memory_mb, config.disk_mb, config.max_containers)
+        let Config { state_dir, memory_mb, disk_mb, max_containers, .. } = &self.config;
+        let written = || self.containers.all().iter().map(|one| self.written(one)).sum();
+        capacity(state_dir, *memory_mb, *disk_mb, *max_containers, written)
+    }
+
+    fn written(&self, container: &Container) -> u64 {
+        self.disk.used(container.record().index, container.keeper_pid)
     }
 
     async fn make(self: Arc<Self>, handle: Handle, spec: ContainerSpec) -> Result<Arc<Container>> {
@@ -145,7 +150,7 @@ impl Backend for Linux {
     fn metrics(&self, container: &Container) -> Result<Metrics> {
         let record = container.record();
         let (rx_bytes, tx_bytes) = self.spares.wiring.traffic(record.index);
-        let disk_bytes = self.disk.used(record.index, container.keeper_pid);
+        let disk_bytes = self.written(container);
         let age = self.config.clock.now().since(record.created_at);
         let cores = self.entitled_cores(record.spec.limits.memory_bytes)?;
         let cpu_entitlement_nanos = (age.as_secs_f64() * 1e9 * cores) as u64;
@@ -208,7 +213,7 @@ impl Linux {
     /// The part of the host's cores that goes with a part of its memory; all of them without a limit.
     fn entitled_cores(&self, memory_bytes: u64) -> Result<f64> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-        let all = Backend::capacity(self)?.memory_mb << 20;
+        let all = memory_mb(self.config.memory_mb)? << 20;
         let part = if memory_bytes == 0 { 1.0 } else { memory_bytes as f64 / all.max(1) as f64 };
         Ok(cores * part.min(1.0))
     }

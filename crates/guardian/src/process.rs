@@ -113,8 +113,14 @@ impl Backend for Processes {
     }
 
     fn capacity(&self) -> Result<Capacity> {
-        let config = &self.config;
-        capacity(&config.state_dir, config.memory_mb, config.disk_mb, config.max_containers)
+        let Config { state_dir, memory_mb, disk_mb, max_containers, .. } = &self.config;
+        let written = || self.containers.all().iter().map(|one| self.written(one)).sum();
+        capacity(state_dir, *memory_mb, *disk_mb, *max_containers, written)
+    }
+
+    fn written(&self, container: &Container) -> u64 {
+        let folder = if self.kind == Kind::Plain { "root" } else { "upper" };
+        crate::linux::disk::count(&container.dir.join(folder))
     }
 
     async fn make(self: Arc<Self>, handle: Handle, spec: ContainerSpec) -> Result<Arc<Container>> {
@@ -127,8 +133,7 @@ impl Backend for Processes {
 
     fn metrics(&self, container: &Container) -> Result<Metrics> {
         let (memory_bytes, cpu_nanos, pids) = usage::below(container.keeper_pid);
-        let folder = if self.kind == Kind::Plain { "root" } else { "upper" };
-        let disk_bytes = crate::linux::disk::count(&container.dir.join(folder));
+        let disk_bytes = self.written(container);
         let age = self.config.clock.now().since(container.record().created_at);
         Ok(Metrics { memory_bytes, disk_bytes, cpu_nanos, pids, age, ..Metrics::default() })
     }

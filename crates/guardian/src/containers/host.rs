@@ -34,7 +34,13 @@ pub fn text(path: &Path) -> Result<String> {
         .ok_or_else(|| GardenError::failed("reading a path", format!("{path:?} is not UTF-8")))
 }
 
-pub fn host_memory_mb() -> io::Result<u64> {
+/// What there is for containers: as `configured`, or else what the host has in all.
+pub fn memory_mb(configured: Option<u64>) -> Result<u64> {
+    let memory = configured.map_or_else(host_memory_mb, Ok);
+    memory.map_err(|error| GardenError::failed("counting memory", error))
+}
+
+fn host_memory_mb() -> io::Result<u64> {
     let content = fs::read_to_string("/proc/meminfo")?;
     let line =
         content.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
@@ -77,22 +83,36 @@ fn open_folders(path: &Path) {
     folders.for_each(|folder| open_folders(&folder.path()));
 }
 
-/// What there is for containers: as configured, or else what the host has in all and has free on the disk of `state`.
+/// What there is for containers: as configured, or else what the host has in all, and has free on the disk of `state`
+/// beside the bytes that containers have `written` there.
 pub fn capacity(
     state: &Path,
     memory_mb: Option<u64>,
     disk_mb: Option<u64>,
     containers: u32,
+    written: impl FnOnce() -> u64,
 ) -> Result<Capacity> {
     let free = || {
         let about = rustix::fs::statvfs(state).map_err(io::Error::from)?;
-        Ok(about.f_bavail.saturating_mul(about.f_frsize) >> 20)
+        Ok(about.f_bavail.saturating_mul(about.f_frsize).saturating_add(written()) >> 20)
     };
-    let memory_mb = memory_mb
-        .map_or_else(host_memory_mb, Ok)
-        .map_err(|error| GardenError::failed("counting memory", error))?;
+    let memory_mb = self::memory_mb(memory_mb)?;
     let disk_mb = disk_mb
         .map_or_else(free, Ok)
         .map_err(|error: io::Error| GardenError::failed("counting disk", error))?;
     Ok(Capacity { memory_mb, disk_mb, containers: containers.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_containers_wrote_is_theirs_still() {
+        let folder = tempfile::tempdir().unwrap();
+        // More than any disk of today, so that what others write meanwhile does not matter.
+        let found = capacity(folder.path(), None, None, 1, || 1 << 60).unwrap();
+        assert!(found.disk_mb >= 1 << 40);
+        assert_eq!(capacity(folder.path(), None, Some(7), 1, || 1 << 60).unwrap().disk_mb, 7);
+    }
 }
