@@ -11,6 +11,8 @@ use crate::Backoff;
 
 /// The wait after the first failure; it doubles up to the loop's own rhythm.
 const AFTER_A_FAILURE: Duration = Duration::from_millis(500);
+/// How long a round may go on when all stops: it may be waiting for somebody who is not there any more.
+const LAST_ROUND: Duration = Duration::from_secs(2);
 
 /// Wakes a [`Reconcile`] loop. Pokes that arrive during a round make one more round, however many they are.
 #[derive(Clone, Debug, Default)]
@@ -39,11 +41,15 @@ pub struct Reconcile {
 impl Reconcile {
     /// Runs `round` when poked and at least every `every`; sooner after a failure, which may be over in a moment. A poke
     /// carries no data: the round must find all it needs in stored state, so a lost poke or a restart costs time, never
-    /// correctness.
+    /// correctness. A round that is under way at the end has two seconds left.
     pub async fn drive(self, mut round: impl AsyncFnMut() -> anyhow::Result<()>) {
         let mut failures = Backoff::new(AFTER_A_FAILURE.min(self.every), self.every);
         loop {
-            let wait = match round().await {
+            let made = tokio::select! {
+                made = round() => made,
+                () = self.is_overdue() => return,
+            };
+            let wait = match made {
                 Ok(()) => {
                     failures.reset();
                     self.every
@@ -59,6 +65,11 @@ impl Reconcile {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    async fn is_overdue(&self) {
+        self.stop.cancelled().await;
+        tokio::time::sleep(LAST_ROUND).await;
     }
 }
 
@@ -82,6 +93,15 @@ mod tests {
         });
         drive.await;
         assert_eq!(rounds.load(Ordering::SeqCst), 2, "without waiting for an hour");
+    }
+
+    #[tokio::test]
+    async fn a_round_that_waits_for_nobody_ends_with_the_loop() {
+        let (every, stop) = (Duration::from_secs(3600), CancellationToken::new());
+        let lane = Reconcile { name: "test", every, poke: Poke::default(), stop: stop.clone() };
+        let task = tokio::spawn(lane.drive(std::future::pending));
+        stop.cancel();
+        task.await.unwrap();
     }
 
     #[tokio::test]

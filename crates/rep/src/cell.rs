@@ -7,7 +7,7 @@ use std::time::Duration;
 use base::{Backoff, CancellationToken, Poke, TaskTracker};
 use diego::cell::{LrpHeld, Resources, TaskHeld};
 use diego::{Bbs, CellPresence, CellState, InstanceKey};
-use executor::{Executor, State};
+use executor::{Container, Executor, State};
 use futures::future::join_all;
 use garden::Handle;
 use parking_lot::Mutex;
@@ -229,8 +229,10 @@ impl Rep {
             self.poke(&container.guid);
         }
         self.executor.clear_crashed().await;
-        if tokio::time::timeout(self.config.timings.closing, self.until_empty()).await.is_err() {
-            self.clear_by_force().await;
+        tokio::select! {
+            () = self.until_empty() => {}
+            () = self.until_nobody_listens() => self.clear_by_force().await,
+            () = tokio::time::sleep(self.config.timings.closing) => self.clear_by_force().await,
         }
         // Whoever has said goodbye says nothing more.
         self.farewell.cancel();
@@ -249,8 +251,19 @@ impl Rep {
     }
 
     pub(crate) async fn until_empty(&self) {
+        self.until(|containers| containers.is_empty()).await;
+    }
+
+    /// All processes have ended, and the brain that would be told counts this cell as lost.
+    async fn until_nobody_listens(&self) {
+        let has_ended = |one: &Container| matches!(one.state, State::Completed(_));
+        self.until(|containers| containers.iter().all(has_ended)).await;
+        self.lease.lapsed().await;
+    }
+
+    async fn until(&self, reached: impl Fn(&[Container]) -> bool) {
         let mut changes = self.executor.subscribe();
-        while !self.executor.list().is_empty() {
+        while !reached(&self.executor.list()) {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = changes.recv() => {}

@@ -61,6 +61,17 @@ impl Lease {
         self.term_at(since_boot())
     }
 
+    /// Completes once there is no current term.
+    pub async fn lapsed(&self) {
+        while let Some(left) = self.left_at(since_boot()) {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn left_at(&self, now: Duration) -> Option<Duration> {
+        self.inner.lock().until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+
     fn term_at(&self, now: Duration) -> Option<u64> {
         let Inner { until, term } = *self.inner.lock();
         (now < until).then_some(term)

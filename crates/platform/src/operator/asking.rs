@@ -17,6 +17,8 @@ use crate::roles::Role;
 
 /// A component that takes longer is in trouble.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Within this another brain has taken over from one that was lost.
+const TAKEOVER: Duration = Duration::from_secs(4);
 
 /// Why there is nobody to ask.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -185,6 +187,8 @@ impl Asking {
     }
 
     pub async fn brain_answers(&self) -> anyhow::Result<()> {
+        let leading = tokio::time::timeout(TAKEOVER, self.bbs.leading()).await;
+        leading.ok().flatten().context("no brain leads")?;
         tokio::time::timeout(PATIENCE, self.bbs.domains()).await.context("no answer in time")??;
         Ok(())
     }

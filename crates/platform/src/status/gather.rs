@@ -19,14 +19,18 @@ use crate::cluster::Member;
 use crate::operator::Asking;
 
 pub async fn gather(asking: &Asking, data: &Path) -> Facts {
-    let (components, servers, cells, instances, tasks, about) = tokio::join!(
-        components(asking),
-        servers(asking),
-        cells(asking),
-        instances(asking),
-        tasks(asking),
-        asking.about()
-    );
+    let brain = timed("bbs", asking.brain_answers()).await;
+    let told = async {
+        // The questions below wait for a brain that leads, longer than anybody wants to look at nothing.
+        if brain.error.is_some() {
+            return Default::default();
+        }
+        let (cells, instances, tasks) =
+            tokio::join!(cells(asking), instances(asking), tasks(asking));
+        (cells.unwrap_or_default(), instances.unwrap_or_default(), tasks.unwrap_or_default())
+    };
+    let (components, servers, (cells, instances, tasks), about) =
+        tokio::join!(components(asking, brain.clone()), servers(asking), told, asking.about());
     Facts {
         data: data.to_owned(),
         now: Clock::system().now(),
@@ -34,19 +38,18 @@ pub async fn gather(asking: &Asking, data: &Path) -> Facts {
         about: about.ok(),
         components,
         servers,
-        cells: cells.unwrap_or_default(),
-        instances: instances.unwrap_or_default(),
-        tasks: tasks.unwrap_or_default(),
+        cells,
+        instances,
+        tasks,
         disk: disk(data),
     }
 }
 
-async fn components(asking: &Asking) -> Vec<Component> {
-    let (cc, uaa, logs, bbs, router) = tokio::join!(
+async fn components(asking: &Asking, bbs: Component) -> Vec<Component> {
+    let (cc, uaa, logs, router) = tokio::join!(
         timed("cloud controller", asking.answers("/v3/info")),
         timed("uaa", asking.answers("/info")),
         timed("log store", asking.answers("/api/v1/info")),
-        timed("bbs", asking.brain_answers()),
         timed("router", asking.answers("/")),
     );
     vec![router, cc, uaa, bbs, logs]

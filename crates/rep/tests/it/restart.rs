@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use diego::actual_lrp::State;
 use diego::{Bbs, TaskDefinition};
 use garden::Garden;
 
-use crate::support::{Brain, Cell, SERVER, run};
+use crate::support::{Brain, Cell, PATIENCE, SERVER, run};
 
 #[tokio::test]
 async fn a_restart_of_the_platform_is_no_event_for_its_instances() {
@@ -93,6 +95,22 @@ async fn clearing_stops_everything_and_forgets_nothing() {
             .all(|lrp| matches!(&lrp.state, State::Running { by, .. } if by.cell_id == other.id))
     );
     assert_eq!(cell.link.announced.lock().len(), said, "it said goodbye");
+}
+
+#[tokio::test]
+async fn a_brain_that_counts_the_cell_as_lost_is_not_waited_for() {
+    let brain = Brain::new().await;
+    let patient = |config: &mut rep::Config| {
+        config.timings.announce = Duration::from_millis(100);
+        config.timings.presence_ttl = Duration::from_millis(800);
+        config.timings.closing = Duration::from_secs(3600);
+    };
+    let cell = Cell::with(&brain, "cell-1", patient).await;
+    let guid = brain.desire("web", 2, "sleep 600").await;
+    brain.until_running(&guid, 2).await;
+    cell.link.cut(true);
+    tokio::time::timeout(PATIENCE, cell.rep.clear()).await.unwrap();
+    assert!(cell.garden.containers().await.unwrap().is_empty());
 }
 
 #[tokio::test]
