@@ -243,11 +243,8 @@ impl State {
     }
 
     pub fn tasks(&self, filter: &TaskFilter) -> Vec<Task> {
-        let matches = |task: &&Arc<Task>| {
-            filter.domain.as_ref().is_none_or(|domain| task.domain == *domain)
-                && filter.cell_id.as_ref().is_none_or(|cell| task.cell_id() == Some(cell))
-        };
-        self.tasks.values().filter(matches).map(|task| Task::clone(task)).collect()
+        let found = self.tasks.values().filter(|task| filter.matches(task));
+        found.map(|task| Task::clone(task)).collect()
     }
 
     pub fn domains(&self) -> impl Iterator<Item = (&Domain, &Fresh)> {

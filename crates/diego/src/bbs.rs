@@ -67,6 +67,13 @@ pub struct TaskFilter {
     pub cell_id: Option<CellId>,
 }
 
+impl TaskFilter {
+    pub fn matches(&self, task: &Task) -> bool {
+        self.domain.as_ref().is_none_or(|domain| task.domain == *domain)
+            && self.cell_id.as_ref().is_none_or(|cell| task.cell_id() == Some(cell))
+    }
+}
+
 /// `bbs::client` asks over HTTP; tests ask a real BBS on a temporary database.
 #[async_trait]
 pub trait Bbs: Send + Sync {

@@ -270,19 +270,14 @@ async fn set_sidecar(
         ("command", (&wanted.command).into()),
         ("process_types", (&wanted.process_types).into()),
         ("memory_mb", wanted.memory_mb.into()),
-        ("updated_at", cc.now().into()),
     ];
     let find = "SELECT guid FROM sidecars WHERE app_guid = $1 AND name = $2";
     match query(find, [(&app.guid).into(), (&wanted.name).into()]).optional(tx).await? {
-        Some(row) => db::update(tx, "sidecars", &row.text("guid")?, columns).await?,
+        Some(row) => db::change(tx, cc.now(), "sidecars", &row.text("guid")?, columns).await?,
         None => {
-            let rest = vec![
-                ("guid", base::new_guid().into()),
-                ("app_guid", (&app.guid).into()),
-                ("name", (&wanted.name).into()),
-                ("created_at", cc.now().into()),
-            ];
-            db::insert(tx, "sidecars", columns.into_iter().chain(rest).collect()).await?;
+            let rest = vec![("app_guid", (&app.guid).into()), ("name", (&wanted.name).into())];
+            let columns = columns.into_iter().chain(rest).collect();
+            db::insert_new(tx, cc.now(), "sidecars", columns).await?;
         }
     }
     Ok(())

@@ -215,17 +215,14 @@ async fn sidecars_from(
         let text = |key: &str| sidecar.get(key).and_then(Value::as_str).unwrap_or_default();
         let name = text("name");
         let columns = vec![
-            ("guid", base::new_guid().into()),
             ("app_guid", (&app.guid).into()),
             ("name", name.into()),
             ("command", text("command").into()),
             ("process_types", sidecar.get("process_types").unwrap_or(&json!([])).into()),
             ("memory_mb", sidecar.get("memory").and_then(Value::as_i64).into()),
             ("origin", "buildpack".into()),
-            ("created_at", now.into()),
-            ("updated_at", now.into()),
         ];
-        let inserted = db::insert(connection, "sidecars", columns).await;
+        let inserted = db::insert_new(connection, now, "sidecars", columns).await;
         let taken = format!(
             "Buildpack defined sidecar '{name}' conflicts with an existing user-defined sidecar. Consider renaming '{name}'."
         );

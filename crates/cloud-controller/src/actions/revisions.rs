@@ -148,16 +148,13 @@ pub async fn roll_back(
             continue;
         }
         let columns = vec![
-            ("guid", base::new_guid().into()),
             ("app_guid", (&app.guid).into()),
             ("name", sidecar["name"].as_str().into()),
             ("command", sidecar["command"].as_str().into()),
             ("process_types", (&sidecar["process_types"]).into()),
             ("memory_mb", sidecar["memory_in_mb"].as_i64().into()),
-            ("created_at", now.into()),
-            ("updated_at", now.into()),
         ];
-        db::insert(connection, "sidecars", columns).await?;
+        db::insert_new(connection, now, "sidecars", columns).await?;
     }
     let next = Revision { guid: base::new_guid(), version, ..target.clone() };
     keep(cc, connection, actor, app, next, &reasons.join(" ")).await

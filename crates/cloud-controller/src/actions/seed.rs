@@ -55,19 +55,14 @@ async fn once(
     now: Timestamp,
     table: &str,
     name: &str,
-    mut columns: Vec<(&str, db::Arg)>,
+    columns: Vec<(&str, db::Arg)>,
 ) -> db::Result<()> {
     let find = format!("SELECT guid FROM {table} WHERE name = $1");
     let is_there = query(&find, [name.into()]).optional(connection).await?.is_some();
     if !is_first(connection, table, name).await? || is_there {
         return Ok(());
     }
-    columns.extend([
-        ("guid", base::new_guid().into()),
-        ("created_at", now.into()),
-        ("updated_at", now.into()),
-    ]);
-    db::insert(connection, table, columns).await
+    db::insert_new(connection, now, table, columns).await.map(drop)
 }
 
 /// Whether this name is seen for the first time; from now on it is not.
@@ -121,26 +116,20 @@ async fn register_buildpacks(
             ("system_sha256", (&digest).into()),
             ("filename", (&buildpack.filename).into()),
             ("state", "READY".into()),
-            ("updated_at", now.into()),
         ];
         let first = is_first(connection, "buildpacks", &buildpack.name).await?;
         let Some(row) = query(find, [(&buildpack.name).into()]).optional(connection).await? else {
             if !first {
                 continue;
             }
-            let rest = vec![
-                ("guid", base::new_guid().into()),
-                ("name", (&buildpack.name).into()),
-                ("position", position.into()),
-                ("created_at", now.into()),
-            ];
-            db::insert(connection, "buildpacks", contents.into_iter().chain(rest).collect())
-                .await?;
+            let rest = vec![("name", (&buildpack.name).into()), ("position", position.into())];
+            let columns = contents.into_iter().chain(rest).collect();
+            db::insert_new(connection, now, "buildpacks", columns).await?;
             continue;
         };
         let ours = row.maybe_text("sha256")? == row.maybe_text("system_sha256")?;
         if ours && !row.flag("locked")? && row.maybe_text("sha256")?.as_deref() != Some(&digest) {
-            db::update(connection, "buildpacks", &row.text("guid")?, contents).await?;
+            db::change(connection, now, "buildpacks", &row.text("guid")?, contents).await?;
         }
     }
     Ok(())

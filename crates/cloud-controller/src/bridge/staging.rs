@@ -1,12 +1,12 @@
 //! The stager: a build becomes a task of Diego's, and the task's end becomes a droplet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use diego::action::{DownloadAction, EnvVar, ResourceLimits, RunAction, UploadAction};
-use diego::bbs::{ErrorKind, TaskFilter};
+use diego::bbs::ErrorKind;
 use diego::desired_lrp::{CachedDependency, RunInfo};
 use diego::task::TaskCallback;
 use diego::{Action, Task, TaskDefinition};
@@ -20,6 +20,7 @@ use super::STAGING_DOMAIN;
 use super::environment::{self, Limits, View};
 use super::explain::{self, Failure, Given};
 use super::recipe::{self, LIFECYCLE, unsigned};
+use super::tasks;
 use crate::Cc;
 use crate::actions::apps::audit_by;
 use crate::config::Config;
@@ -422,16 +423,8 @@ pub async fn upload_failed(
 /// cancels what Diego still stages for builds that have ended or went with their app.
 pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     let now = cc.now();
-    let filter = TaskFilter { domain: Some(STAGING_DOMAIN.into()), cell_id: None };
-    let found = cc.bbs.tasks(&filter).await.context("listing staging tasks")?;
-    let found: Vec<_> =
-        found.iter().filter(|task| task.domain.as_str() == STAGING_DOMAIN).collect();
-    let alive: BTreeSet<&str> = found.iter().map(|task| task.task_guid.as_str()).collect();
-    let busy: BTreeSet<&str> = found
-        .iter()
-        .filter(|task| super::tasks::is_open(&task.state))
-        .map(|task| task.task_guid.as_str())
-        .collect();
+    let found = tasks::at_diego(cc, STAGING_DOMAIN).await.context("listing staging tasks")?;
+    let (at_diego, busy) = tasks::guids(&found);
     // Read after Diego was asked, so that whatever it has is known here.
     let (waiting, states) = {
         let mut connection = cc.db.read().await?;
@@ -444,14 +437,14 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
         if late {
             let description = "Staging time expired: the build took too long";
             fail(cc, &build, &Failure::new("StagingTimeExpired", description, AGAIN)).await?;
-        } else if !alive.contains(build.guid.as_str()) {
+        } else if !at_diego.contains(build.guid.as_str()) {
             again(cc, &build).await?;
         }
     }
     let wanted = |guid: &str| states.get(guid).is_some_and(|state| state == STAGING);
     let unwanted: Vec<String> =
         busy.iter().filter(|guid| !wanted(guid)).map(|guid| (*guid).to_owned()).collect();
-    super::tasks::cancel(cc, &unwanted).await;
+    tasks::cancel(cc, &unwanted).await;
     Ok(())
 }
 

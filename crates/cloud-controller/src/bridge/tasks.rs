@@ -182,15 +182,8 @@ fn compare(
 
 /// Hands tasks to Diego that did not get there because their request was cut off, ends those that Diego lost, and cancels those at Diego that nobody wants any more.
 pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
-    let filter = TaskFilter { domain: Some(TASKS_DOMAIN.into()), cell_id: None };
-    let found = cc.bbs.tasks(&filter).await.context("listing tasks")?;
-    let found: Vec<_> = found.iter().filter(|task| task.domain.as_str() == TASKS_DOMAIN).collect();
-    let at_diego: BTreeSet<&str> = found.iter().map(|task| task.task_guid.as_str()).collect();
-    let busy = found
-        .iter()
-        .filter(|task| is_open(&task.state))
-        .map(|task| task.task_guid.as_str())
-        .collect();
+    let found = at_diego(cc, TASKS_DOMAIN).await.context("listing tasks")?;
+    let (at_diego, busy) = guids(&found);
     for guid in pending(cc, &at_diego).await? {
         again(cc, &guid).await?;
     }
@@ -206,6 +199,18 @@ pub async fn sweep(cc: &Cc) -> anyhow::Result<()> {
     }
     cancel(cc, &unwanted).await;
     Ok(())
+}
+
+/// Diego's tasks of a domain.
+pub(super) async fn at_diego(cc: &Cc, domain: &str) -> diego::bbs::Result<Vec<diego::Task>> {
+    cc.bbs.tasks(&TaskFilter { domain: Some(domain.into()), cell_id: None }).await
+}
+
+/// The guids of all, and of those that Diego still has something to do for besides telling their end.
+pub(super) fn guids(tasks: &[diego::Task]) -> (BTreeSet<&str>, BTreeSet<&str>) {
+    let all = tasks.iter().map(|task| task.task_guid.as_str()).collect();
+    let open = tasks.iter().filter(|task| task.outcome().is_none());
+    (all, open.map(|task| task.task_guid.as_str()).collect())
 }
 
 /// Takes from Diego what it still does and nobody wants any more; what cannot be taken now is left for the next sweep.
@@ -243,11 +248,6 @@ async fn again(cc: &Cc, guid: &str) -> anyhow::Result<()> {
         Some(recipe) => desire(cc, &recipe).await,
         None => end(cc, guid, Some(LOST)).await,
     }
-}
-
-/// Whether Diego still has to do something for it besides telling its end.
-pub(super) fn is_open(state: &diego::task::State) -> bool {
-    matches!(state, diego::task::State::Pending | diego::task::State::Running { .. })
 }
 
 #[cfg(test)]

@@ -237,8 +237,10 @@ impl Bbs for FakeBbs {
         self.state.lock().tasks.get(guid).map(|task| Task::clone(task)).ok_or_else(not_found)
     }
 
-    async fn tasks(&self, _: &TaskFilter) -> Result<Vec<Task>> {
-        Ok(self.state.lock().tasks.values().map(|task| Task::clone(task)).collect())
+    async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>> {
+        let state = self.state.lock();
+        let found = state.tasks.values().filter(|task| filter.matches(task));
+        Ok(found.map(|task| Task::clone(task)).collect())
     }
 
     async fn start_task(&self, _: &TaskGuid, _: &Attempt) -> Result<bool> {
