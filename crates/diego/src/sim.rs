@@ -10,7 +10,6 @@ use base::TaskTracker;
 
 use crate::bbs::{ActualLrpFilter, ErrorKind, Evacuation, Keep};
 use crate::cell::{Dial, LrpHeld, LrpStart, LrpUpdate, Refused, Resources, TaskHeld};
-use crate::task::Attempt;
 use crate::{
     Bbs, BbsError, Cell, CellId, CellPresence, CellState, DesiredLrp, InstanceGuid, InstanceKey,
     LrpKey, NetInfo, PortMapping, ProcessGuid, Task, TaskGuid, Work,
@@ -312,7 +311,7 @@ impl SimCell {
             return;
         }
         let (guid, cell_id) = (&task.task_guid, self.lock().presence.cell_id.clone());
-        let by = &Attempt { cell_id, rejections: task.rejection_count };
+        let by = &task.attempt_by(cell_id);
         let granted = bbs.start_task(guid, by).await.unwrap_or(false);
         if granted && on_task == OnTask::Run {
             return;

@@ -75,6 +75,17 @@ pub struct LogTags {
     pub version: ModificationTag,
 }
 
+impl LogTags {
+    /// Takes what is newer, and says whether it did.
+    pub fn replace(&mut self, others: LogTags) -> bool {
+        let newer = others.version.succeeds(&self.version);
+        if newer {
+            *self = others;
+        }
+        newer
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Counted; nothing exists.

@@ -195,9 +195,9 @@ impl Logger {
     /// Whether lines carry these tags from now on: not when they are older than what there is.
     pub fn retag(&self, tags: &LogTags) -> bool {
         let mut held = self.shared.tags.lock();
-        let newer = tags.version.succeeds(&held.base.version);
+        let newer = held.base.replace(tags.clone());
         if newer {
-            *held = TagSets { base: tags.clone(), by_source: HashMap::new() };
+            held.by_source.clear();
         }
         newer
     }

@@ -74,10 +74,7 @@ impl Progress {
             Entry::Routable(routable) => self.routable = routable,
             Entry::StopAsked => self.stop_asked = true,
             Entry::Retagged(tags) => {
-                let newer = |held: &LogTags| tags.version.succeeds(&held.version);
-                if self.tags.as_ref().is_none_or(newer) {
-                    self.tags = Some(tags);
-                }
+                self.tags.get_or_insert_default().replace(tags);
             }
             Entry::Completed { outcome } => {
                 self.outcome.get_or_insert(outcome);

@@ -29,6 +29,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Bytes that a container wrote to its disk; may block.
     fn written(&self, container: &Container) -> u64;
 
+    /// Bytes that all containers wrote; may block.
+    fn all_written(&self) -> u64 {
+        self.containers().all().iter().map(|container| self.written(container)).sum()
+    }
+
     /// All or nothing. The handle is this container's alone, and so is everything in its spec that can be refused.
     async fn make(self: Arc<Self>, handle: Handle, spec: ContainerSpec) -> Result<Arc<Container>>;
 

@@ -127,8 +127,7 @@ impl Backend for Linux {
 
     fn capacity(&self) -> Result<Capacity> {
         let Config { state_dir, memory_mb, disk_mb, max_containers, .. } = &self.config;
-        let written = || self.containers.all().iter().map(|one| self.written(one)).sum();
-        capacity(state_dir, *memory_mb, *disk_mb, *max_containers, written)
+        capacity(state_dir, *memory_mb, *disk_mb, *max_containers, || self.all_written())
     }
 
     fn written(&self, container: &Container) -> u64 {

@@ -63,18 +63,19 @@ impl Lease {
 
     /// Completes once there is no current term.
     pub async fn lapsed(&self) {
-        while let Some(left) = self.left_at(since_boot()) {
+        while let Some((_, left)) = self.current_at(since_boot()) {
             tokio::time::sleep(left).await;
         }
     }
 
-    fn left_at(&self, now: Duration) -> Option<Duration> {
-        self.inner.lock().until.checked_sub(now).filter(|left| !left.is_zero())
+    fn term_at(&self, now: Duration) -> Option<u64> {
+        self.current_at(now).map(|(term, _)| term)
     }
 
-    fn term_at(&self, now: Duration) -> Option<u64> {
+    /// The term and what is left of it.
+    fn current_at(&self, now: Duration) -> Option<(u64, Duration)> {
         let Inner { until, term } = *self.inner.lock();
-        (now < until).then_some(term)
+        (now < until).then(|| (term, until - now))
     }
 
     /// Waits for the next term.

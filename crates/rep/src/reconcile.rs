@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use diego::actual_lrp::State as Record;
 use diego::bbs::{ActualLrpFilter, Evacuation, TaskFilter};
-use diego::task::{Attempt, State as TaskRecord};
+use diego::task::State as TaskRecord;
 use diego::{ActualLrp, CellId, InstanceGuid, LrpKey, Presence, ProcessGuid, Task, TaskGuid};
 use tracing::{debug, info};
 
@@ -176,8 +176,7 @@ impl Rep {
             let lost = self.executor.get(&handle(&record.task_guid)).is_none();
             if lost && task::is_missing(task_view(Some(record), &self.config.cell_id)) {
                 let failure = Some("task container does not exist");
-                let cell_id = self.config.cell_id.clone();
-                let by = Attempt { cell_id, rejections: record.rejection_count };
+                let by = record.attempt_by(self.config.cell_id.clone());
                 if let Err(error) =
                     self.bbs.complete_task(&record.task_guid, &by, failure, "").await
                 {

@@ -8,7 +8,6 @@ use diego::bbs::{ActualLrpFilter, ErrorKind, Evacuation, TaskFilter};
 use diego::cell::{LrpHeld, Refused, Resources, TaskHeld};
 use diego::desired_lrp::RunInfo;
 use diego::sim::SimCell;
-use diego::task::Attempt;
 use diego::{
     ActualLrp, BbsError, CellPresence, CellState, InstanceGuid, InstanceKey, LrpKey, NetInfo,
     Presence, ProcessGuid, TaskGuid, Work,
@@ -220,10 +219,8 @@ impl World {
             }
             CellAsk::Update(guid, update) => {
                 if let Some(held) = self.cells[cell].containers.get_mut(guid.as_str()) {
-                    let (tags, version) = (update.metric_tags, update.modification_tag);
-                    if version.succeeds(&held.tags.version) {
-                        held.tags = LogTags { tags, version };
-                    }
+                    let tags = update.metric_tags;
+                    held.tags.replace(LogTags { tags, version: update.modification_tag });
                 }
                 Said::Done
             }
@@ -484,7 +481,7 @@ impl World {
             } else if task::is_missing(view) {
                 let command = Command::CompleteTask {
                     guid: record.task_guid.clone(),
-                    by: Attempt { cell_id: cell_id.clone(), rejections: record.rejection_count },
+                    by: record.attempt_by(cell_id.clone()),
                     failure: Some("task container does not exist".to_owned()),
                     result: String::new(),
                 };

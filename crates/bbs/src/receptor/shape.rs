@@ -18,8 +18,7 @@ const SIGNED: [&str; 3] = ["instances", "memory_mb", "disk_mb"];
 
 /// Reads what is desired; numbers below zero are refused under the error's name, each with its field.
 pub(super) fn read_desired<T: DeserializeOwned>(body: &[u8], error: &'static str) -> Result<T> {
-    let value: Value =
-        serde_json::from_slice(body).map_err(|error| ReceptorError::invalid_json(&error))?;
+    let value = parse(body)?;
     let below = |field: &&str| value[*field].as_i64().is_some_and(|number| number < 0);
     let negative: Vec<_> = SIGNED.into_iter().filter(below).collect();
     if negative.is_empty() {
@@ -31,8 +30,11 @@ pub(super) fn read_desired<T: DeserializeOwned>(body: &[u8], error: &'static str
 
 /// Reads a request: nulls stand for absent fields (but not within routes), timeouts of actions are nanoseconds.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    let value = serde_json::from_slice(body).map_err(|error| ReceptorError::invalid_json(&error));
-    convert(value?)
+    convert(parse(body)?)
+}
+
+fn parse(body: &[u8]) -> Result<Value> {
+    serde_json::from_slice(body).map_err(|error| ReceptorError::invalid_json(&error))
 }
 
 fn convert<T: DeserializeOwned>(mut value: Value) -> Result<T> {

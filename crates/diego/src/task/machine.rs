@@ -185,6 +185,11 @@ impl Task {
         }
     }
 
+    /// The try that a cell makes at it as it is now.
+    pub fn attempt_by(&self, cell_id: CellId) -> Attempt {
+        Attempt { cell_id, rejections: self.rejection_count }
+    }
+
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<&Outcome> {
         match &self.state {
@@ -398,8 +403,7 @@ mod tests {
                 match (task.cell_id(), next.cell_id()) {
                     (Some(held), Some(holds)) => prop_assert_eq!(held, holds),
                     (Some(held), None) if next.outcome().is_none() => {
-                        let by = Attempt { cell_id: held.clone(), rejections: task.rejection_count };
-                        prop_assert_eq!(event.attempt(), Some(&by));
+                        prop_assert_eq!(event.attempt(), Some(&task.attempt_by(held.clone())));
                     }
                     _ => {}
                 }

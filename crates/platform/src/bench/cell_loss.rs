@@ -2,7 +2,7 @@
 //! instance answers elsewhere, and is a request lost by the drain?
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -120,13 +120,13 @@ impl Bench<'_> {
     }
 
     fn join(&mut self, index: u8) -> anyhow::Result<()> {
-        let (data, name) = (self.data(index), cell(index).to_string());
-        let token = std::fs::read_to_string(self.platform.data().join("join-token"))?;
+        let (data, name) = (self.cells.data(index), cell(index).to_string());
+        let token = data_dir::join_token(&self.platform.data())?;
         let args = [
             "cell",
             "join",
             "--token",
-            token.trim(),
+            &token,
             "--data",
             &data.display().to_string(),
             "--name",
@@ -135,14 +135,6 @@ impl Bench<'_> {
             if index.is_multiple_of(2) { "even" } else { "odd" },
         ];
         self.cells.start(&self.hosts, index, &args)
-    }
-
-    fn data(&self, index: u8) -> PathBuf {
-        self.cells.data(index)
-    }
-
-    fn log(&self, index: u8) -> PathBuf {
-        self.cells.log(index)
     }
 
     /// The indexes of the instances on a cell.
@@ -162,7 +154,7 @@ impl Bench<'_> {
     async fn kill(&mut self, index: u8) -> anyhow::Result<()> {
         let mut child = self.cells.take(index)?;
         child.kill().await?;
-        for pid in keepers(&self.data(index)) {
+        for pid in keepers(&self.cells.data(index)) {
             signal(pid, Signal::KILL)?;
         }
         Ok(())
@@ -175,7 +167,7 @@ impl Bench<'_> {
         signal(child.id().context("the cell runs")?, Signal::TERM)?;
         let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
         let status = ended.context("the cell does not end")??;
-        ensure!(status.success(), "the cell ended with {status}: {}", tail(&self.log(index)));
+        ensure!(status.success(), "the cell ended with {status}: {}", tail(&self.cells.log(index)));
         load.end().await
     }
 
@@ -223,7 +215,7 @@ impl Bench<'_> {
             let here = all
                 .iter()
                 .filter(|lrp| lrp.instance().is_some_and(|key| key.cell_id == cell(index)));
-            let (known, held) = (here.count(), at_work(&self.data(index)));
+            let (known, held) = (here.count(), at_work(&self.cells.data(index)));
             if all.len() == instances && known == held {
                 return Ok(());
             }
@@ -239,7 +231,7 @@ impl Bench<'_> {
         ensure!(
             since.elapsed() < PATIENCE,
             "{what} after {PATIENCE:?}; the first cell says: {}",
-            tail(&self.log(KILLED))
+            tail(&self.cells.log(KILLED))
         );
         Ok(())
     }
@@ -247,12 +239,12 @@ impl Bench<'_> {
     /// Everything goes, also what was killed: its next life removes what it left.
     async fn end(mut self) -> anyhow::Result<()> {
         let mut result = self.hosts.plug_in(CUT_OFF).await;
-        if !self.cells.runs(KILLED) && self.data(KILLED).exists() {
+        if !self.cells.runs(KILLED) && self.cells.data(KILLED).exists() {
             // It says of the life that was killed that it is at work.
-            let _ = std::fs::remove_file(self.data(KILLED).join(data_dir::CELL_AT_WORK));
+            let _ = std::fs::remove_file(self.cells.data(KILLED).join(data_dir::CELL_AT_WORK));
             result = result.and(self.join(KILLED));
             let begun = Instant::now();
-            while !ready(&self.data(KILLED)) && begun.elapsed() < PATIENCE {
+            while !ready(&self.cells.data(KILLED)) && begun.elapsed() < PATIENCE {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
